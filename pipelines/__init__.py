@@ -1,0 +1,1 @@
+"""One self-contained script per verb; `sisr VERB` runs VERB.py."""

@@ -1,0 +1,1 @@
+"""Pure functions of tensors, one family per file."""

@@ -1,0 +1,1 @@
+"""Image quality measures; each says its protocol."""

@@ -1,0 +1,1 @@
+"""Network modules built from plain numbers, one architecture per file."""

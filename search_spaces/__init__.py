@@ -1,0 +1,1 @@
+"""One YAML file per recipe: which hyperparameters a sweep varies, and how far."""
