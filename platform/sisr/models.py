@@ -1,0 +1,122 @@
+"""Generators as files that anybody may load: `generator.safetensors` and `config.json`, never a pickle."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from sisr import recipes
+from sisr.config import build
+from sisr.errors import CheckpointError
+
+WEIGHTS = "generator.safetensors"
+CONFIG = "config.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Model:
+    """A generator ready for inference and what is known about it."""
+
+    name: str  # how a table calls it
+    generator: nn.Module  # eval mode, float32, on the CPU: lr (n, 3, h, w) in [0, 1] -> sr, not clamped
+    scale: int
+    meta: dict[str, Any]  # config.json: recipe, config, step, metrics, run
+
+
+def save(folder: Path, generator: nn.Module, meta: dict[str, Any]) -> None:
+    """Write a generator's weights and `meta` into `folder`.
+
+    Args:
+        folder: Created where missing.
+        generator: Its state dict is written as float32 (integers stay what they are).
+        meta: At least `recipe`, `config` (the recipe's full settings) and `scale`; must be JSON.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: _plain(value) for name, value in generator.state_dict().items()}
+    save_file(state, folder / WEIGHTS)
+    (folder / CONFIG).write_text(json.dumps({"format": FORMAT, **meta}, indent=1, sort_keys=True) + "\n")
+
+
+def load(path: Path, *, name: str | None = None) -> Model:
+    """Return the model saved in the folder `path`, or beside the weights file `path`.
+
+    Raises:
+        CheckpointError: A file is missing, damaged, or does not fit the recipe's generator.
+    """
+    folder = path if path.is_dir() else path.parent
+    weights = folder / WEIGHTS if path.is_dir() else path
+    meta = _read_config(folder / CONFIG)
+    module = recipes.load(meta["recipe"])
+    generator = module.generator(build(module.Config, meta["config"], source=str(folder / CONFIG)))
+    try:
+        generator.load_state_dict(load_file(weights))
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{weights} can't be read as safetensors: {error}") from error
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{weights} does not fit recipe '{meta['recipe']}' as configured: {reason}") from error
+    return Model(name or folder.name, generator.float().eval(), int(meta["scale"]), meta)
+
+
+def find(spec: str, runs: Path) -> Path:
+    """Return the model folder or weights file that `spec` names.
+
+    Args:
+        spec: A run's name under `runs` or its folder (its final model, else its best, else its newest checkpoint), a
+            checkpoint folder, a model folder, or a weights file ending in .safetensors.
+        runs: The folder that holds the runs.
+
+    Raises:
+        CheckpointError: There is nothing to load; the message says where was looked.
+    """
+    path = Path(spec)
+    if path.suffix == ".safetensors" and path.is_file():
+        return path
+    candidates = [path, runs / spec]
+    for folder in candidates:
+        if (folder / WEIGHTS).is_file():
+            return folder
+        if (folder / "run.json").is_file():
+            return _of_run(folder)
+    places = " or ".join(str(c) for c in candidates)
+    raise CheckpointError(f"no model '{spec}': neither a run, a checkpoint nor a model folder at {places}")
+
+
+def _of_run(folder: Path) -> Path:
+    if (folder / "model" / WEIGHTS).is_file():
+        return folder / "model"
+    best = folder / "best.json"
+    if best.is_file():
+        step = json.loads(best.read_text())["step"]
+        kept = folder / "checkpoints" / f"step_{step:09d}"
+        if (kept / WEIGHTS).is_file():
+            return kept
+    saved = sorted(p.parent for p in folder.glob(f"checkpoints/step_*/{WEIGHTS}"))
+    if not saved:
+        raise CheckpointError(f"run {folder} has no checkpoint yet: wait for its first evaluation, or train it")
+    return saved[-1]
+
+
+def _plain(value: torch.Tensor) -> torch.Tensor:
+    value = value.detach().cpu()
+    return (value.float() if value.is_floating_point() else value).contiguous()
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        meta = json.loads(path.read_text())
+        if meta["format"] != FORMAT:
+            raise CheckpointError(f"{path} has format {meta['format']}; this version reads format {FORMAT}")
+        for key in ("recipe", "config", "scale"):
+            meta[key]
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is not a model's config.json: {error!r}") from error
+    return meta
