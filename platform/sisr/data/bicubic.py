@@ -1,0 +1,145 @@
+"""Bicubic resampling as MATLAB's `imresize` does it, which the field's benchmarks mean by "bicubic".
+
+For every output pixel x (from 1) of an axis resampled by s: centre u = x / s + (1 - 1 / s) / 2, kernel s * cubic(s * d)
+of width 4 / s when shrinking and cubic(d) of width 4 when growing, with a = -0.5, weights normalised to sum 1. On 8-bit
+images MATLAB rounds and clips after each axis, height first; that is what makes its files reproducible bit for bit.
+
+`resize` is exact, for evaluation. `downscale` and `upscale` are the same weights in floating point for batches of
+tensors, for degradations and skips inside a training step.
+"""
+
+from fractions import Fraction
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+Border = Literal["mirror", "replicate"]
+
+
+def resize(image: NDArray[Any], scale: Fraction | float, *, border: Border = "mirror") -> NDArray[Any]:
+    """Return the image resampled by `scale`, bit for bit as MATLAB's `imresize(image, scale, 'bicubic')`.
+
+    Args:
+        image: (h, w) or (h, w, c). uint8 gives uint8, rounded and clipped after each axis; floating point gives
+            float64 of any range, neither rounded nor clipped.
+        scale: New side / old side; sides are rounded up. Below 1 the kernel widens (antialiasing).
+        border: What lies beyond the edge: `mirror` (newer MATLAB) or `replicate` (older MATLAB).
+
+    Raises:
+        ValueError: The image has another shape or type, is empty, or `scale` is not positive.
+    """
+    if image.ndim not in (2, 3) or 0 in image.shape:
+        raise ValueError(f"resize wants an image (h, w) or (h, w, c) with at least one pixel, got shape {image.shape}")
+    if image.dtype != np.uint8 and not np.issubdtype(image.dtype, np.floating):
+        raise ValueError(f"resize wants uint8 or floating point, got {image.dtype}")
+    exact = Fraction(scale).limit_denominator(10_000)
+    if exact <= 0:
+        raise ValueError(f"resize wants a positive scale, got {scale}")
+    for axis in (0, 1):
+        image = _resize_axis(image, exact, axis, border)
+    return image
+
+
+def upscale(lr: Tensor, scale: int) -> Tensor:
+    """Return the batch enlarged `scale` times by bicubic interpolation, mirrored at the edges.
+
+    Args:
+        lr: (n, c, h, w), floating point, any device. Computed in float32 at least, also under autocast; the result
+            has lr's type and is not clamped.
+        scale: hr side / lr side, at least 1.
+    """
+    # 2 pixels of support and one to spare; torch renormalises at the edge of what it is given, MATLAB mirrors.
+    return _resample(lr, margin=3, out_margin=3 * scale, grow=scale, shrink=1)
+
+
+def downscale(hr: Tensor, scale: int) -> Tensor:
+    """Return the batch shrunk `scale` times by antialiased bicubic interpolation, mirrored at the edges.
+
+    Args:
+        hr: (n, c, h, w), floating point, any device, h and w multiples of `scale`. Computed in float32 at least, also
+            under autocast; the result has hr's type and is not clamped.
+        scale: hr side / lr side, at least 1.
+
+    Raises:
+        ValueError: h or w is not a multiple of `scale`.
+    """
+    height, width = hr.shape[-2:]
+    if height % scale or width % scale:
+        raise ValueError(f"downscale by {scale} wants sides that are multiples of it, got {height}x{width}")
+    return _resample(hr, margin=3 * scale, out_margin=3, grow=1, shrink=scale)
+
+
+def cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return Keys' cubic kernel, a = -0.5, at the given distances.
+
+    Keys, "Cubic convolution interpolation for digital image processing", 1981. https://doi.org/10.1109/TASSP.1981.1163711
+    """
+    d = np.abs(distance)
+    near = 1.5 * d**3 - 2.5 * d**2 + 1
+    far = -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2
+    return np.where(d <= 1, near, np.where(d <= 2, far, 0.0))
+
+
+def contributions(
+    size: int, scale: Fraction, border: Border
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Return which input pixels make each output pixel of one axis, and how much each weighs.
+
+    Args:
+        size: Input pixels along the axis.
+        scale: New size / old size.
+        border: See `resize`.
+
+    Returns:
+        Indices and weights, both (output size, taps); every row of weights sums to 1.
+    """
+    s = float(scale)
+    stretch = min(s, 1.0)
+    width = 4 / stretch
+    out = np.arange(1, -(-size * scale.numerator // scale.denominator) + 1, dtype=np.float64)
+    centre = out / s + 0.5 * (1 - 1 / s)
+    taps = np.floor(centre - width / 2)[:, None] + np.arange(int(np.ceil(width)) + 2)
+    weights = stretch * cubic(stretch * (centre[:, None] - taps))
+    weights /= weights.sum(axis=1, keepdims=True)
+    used = weights.any(axis=0)
+    return _inside(taps[:, used].astype(np.intp) - 1, size, border), weights[:, used]
+
+
+def _inside(index: NDArray[np.intp], size: int, border: Border) -> NDArray[np.intp]:
+    if border == "replicate":
+        return np.clip(index, 0, size - 1)
+    if border != "mirror":
+        raise ValueError(f"border is 'mirror' or 'replicate', got '{border}'")
+    index = index % (2 * size)
+    return np.where(index < size, index, 2 * size - 1 - index)
+
+
+def _resize_axis(image: NDArray[Any], scale: Fraction, axis: int, border: Border) -> NDArray[Any]:
+    index, weights = contributions(image.shape[axis], scale, border)
+    shape = [1] * image.ndim
+    shape[axis] = len(index)
+    total = np.zeros([len(index) if a == axis else n for a, n in enumerate(image.shape)])
+    for tap in range(index.shape[1]):
+        total += weights[:, tap].reshape(shape) * image.take(index[:, tap], axis=axis)
+    if image.dtype != np.uint8:
+        return total
+    return np.clip(np.floor(total + 0.5), 0, 255).astype(np.uint8)
+
+
+def _resample(x: Tensor, *, margin: int, out_margin: int, grow: int, shrink: int) -> Tensor:
+    height, width = x.shape[-2:]
+    rows, columns = _mirrored(height, margin, x.device), _mirrored(width, margin, x.device)
+    wide = x if x.dtype == torch.float64 else x.float()
+    wide = wide.index_select(-2, rows).index_select(-1, columns)
+    size = (len(rows) * grow // shrink, len(columns) * grow // shrink)
+    y = functional.interpolate(wide, size=size, mode="bicubic", antialias=True, align_corners=False)
+    return y[..., out_margin:-out_margin, out_margin:-out_margin].to(x.dtype)
+
+
+def _mirrored(size: int, margin: int, device: torch.device) -> Tensor:
+    index = torch.arange(-margin, size + margin, device=device) % (2 * size)
+    return torch.minimum(index, 2 * size - 1 - index)
