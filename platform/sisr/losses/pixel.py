@@ -1,0 +1,24 @@
+"""Distances between sr and hr (n, 3, h, w), averaged over everything; computed in float32 at least."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from sisr.losses.precision import wide
+
+
+def l1(sr: Tensor, hr: Tensor) -> Tensor:
+    """Return the mean absolute difference."""
+    return (wide(sr) - wide(hr)).abs().mean()
+
+
+def downscale_consistency(sr: Tensor, lr: Tensor, scale: int) -> Tensor:
+    """Return the mean absolute difference between lr and sr averaged over scale x scale pixels.
+
+    The output must show what the input shows; it needs no hr.
+
+    Args:
+        sr: (n, 3, scale * h, scale * w).
+        lr: (n, 3, h, w), without noise.
+        scale: hr side / lr side.
+    """
+    return (F.avg_pool2d(wide(sr), scale) - wide(lr)).abs().mean()

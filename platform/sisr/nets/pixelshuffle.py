@@ -1,0 +1,70 @@
+"""A light super-resolution network: low-resolution features, PixelShuffle, then full-size residual blocks."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sisr.data.bicubic import upscale
+from sisr.nets.inputs import require_images
+
+
+class ResBlock(nn.Module):
+    """Two 3x3 convolutions with group normalisation, added to the input."""
+
+    def __init__(self, num_features: int, num_groups: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(num_features, num_features, 3, padding=1, bias=False)
+        self.norm1 = nn.GroupNorm(num_groups, num_features)
+        self.conv2 = nn.Conv2d(num_features, num_features, 3, padding=1, bias=False)
+        self.norm2 = nn.GroupNorm(num_groups, num_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x plus the block's correction; same shape."""
+        return x + self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
+
+
+class PixelShuffleNet(nn.Module):
+    """Sub-pixel convolution first, group-normalised residual blocks at high resolution after it.
+
+    Shi et al., "Real-Time Single Image and Video Super-Resolution Using ... Sub-Pixel Convolution", 2016.
+    https://arxiv.org/abs/1609.05158
+
+    Args:
+        scale: hr side / lr side.
+        num_features: Channels at low resolution.
+        num_hr_features: Channels at high resolution; a multiple of `num_groups`.
+        num_blocks: Residual blocks.
+        num_groups: Groups of each GroupNorm.
+        bicubic_skip: Add the bicubic upscaling of the input to the output.
+        zero_last: Start with a last layer of zeros, so that training starts at the bicubic upscaling.
+    """
+
+    size_multiple = 1
+
+    def __init__(
+        self,
+        scale: int = 4,
+        num_features: int = 64,
+        num_hr_features: int = 12,
+        num_blocks: int = 7,
+        num_groups: int = 4,
+        bicubic_skip: bool = True,
+        zero_last: bool = True,
+    ) -> None:
+        super().__init__()
+        self.scale = scale
+        self.halo = 3 + -(-(2 * num_blocks + 1) // scale)  # the normalisation's statistics are global besides
+        self.bicubic_skip = bicubic_skip
+        self.entry = nn.Conv2d(3, num_features, 5, padding=2, bias=False)
+        self.expand = nn.Conv2d(num_features, num_hr_features * scale**2, 3, padding=1, bias=False)
+        self.blocks = nn.Sequential(*(ResBlock(num_hr_features, num_groups) for _ in range(num_blocks)))
+        self.last = nn.Conv2d(num_hr_features, 3, 3, padding=1)
+        if zero_last:
+            nn.init.zeros_(self.last.weight)
+            nn.init.zeros_(self.last.bias)
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """Return sr (n, 3, scale * h, scale * w), not clamped."""
+        require_images(lr)
+        x = self.expand(F.relu(self.entry(lr)))
+        sr = self.last(self.blocks(F.pixel_shuffle(x, self.scale)))
+        return upscale(lr, self.scale) + sr if self.bicubic_skip else sr
