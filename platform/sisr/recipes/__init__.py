@@ -6,6 +6,7 @@ import pkgutil
 from typing import TYPE_CHECKING, cast
 
 from sisr.errors import ConfigError
+
 if TYPE_CHECKING:
     from sisr.recipe import RecipeModule
 
