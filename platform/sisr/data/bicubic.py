@@ -84,9 +84,7 @@ def cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(d <= 1, near, np.where(d <= 2, far, 0.0))
 
 
-def contributions(
-    size: int, scale: Fraction, border: Border
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+def contributions(size: int, scale: Fraction, border: Border) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Return which input pixels make each output pixel of one axis, and how much each weighs.
 
     Args:
