@@ -1,0 +1,169 @@
+"""The command `sisr VERB`: finds the verbs, runs one, and turns errors into lines and exit codes.
+
+A verb is a module of `sisr.pipelines` with a function `main` whose annotations are its command line. No verb is
+imported before it is asked for, so that help, completion and mistakes answer at once.
+"""
+
+import ast
+import errno
+import importlib
+import os
+import pkgutil
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.exceptions import Abort, TyperException
+
+import sisr
+from sisr.config import did_you_mean
+from sisr.errors import ConfigError, DiskError, SisrError
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line `sisr ...` and end the process with its exit code."""
+    _execute(_group(), "sisr", sys.argv[1:] if argv is None else argv)
+
+
+def run(verb: Callable[..., Any], argv: Sequence[str] | None = None) -> NoReturn:
+    """Run one verb's `main` as a program of its own: the last line of every pipeline file."""
+    doc = getattr(sys.modules.get(verb.__module__), "__doc__", None)
+    name = Path(sys.argv[0]).name
+    _execute(_command(verb, name, doc), name, sys.argv[1:] if argv is None else argv)
+
+
+def verbs() -> dict[str, str]:
+    """Return every verb's name and one-line description, without importing any."""
+    import sisr.pipelines as package
+
+    found = {}
+    for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name):
+        source = Path(str(getattr(module.module_finder, "path", ""))) / f"{module.name}.py"
+        if not module.name.startswith("_") and source.is_file():
+            doc = ast.get_docstring(ast.parse(source.read_bytes())) or ""
+            found[module.name] = doc.partition("\n")[0]
+    return found
+
+
+class Verbs(TyperGroup):
+    """The group `sisr`: lists verbs from their files and imports the one that runs."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the verbs' names."""
+        return list(verbs())
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a stand-in that only knows its description, for lists."""
+        return TyperCommand(cmd_name, help=verbs().get(cmd_name), rich_markup_mode=None)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the verb that the arguments name, imported."""
+        name, known = args[0], verbs()
+        if name not in known:
+            hint = did_you_mean(name, known) or f"All verbs: {', '.join(known)}"
+            raise ConfigError(f"no verb '{name}'; {hint}")
+        module = importlib.import_module(f"sisr.pipelines.{name}")
+        return name, _command(_entry(module), name, module.__doc__), args[1:]
+
+
+def _entry(module: ModuleType) -> Callable[..., Any]:
+    entry: Callable[..., Any] = module.main
+    return entry
+
+
+def _group() -> Any:
+    app = typer.Typer(cls=Verbs, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=False)
+    app.callback(invoke_without_command=True, help=DESCRIPTION, epilog=EPILOG)(_root)
+    return typer.main.get_command(app)
+
+
+DESCRIPTION = "Trains, measures and serves super-resolution GANs, on a laptop or a cluster."
+EPILOG = "Start with `sisr demo`. Every verb has --help; --debug shows the traceback of an error."
+
+
+def _root(
+    ctx: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"sisr {sisr.__version__}")
+    elif ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+
+
+def _command(verb: Callable[..., Any], name: str, doc: str | None) -> Any:
+    app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+    app.command(name, help=doc)(verb)
+    return typer.main.get_command(app)
+
+
+def _execute(command: Any, name: str, argv: Sequence[str]) -> NoReturn:
+    argv = list(argv)
+    options = argv[: argv.index("--")] if "--" in argv else argv
+    debug = "--debug" in options
+    argv = [word for word in options if word != "--debug"] + argv[len(options) :]
+    try:
+        code = command.main(argv, prog_name=name, standalone_mode=False)
+        sys.stdout.flush()
+    except BaseException as error:
+        if debug and not isinstance(error, SystemExit | TyperException):
+            traceback.print_exc()
+        code = _report(error, debug)
+    sys.exit(code)
+
+
+def _report(error: BaseException, debug: bool) -> int | str | None:
+    """Say on stderr what went wrong; return the exit code."""
+    if isinstance(error, SystemExit):
+        return error.code
+    if isinstance(error, KeyboardInterrupt | Abort):
+        return _say("interrupted", 130)
+    if isinstance(error, BrokenPipeError):  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    if isinstance(error, TyperException):
+        return _say(_usage(error), 2)
+    if isinstance(error, SisrError):
+        return _say(str(error), error.exit_code)
+    if isinstance(error, OSError) and error.errno in UNWRITABLE:
+        return _say(f"can't write {error.filename or ''}: {error.strerror}", DiskError.exit_code)
+    kept = "" if debug else f" The traceback is in {_keep_traceback(error)}; --debug shows it here."
+    return _say(f"{type(error).__name__}: {error}\nsisr: this is our mistake, not yours.{kept}", SisrError.exit_code)
+
+
+def _say(message: str, code: int) -> int:
+    sys.stderr.write(f"sisr: {message}\n")
+    return code
+
+
+def _usage(error: TyperException) -> str:
+    """Return what is wrong with the command line, and where help is."""
+    context = getattr(error, "ctx", None)
+    message = error.format_message().rstrip(".")
+    option = getattr(error, "option_name", None)
+    if option and context is not None and message.startswith("No such option"):
+        known = [word for parameter in context.command.get_params(context) for word in parameter.opts]
+        message = f"no option '{option}'"
+        if hint := did_you_mean(option, known):
+            message += f"; {hint}"
+    path = context.command_path if context is not None else "sisr"
+    return f"{message} (see {path} --help)"
+
+
+def _keep_traceback(error: BaseException) -> str:
+    with tempfile.NamedTemporaryFile("w", prefix="sisr-", suffix=".txt", delete=False) as file:
+        traceback.print_exception(error, file=file)
+    return file.name
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""What all tests share: isolation from the user's machine, and the real images where they are present."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Set before anything imports torch, ray or mlflow, and inherited by every process a test starts.
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"):
+    os.environ.pop(name, None)
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where tests pack images: shared by the session's tests, gone afterwards."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def isolated(tmp_path: Path, session_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run every test in an empty folder of its own: nothing is written to the checkout or the home folder."""
+    monkeypatch.setenv("SISR_CACHE", str(session_cache))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of real images; use together with the marker `data`."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("no real images: ../shared/data is absent")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The checkout that holds these tests."""
+    return REPOSITORY
