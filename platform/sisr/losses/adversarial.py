@@ -1,7 +1,8 @@
 """What a judge and a generator want of each other, as functions of the judge's outputs.
 
-`real_*` is the judge's output on hr, `fake_*` on sr; any shape (n, ...). Logits are positive for "real". Every loss is
-a scalar mean, computed in float32 at least.
+`real_*` is the judge's output on hr, `fake_*` on sr; any shape (n, ...). Logits are positive for "real"; scores are
+unbounded. Every loss is a scalar mean, computed in float32 at least. The judge's functions return the sum of what it
+wants of real and of fake images, without a factor 1/2.
 """
 
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from sisr.losses.precision import wide
 
 
 def bce_discriminator(real_logits: Tensor, fake_logits: Tensor, real_label: float = 1.0) -> Tensor:
-    """Return the sum of both cross-entropies: at least 0 for hard labels; 2 ln 2 when the judge can't tell.
+    """Return the sum of both cross-entropies: 2 ln 2 when the judge can't tell; 0 at best for a real label of 1.
 
     Goodfellow et al., "Generative Adversarial Networks", 2014, equation 1. https://arxiv.org/abs/1406.2661
     One-sided label smoothing: Salimans et al., "Improved Techniques for Training GANs", 2016, section 3.4.
@@ -27,8 +28,67 @@ def bce_discriminator(real_logits: Tensor, fake_logits: Tensor, real_label: floa
 
 
 def bce_generator(fake_logits: Tensor) -> Tensor:
-    """Return the non-saturating loss -log D(sr): at least 0; ln 2 when the judge can't tell.
+    """Return the non-saturating loss, mean of -log D(sr): ln 2 when the judge can't tell.
 
     Goodfellow et al., 2014, section 3.
     """
     return F.softplus(-wide(fake_logits)).mean()
+
+
+def wasserstein_critic(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
+    """Return mean D(sr) - mean D(hr): minus the estimated distance, if the critic is 1-Lipschitz.
+
+    Arjovsky et al., "Wasserstein GAN", 2017, algorithm 1. https://arxiv.org/abs/1701.07875
+    """
+    return wide(fake_scores).mean() - wide(real_scores).mean()
+
+
+def wasserstein_generator(fake_scores: Tensor) -> Tensor:
+    """Return -mean D(sr)."""
+    return -wide(fake_scores).mean()
+
+
+def hinge_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """Return the sum of both hinges: 2 when the judge can't tell, 0 when every image is beyond its margin of 1.
+
+    Lim & Ye, "Geometric GAN", 2017, equation 22. https://arxiv.org/abs/1705.02894
+    """
+    return F.relu(1.0 - wide(real_logits)).mean() + F.relu(1.0 + wide(fake_logits)).mean()
+
+
+def hinge_generator(fake_logits: Tensor) -> Tensor:
+    """Return -mean D(sr), the generator's side of the hinge loss."""
+    return -wide(fake_logits).mean()
+
+
+def least_squares_discriminator(real_outputs: Tensor, fake_outputs: Tensor) -> Tensor:
+    """Return mean (D(hr) - 1)^2 + mean D(sr)^2.
+
+    Mao et al., "Least Squares Generative Adversarial Networks", 2017, equation 9 without its 1/2.
+    https://arxiv.org/abs/1611.04076
+    """
+    return (wide(real_outputs) - 1.0).square().mean() + wide(fake_outputs).square().mean()
+
+
+def least_squares_generator(fake_outputs: Tensor) -> Tensor:
+    """Return mean (D(sr) - 1)^2."""
+    return (wide(fake_outputs) - 1.0).square().mean()
+
+
+def relativistic_average_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """Return the loss of a judge of real images against the average fake, and the reverse; 2 ln 2 if it can't tell.
+
+    Wang et al., "ESRGAN", 2018, equation 1. https://arxiv.org/abs/1809.00219
+    The averages are this worker's: on several workers each judges against its own share of the batch.
+    """
+    real_logits, fake_logits = wide(real_logits), wide(fake_logits)
+    real = F.softplus(-(real_logits - fake_logits.mean()))
+    return real.mean() + F.softplus(fake_logits - real_logits.mean()).mean()
+
+
+def relativistic_average_generator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """Return the mirror image: fakes should look more real than the average real image, and the reverse.
+
+    Wang et al., 2018, equation 2.
+    """
+    return relativistic_average_discriminator(fake_logits, real_logits)

@@ -11,6 +11,24 @@ def l1(sr: Tensor, hr: Tensor) -> Tensor:
     return (wide(sr) - wide(hr)).abs().mean()
 
 
+def mse(sr: Tensor, hr: Tensor) -> Tensor:
+    """Return the mean squared difference."""
+    return (wide(sr) - wide(hr)).square().mean()
+
+
+def charbonnier(sr: Tensor, hr: Tensor, eps: float = 1e-3) -> Tensor:
+    """Return the mean of sqrt(difference^2 + eps^2): L1, smooth near 0, where it is eps.
+
+    Lai et al., "Deep Laplacian Pyramid Networks", 2017, section 3.3. https://arxiv.org/abs/1704.03915
+
+    Args:
+        sr: Super-resolved images.
+        hr: True images.
+        eps: In units of white; differences well below it count as squares.
+    """
+    return ((wide(sr) - wide(hr)).square() + eps**2).sqrt().mean()
+
+
 def downscale_consistency(sr: Tensor, lr: Tensor, scale: int) -> Tensor:
     """Return the mean absolute difference between lr and sr averaged over scale x scale pixels.
 

@@ -1,0 +1,26 @@
+"""Run a function in two processes that form a gloo group, as two workers on one machine do."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+WORLD = 2
+
+
+def on_two_workers(function: Callable[[int], Any], folder: Path) -> list[Any]:
+    """Return [function(0), function(1)], each computed in a process of its own."""
+    mp.spawn(_worker, args=(function, str(folder)), nprocs=WORLD)
+    return [torch.load(folder / f"result_{rank}.pt", weights_only=True) for rank in range(WORLD)]
+
+
+def _worker(rank: int, function: Callable[[int], Any], folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=WORLD)
+    try:
+        torch.save(function(rank), f"{folder}/result_{rank}.pt")
+    finally:
+        dist.destroy_process_group()
