@@ -1,0 +1,167 @@
+"""An append-only file of JSON lines that survives crashes, full disks and impatient writers."""
+
+import errno
+import fcntl
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sisr.errors import DiskError, RunLockedError
+
+SYNC_INTERVAL_S = 1.0
+MAX_UNWRITTEN_BYTES = 64 << 20
+LOCK_PATIENCE_S = 10.0  # a killed writer's lock is free at once; one that is just ending needs a moment
+
+_log = logging.getLogger(__name__)
+
+
+class Journal:
+    """The writing end: one process at a time, any of its threads.
+
+    A record is in the operating system's hands when `append` returns, so it survives the process; a thread brings it to
+    the disk at most once a second, so that no writer waits for the disk. While the disk is full, records wait in memory.
+    """
+
+    def __init__(self, path: Path):
+        """Open or create `path`, and wait a little where another process still has it.
+
+        Raises:
+            RunLockedError: Another process keeps writing the file.
+            DiskError: The file can't be opened.
+        """
+        self.path = path
+        self._file = _open_locked(path)
+        self._lock = threading.RLock()
+        self._unwritten = bytearray()
+        self._warned = False
+        if not _ends_in_newline(path):
+            self._write(b"\n")  # a torn line stays where it is; readers skip it
+        self._dirty, self._closing = threading.Event(), threading.Event()
+        self._syncer = threading.Thread(target=self._sync_regularly, name="journal-sync", daemon=True)
+        self._syncer.start()
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Write one record.
+
+        Raises:
+            DiskError: The file can't be written, and not just because the disk is full at the moment.
+        """
+        line = json.dumps(record, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+        with self._lock:
+            try:
+                self._write(line)
+            except OSError as error:
+                self._keep_for_later(error)
+        self._dirty.set()
+
+    def flush(self) -> None:
+        """Return once every record is on the disk.
+
+        Raises:
+            DiskError: It can't be written; what is missing stays in memory and is tried again with the next record.
+        """
+        with self._lock:
+            try:
+                self._write(b"")
+                os.fsync(self._file)
+            except OSError as error:
+                raise DiskError(f"{self.path} can't be written: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Flush, and let another process write. Closing twice does nothing."""
+        if self._closing.is_set():
+            return
+        self._closing.set()
+        self._dirty.set()
+        self._syncer.join()
+        try:
+            self.flush()
+        finally:
+            os.close(self._file)
+
+    def _write(self, line: bytes) -> None:
+        self._unwritten += line
+        while self._unwritten:  # a nearly full disk may take a part of it
+            del self._unwritten[: os.write(self._file, self._unwritten)]
+        self._warned = False
+
+    def _keep_for_later(self, error: OSError) -> None:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO) or len(self._unwritten) > MAX_UNWRITTEN_BYTES:
+            raise DiskError(f"{self.path} can't be written: {error.strerror}") from error
+        if not self._warned:
+            _log.warning("%s can't be written (%s): keeping records in memory for now", self.path, error.strerror)
+            self._warned = True
+
+    def _sync_regularly(self) -> None:
+        while not self._closing.is_set():
+            self._dirty.wait()
+            self._dirty.clear()
+            try:
+                os.fsync(self._file)
+            except OSError as error:
+                _log.warning("%s can't be brought to the disk: %s", self.path, error.strerror)
+            self._closing.wait(SYNC_INTERVAL_S)
+
+
+def rows(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any] | None, int]]:
+    """Yield the records of a journal from a byte offset on, each with the offset behind it.
+
+    A complete line that is no record (torn by a crash) is yielded as `None`; an incomplete last line is not yielded.
+    """
+    with path.open("rb") as file:
+        file.seek(offset)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            offset += len(line)
+            try:
+                row = json.loads(line)
+            except ValueError:
+                row = None
+            yield (row if isinstance(row, dict) and "op" in row else None), offset
+
+
+def is_being_written(path: Path) -> bool:
+    """Whether a living process has the journal open for writing."""
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
+def _ends_in_newline(path: Path) -> bool:
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return True
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+
+def _open_locked(path: Path) -> int:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise DiskError(f"{path} can't be opened for writing: {error.strerror}") from error
+    deadline = time.monotonic() + LOCK_PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(file)
+                raise RunLockedError(f"another process is writing {path}: end it, or use another run name") from None
+            time.sleep(0.1)

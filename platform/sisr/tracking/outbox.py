@@ -1,0 +1,171 @@
+"""What a run wants recorded: a file beside the run, written first and delivered to MLflow later.
+
+The trainer appends here; `sisr.tracking.courier` reads. Nothing here speaks to a server, so no server can slow or stop
+training. Each line is `n` (sequence number), `t` (milliseconds since 1970 at the append), `op` and the operation's fields.
+"""
+
+import json
+import math
+import re
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from sisr.errors import ConfigError
+from sisr.tracking.journal import Journal, rows
+from sisr.tracking.redact import redact
+
+Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+
+FILE = "outbox.jsonl"
+
+# MLflow's rules for names; image keys do without the "+" that separates the parts of an image's file name.
+_NAME = re.compile(r"[A-Za-z0-9_\-. :/]{1,250}")
+_KEY = re.compile(r"[A-Za-z0-9_\-./ ]{1,100}")
+
+
+class Outbox:
+    """The writing end of a run's outbox, for any thread of one process at a time.
+
+    Opening the outbox of an earlier attempt goes on behind what was recorded. What a resumed run says again, because it
+    went back to its last checkpoint, is not recorded twice.
+    """
+
+    def __init__(self, run_dir: Path):
+        """Open or create the outbox of the run in `run_dir`.
+
+        Raises:
+            RunLockedError: Another process writes this run's outbox.
+            DiskError: The file can't be opened.
+        """
+        self.run_dir = Path(run_dir)
+        self._journal = Journal(self.run_dir / FILE)
+        self._lock = threading.RLock()
+        self._recorded: set[tuple[Any, ...]] | None = None  # by earlier attempts, from the first step logged here on
+        self._params: dict[str, str] = {}
+        self._next = self.attempt = 0  # attempt: how often the outbox was opened before
+        run_uid = self._read_past() or uuid.uuid4().hex
+        self._append("open", attempt=self.attempt, run_uid=run_uid, run_name=self.run_dir.resolve().name)
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Record numbers of one step. One that isn't finite becomes `NAME_finite` = 0 and the tag `sisr.not_finite`."""
+        finite, broken = {}, []
+        for name, value in values.items():
+            if math.isfinite(number := float(value)):
+                finite[_checked(name, _NAME)] = number
+            else:
+                finite[_checked(f"{name}_finite", _NAME)] = 0.0
+                broken.append(f"{name} is {number}")
+        with self._lock:
+            fresh = {name: v for name, v in finite.items() if self._is_new(step, ("metrics", step, name, v))}
+            if fresh:
+                self._append("metrics", step=step, values=fresh)
+            if fresh and broken:
+                self.tags({"sisr.not_finite": f"step {step}: {', '.join(broken)}"})
+
+    def image(self, step: int, key: str, relative_path: str | Path) -> None:
+        """Record that the picture `relative_path` (inside the run's folder) shows `key` at `step`."""
+        path = self._inside(relative_path)
+        with self._lock:
+            if self._is_new(step, ("image", step, _checked(key, _KEY))):
+                self._append("image", step=step, key=key, path=path)
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Record settings. One that differs from what was recorded before becomes the tag `resume.ATTEMPT.NAME`."""
+        clean = {_checked(name, _NAME): _text(value) for name, value in redact(values).items()}
+        with self._lock:
+            fresh = {k: v for k, v in clean.items() if k not in self._params}
+            changed = {f"resume.{self.attempt}.{k}": v for k, v in clean.items() if self._params.get(k, v) != v}
+            self._params |= fresh
+            if fresh:
+                self._append("params", values=fresh)
+            if changed:
+                self.tags(changed)
+
+    def tags(self, values: Mapping[str, Any]) -> None:
+        """Record facts about the run that may change; the last value counts."""
+        self._append("tags", values={_checked(k, _NAME): _text(v) for k, v in redact(values).items()})
+
+    def artifact(self, relative_path: str | Path, artifact_path: str = "") -> None:
+        """Record that the file or folder `relative_path` belongs in the folder `artifact_path` of the artifacts."""
+        self._append("artifact", path=self._inside(relative_path), to=artifact_path)
+
+    def model(self, relative_folder: str | Path) -> None:
+        """Record that `relative_folder` (generator.safetensors, config.json) holds the run's model."""
+        self._append("model", path=self._inside(relative_folder))
+
+    def status(self, status: Status) -> None:
+        """Record how the run stands."""
+        self._append("status", status=status)
+
+    def flush(self) -> None:
+        """Return once everything recorded so far is on the disk.
+
+        Raises:
+            DiskError: It can't be written; what is missing stays in memory and is tried again with the next record.
+        """
+        self._journal.flush()
+
+    def close(self) -> None:
+        """Flush, and let another process write. Closing twice does nothing."""
+        self._journal.close()
+
+    def __enter__(self) -> "Outbox":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _append(self, op: str, **fields: Any) -> None:
+        with self._lock:
+            self._journal.append({"n": self._next, "t": time.time_ns() // 1_000_000, "op": op, **fields})
+            self._next += 1
+
+    def _read_past(self) -> str | None:
+        run_uid = None
+        for row, _ in rows(self._journal.path):
+            if row is None:
+                continue
+            self._next = row["n"] + 1
+            if row["op"] == "open":
+                self.attempt += 1
+                run_uid = row["run_uid"]
+            elif row["op"] == "params":
+                self._params |= row["values"]
+        return run_uid
+
+    def _is_new(self, step: int, what: tuple[Any, ...]) -> bool:
+        if self._recorded is None:
+            self._recorded = _recorded_since(self._journal.path, step) if self.attempt else set()
+        return what not in self._recorded
+
+    def _inside(self, relative_path: str | Path) -> str:
+        path = Path(relative_path)
+        if path.is_absolute() or not (self.run_dir / path).resolve().is_relative_to(self.run_dir.resolve()):
+            raise ConfigError(f"'{relative_path}' is not a path inside the run's folder {self.run_dir}")
+        return path.as_posix()
+
+
+def _recorded_since(path: Path, step: int) -> set[tuple[Any, ...]]:
+    found: set[tuple[Any, ...]] = set()
+    for row, _ in rows(path):
+        if row is None or row.get("step", -1) < step:
+            continue
+        if row["op"] == "metrics":
+            found |= {("metrics", row["step"], name, value) for name, value in row["values"].items()}
+        elif row["op"] == "image":
+            found.add(("image", row["step"], row["key"]))
+    return found
+
+
+def _checked(name: str, form: re.Pattern[str]) -> str:
+    if not form.fullmatch(name):
+        raise ConfigError(f"'{name}' can't name a metric, setting or image: use letters, digits, blanks and _ - . : /")
+    return name
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
