@@ -6,6 +6,7 @@ imported before it is asked for, so that help, completion and mistakes answer at
 
 import ast
 import errno
+import functools
 import importlib
 import os
 import pkgutil
@@ -22,10 +23,12 @@ from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import Abort, TyperException
 
 import sisr
-from sisr.config import did_you_mean
 from sisr.errors import ConfigError, DiskError, SisrError
+from sisr.suggest import did_you_mean
 
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+# Plain help: it survives pipes and narrow terminals, and shows [a, b] as written.
+STYLE: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": False}
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -40,6 +43,7 @@ def run(verb: Callable[..., Any], argv: Sequence[str] | None = None) -> NoReturn
     _execute(_command(verb, name, doc), name, sys.argv[1:] if argv is None else argv)
 
 
+@functools.cache
 def verbs() -> dict[str, str]:
     """Return every verb's name and one-line description, without importing any."""
     import sisr.pipelines as package
@@ -68,6 +72,8 @@ class Verbs(TyperGroup):
         """Return the verb that the arguments name, imported."""
         name, known = args[0], verbs()
         if name not in known:
+            if ctx.resilient_parsing:  # shell completion asks quietly
+                return None, None, []
             hint = did_you_mean(name, known) or f"All verbs: {', '.join(known)}"
             raise ConfigError(f"no verb '{name}'; {hint}")
         module = importlib.import_module(f"sisr.pipelines.{name}")
@@ -79,14 +85,18 @@ def _entry(module: ModuleType) -> Callable[..., Any]:
     return entry
 
 
+DESCRIPTION = "Trains, measures and serves super-resolution GANs, on a laptop or a cluster."
+EPILOG = (
+    "Start with `sisr demo`. Every verb has --help. --debug, anywhere on the line, shows the traceback of an error. "
+    "Exit codes: 0 done, 2 command line or setting, 3 images, 4 checkpoint, 5 diverged or out of memory, 6 run in use, "
+    "69 tracking server, 70 our mistake, 73 can't write, 75 stopped (run it again to go on), 130 interrupted."
+)
+
+
 def _group() -> Any:
-    app = typer.Typer(cls=Verbs, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=False)
+    app = typer.Typer(cls=Verbs, **STYLE)
     app.callback(invoke_without_command=True, help=DESCRIPTION, epilog=EPILOG)(_root)
     return typer.main.get_command(app)
-
-
-DESCRIPTION = "Trains, measures and serves super-resolution GANs, on a laptop or a cluster."
-EPILOG = "Start with `sisr demo`. Every verb has --help; --debug shows the traceback of an error."
 
 
 def _root(
@@ -101,7 +111,7 @@ def _root(
 
 
 def _command(verb: Callable[..., Any], name: str, doc: str | None) -> Any:
-    app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+    app = typer.Typer(add_completion=False, **STYLE)
     app.command(name, help=doc)(verb)
     return typer.main.get_command(app)
 
@@ -135,7 +145,7 @@ def _report(error: BaseException, debug: bool) -> int | str | None:
     if isinstance(error, SisrError):
         return _say(str(error), error.exit_code)
     if isinstance(error, OSError) and error.errno in UNWRITABLE:
-        return _say(f"can't write {error.filename or ''}: {error.strerror}", DiskError.exit_code)
+        return _say(f"{error.filename or 'a file'}: {error.strerror}", DiskError.exit_code)
     kept = "" if debug else f" The traceback is in {_keep_traceback(error)}; --debug shows it here."
     return _say(f"{type(error).__name__}: {error}\nsisr: this is our mistake, not yours.{kept}", SisrError.exit_code)
 

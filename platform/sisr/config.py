@@ -3,23 +3,19 @@
 A number is not a boolean, a text is not a number, and a name nobody knows is an error with a suggestion.
 """
 
-import difflib
-import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from sisr.errors import ConfigError
-
-MAX_BYTES = 1 << 20
-MAX_DEPTH = 20
+from sisr.strict_yaml import Located, parse, read_yaml
+from sisr.suggest import did_you_mean
 
 S = TypeVar("S", bound="Settings")
 
@@ -39,29 +35,16 @@ class Settings(BaseModel):
 
 
 def _is_same_kind(given: Any, checked: Any) -> bool:
-    """Return whether validation kept booleans, numbers and texts what they were."""
+    """Return whether validation, which is lenient by itself, kept booleans, numbers and texts what they were."""
     if isinstance(checked, bool):
         return isinstance(given, bool)
     if isinstance(checked, int | float):
         return isinstance(given, int | float) and not isinstance(given, bool)
-    if isinstance(checked, list | tuple) and isinstance(given, list | tuple):
-        return all(map(_is_same_kind, given, checked))
+    if isinstance(checked, list | tuple):
+        return isinstance(given, list | tuple) and all(map(_is_same_kind, given, checked))
     if isinstance(checked, dict) and isinstance(given, Mapping):
         return all(_is_same_kind(given[key], checked[key]) for key in checked if key in given)
     return True
-
-
-class Located(dict[str, Any]):
-    """Settings that know where each was written: `where[name]` is "file:line"."""
-
-    def __init__(self, values: Mapping[str, Any], where: Mapping[str, str]) -> None:
-        super().__init__(values)
-        self.where = dict(where)
-
-    def __or__(self, other: Mapping[str, Any]) -> "Located":  # type: ignore[override]
-        """Return these settings replaced by `other`'s, each still knowing where it was written."""
-        kept = {name: place for name, place in self.where.items() if name not in other}
-        return Located({**self, **other}, {**kept, **getattr(other, "where", {})})
 
 
 def build(model: type[S], values: Mapping[str, Any], *, source: str = "--set") -> S:
@@ -73,60 +56,65 @@ def build(model: type[S], values: Mapping[str, Any], *, source: str = "--set") -
         source: Where values without a known place come from: an option or a file.
 
     Raises:
-        ConfigError: Names are unknown, or values have a wrong type or range. One line each.
+        ConfigError: Names are unknown, or values have a wrong type or range; one line for each.
     """
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        lines: dict[tuple[str, str], str] = {}
-        for found in error.errors():
-            place, name, message = _explain(model, values, found, source)
-            lines.setdefault((place, name), f"{place}: {message}")
-        raise ConfigError("\n".join(lines.values())) from None
+        found = (_explain(model, values, one, source) for one in error.errors())
+        raise ConfigError("\n".join(dict.fromkeys(found))) from None
 
 
-def _explain(model: type[BaseModel], values: Any, found: Any, source: str) -> tuple[str, str, str]:
-    """Return (where, dotted name, what is wrong) for one of pydantic's errors."""
-    path: list[str] = []
-    place = source
-    for part in found["loc"]:
+def _explain(model: type[BaseModel], values: Any, error: Any, source: str) -> str:
+    """Return where and what is wrong, for one of pydantic's errors."""
+    place, name = source, ""
+    for part in map(str, error["loc"]):
         place = getattr(values, "where", {}).get(part, place)
-        path.append(str(part))
-        field = model.model_fields.get(str(part))
+        name = f"{name}.{part}" if name else part
+        field = model.model_fields.get(part)
         if field is None:
-            return place, ".".join(path), _unknown(model, path)
-        values = values.get(part) if isinstance(values, Mapping) else None
+            return f"{place}: {_unknown(model, name)}"
+        given = part in values
+        values = values.get(part)
         inner = field.annotation
         if not (isinstance(inner, type) and issubclass(inner, BaseModel) and isinstance(values, Mapping)):
-            return place, ".".join(path), _wrong(".".join(path), field, values, found)
+            return f"{place}: {_wrong(name, field, values, error) if given else _missing(name, field)}"
         model = inner
-    message = str(found.get("ctx", {}).get("error") or found["msg"])
-    return place, "", message
+    return f"{place}: {error.get('ctx', {}).get('error') or error['msg']}"
 
 
-def _unknown(model: type[BaseModel], path: list[str]) -> str:
-    hint = did_you_mean(path[-1], model.model_fields) or f"all settings: {', '.join(model.model_fields)}"
-    return f"no setting '{'.'.join(path)}'; {hint}"
+def _unknown(model: type[BaseModel], name: str) -> str:
+    known = list(model.model_fields)
+    hint = did_you_mean(name.rpartition(".")[2], known)
+    return f"no setting '{name}'; {hint or 'all settings: ' + ', '.join(known)}"
 
 
-def _wrong(name: str, field: FieldInfo, value: Any, found: Any) -> str:
-    if found["type"] == "missing":
-        return f"{name} is missing; it wants {expected(field)}"
-    if found["type"] == "value_error":
-        return f"{name}: {found['ctx']['error']}, got {value!r}"
-    return f"{name} wants {expected(field)}, got {value!r}"
+def _missing(name: str, field: FieldInfo) -> str:
+    return f"{name} is missing; it wants {expected(field)}"
+
+
+def _wrong(name: str, field: FieldInfo, value: Any, error: Any) -> str:
+    given = repr(value) if len(repr(value)) <= 80 else f"{value!r:.77}..."
+    if error["type"] == "value_error":  # our own validator's words
+        return f"{name}: {error['ctx']['error']}, got {given}"
+    choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
+    hint = did_you_mean(value, choices) if isinstance(value, str) else None
+    return f"{name} wants {expected(field)}, got {given}" + (f"; {hint}" if hint else "")
 
 
 def expected(field: FieldInfo) -> str:
     """Return in words what values a field takes, such as "a whole number >= 1"."""
-    words = _kind(field.annotation)
-    bounds = {}
-    for constraint in field.metadata:
-        for name, symbol in BOUNDS.items():
-            if getattr(constraint, name, None) is not None:
-                bounds[symbol] = getattr(constraint, name)
-    limits = " and ".join(f"{symbol} {limit}" for symbol, limit in bounds.items())
-    return f"{words} {limits}" if limits and " or " not in words else words + (f", {limits}" if limits else "")
+    arguments = get_args(field.annotation)
+    nullable = type(None) in arguments and get_origin(field.annotation) is not Literal
+    kinds = [argument for argument in arguments if argument is not type(None)] if nullable else [field.annotation]
+    bounds = [
+        f"{symbol} {getattr(constraint, name)}"
+        for constraint in field.metadata
+        for name, symbol in BOUNDS.items()
+        if getattr(constraint, name, None) is not None
+    ]
+    words = " or ".join(map(_kind, kinds)) + (" " + " and ".join(bounds) if bounds else "")
+    return f"{words}, or null" if nullable else words
 
 
 BOUNDS = {
@@ -135,84 +123,62 @@ BOUNDS = {
     "lt": "<",
     "le": "<=",
     "multiple_of": "a multiple of",
-    "min_length": "length at least",
-    "max_length": "length at most",
+    "min_length": "of length >=",
+    "max_length": "of length <=",
     "pattern": "like",
 }
-KINDS = {
+KINDS: dict[Any, str] = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
     str: "a text",
     Path: "a path",
-    type(None): "null",
     Any: "anything",
+    dict: "a mapping",
 }
 
 
 def _kind(annotation: Any) -> str:
-    if annotation in KINDS:
-        return KINDS[annotation]
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return " or ".join(map(repr, arguments))
-    if origin in (Union, types.UnionType):
-        return " or ".join(_kind(argument) for argument in arguments)
-    if origin is typing.Annotated:
-        return _kind(arguments[0])
-    if origin is tuple and Ellipsis not in arguments:
-        same = len(set(arguments)) == 1
-        return f"a list of {len(arguments)}" + (f", each {_kind(arguments[0])}" if same else "")
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(map(_kind, arguments))
     if origin in (tuple, list):
-        return f"a list, each {_kind(arguments[0])}"
-    return "a mapping" if origin is dict else getattr(annotation, "__name__", str(annotation))
-
-
-ALIASES = {
-    "lr": "learning_rate",
-    "bs": "batch_size",
-}
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str | None:
-    """Return "did you mean 'X'?" with the known name nearest to `name`, or None where none is near."""
-    known = list(known)
-    near = difflib.get_close_matches(name, known, n=1)
-    if ALIASES.get(name) in known:
-        near = [ALIASES[name]]
-    return f"did you mean '{near[0]}'?" if near else None
-
-
-class Loader(yaml.SafeLoader):
-    """SafeLoader with YAML 1.2's numbers and booleans."""
-
-    yaml_implicit_resolvers: typing.ClassVar[Any] = {}
-
-
-RESOLVERS = (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("null", r"~|null|Null|NULL|", "~nN\0"),
-    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+.0123456789"),
-    ("merge", r"<<", "<"),
-)
-for tag, pattern, first in RESOLVERS:
-    Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(rf"(?:{pattern})\Z"), [c if c != "\0" else "" for c in first])
-
-
-def read_yaml(path: str | Path) -> Located:
-    """Return a YAML file's settings, each with file and line."""
-    path = Path(path)
-    try:
-        content = yaml.load(path.read_text(), Loader)
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: {error}") from None
-    return Located(content or {}, {})
+        count = f" of {len(arguments)}" if origin is tuple and Ellipsis not in arguments else ""
+        each = f", each {_kind(arguments[0])}" if len({*arguments} - {Ellipsis}) == 1 else ""
+        return f"a list{count}{each}"
+    return KINDS.get(origin or annotation) or str(getattr(annotation, "__name__", annotation))
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """Return (name, value) of a command-line override "name=value"; the value is YAML."""
-    name, equals, value = text.partition("=")
-    if not equals or not name.strip():
+    """Return (name, value) of a command-line override "name=value"; the value is read as in a YAML file.
+
+    Raises:
+        ConfigError: It has no "=", no name or no value, or the value is not YAML.
+    """
+    name, equals, written = text.partition("=")
+    name, written = name.strip(), written.strip()
+    if not equals or not name:
         raise ConfigError(f"--set wants NAME=VALUE, got '{text}'")
-    return name.strip(), yaml.load(value, Loader)
+    value = parse(written, f"--set {name}")
+    if value is None and written not in ("null", "~"):
+        raise ConfigError(f"--set {name}= has no value; null stands for none, '' for an empty text")
+    return name, value
+
+
+def parse_overrides(texts: Iterable[str]) -> dict[str, Any]:
+    """Return the values of several overrides by name.
+
+    Raises:
+        ConfigError: One can't be read, or a name is given twice.
+    """
+    values: dict[str, Any] = {}
+    for name, value in map(parse_override, texts):
+        if name in values:
+            raise ConfigError(f"--set {name} is given twice")
+        values[name] = value
+    return values
+
+
+__all__ = ["Located", "Settings", "build", "did_you_mean", "expected", "parse_override", "parse_overrides", "read_yaml"]
