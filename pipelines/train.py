@@ -1,0 +1,97 @@
+"""Train one recipe on images; the same command goes on after any interruption.
+
+Writes the run's folder (checkpoints, samples, metrics, the final model) under --runs and follows it in MLflow.
+Exit codes: 0 finished, 2 a wrong option, 3 unusable images, 5 diverged, 6 the run is held by another process,
+75 stopped and resumable.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+PLAIN = "Plain processes instead of Ray: starts in seconds, for debugging."
+
+
+def main(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name; `sisr recipes` lists them.")],
+    data: Annotated[str, typer.Option(help="demo, a folder of images, celeba:PATH or div2k:PATH.")] = "demo",
+    validation: Annotated[str | None, typer.Option(help="Folder of held-out images; default: split from --data.")] = None,
+    name: Annotated[str | None, typer.Option(help="The run's name; default: recipe and a hash of all settings.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of the recipe's settings.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="One setting; repeatable.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Length of the run; same as --set steps=N.")] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", metavar="NAME=VALUE", help="How to run, such as evaluate_every=200; repeatable."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, batches and all other random numbers.")] = 0,
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16 or fp64.")] = "auto",
+    compile_: Annotated[bool, typer.Option("--compile", help="Compile the networks: slower start, faster steps.")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that share each batch.")] = 1,
+    gpus_per_worker: Annotated[float | None, typer.Option(min=0, help="Fractions share a GPU. Default: 1 if there.")] = None,
+    cpus_per_worker: Annotated[float | None, typer.Option(min=0.1, help="Default: an equal share.")] = None,
+    max_failures: Annotated[int, typer.Option(min=0, help="Restarts after a worker or node is lost.")] = 3,
+    address: Annotated[str | None, typer.Option(help="Of a running Ray; default: RAY_ADDRESS, else started here.")] = None,
+    local: Annotated[bool, typer.Option("--local", help=PLAIN)] = False,
+    runs: Annotated[Path, typer.Option(help="Folder that holds all runs.")] = Path("runs"),
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow server; default: MLFLOW_TRACKING_URI, else SQLite.")] = None,
+    experiment: Annotated[str, typer.Option(help="MLflow experiment.")] = "sisr",
+    require_tracking: Annotated[bool, typer.Option(help="Fail at once if MLflow does not answer.")] = False,
+    allow_changes: Annotated[bool, typer.Option(help="Go on with other settings or images than before.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Check everything, print the run, train nothing.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Train RECIPE on images."""
+    from sisr import recipes
+
+    recipes.check(recipe)
+
+    from functools import partial
+
+    from sisr.cluster import execute
+    from sisr.cluster.train import Scaling
+    from sisr.config import build, overrides, read_yaml
+    from sisr.console import out, print_json
+    from sisr.training.run import Options
+
+    values = read_yaml(config) if config else {}
+    values = values | overrides(set_ or []) | ({"steps": steps} if steps else {})
+    chosen = {"seed": seed, "precision": precision, "compile": compile_, **overrides(option or [])}
+    order = execute.Order(
+        recipe=recipe,
+        values=values,
+        options=build(Options, chosen, source="--option"),
+        data=data,
+        validation=validation,
+        name=name,
+        runs=runs,
+        allow_changes=allow_changes,
+    )
+    if dry_run:
+        run, folder, facts = execute.prepare(order)
+        print_json({"run": run.model_dump(), "folder": str(folder.path), "data": facts})
+        return
+    if local:
+        host = execute.in_process if workers == 1 else partial(execute.in_processes, workers)
+    else:
+        scaling = Scaling(
+            workers=workers,
+            gpus_per_worker=gpus_per_worker,
+            cpus_per_worker=cpus_per_worker,
+            max_failures=max_failures,
+            address=address,
+        )
+        host = partial(execute.on_ray, scaling)
+    tracking = execute.Tracking(uri=tracking_uri, experiment=experiment, required=require_tracking)
+    status = execute.execute(order, tracking, host)
+    if json:
+        print_json(status)
+    else:
+        out.print(execute.summary(status), markup=False)
+
+
+if __name__ == "__main__":
+    from sisr.cli import run
+
+    run(main)

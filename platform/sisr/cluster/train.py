@@ -1,0 +1,206 @@
+"""Ray Train as a host of the training loop: N workers on CPUs or GPUs, restarted from the last checkpoint on failure.
+
+Checkpoints are the run's own (`training.checkpoint`): atomic, verified, in the run's folder, which all workers share.
+Ray is given none, so that its own snapshot, rewritten in place and fatal when damaged, decides nothing.
+"""
+
+import logging
+import math
+import shutil
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sisr.cluster import environment
+from sisr.errors import ConfigError, OutOfMemoryError, SisrError
+from sisr.training.run import Run, RunFolder
+
+COLLECTIVE_TIMEOUT_S = 300  # a dead peer is noticed after this; nodes may differ by this much in packing their data
+POLL_S = 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaling:
+    """How many workers a run gets and what each of them holds."""
+
+    workers: int = 1
+    gpus_per_worker: float | None = None  # fractions share a GPU; None: 1 where there are enough GPUs, else 0
+    cpus_per_worker: float | None = None  # None: an equal share of this machine's, or 1 beside a GPU
+    max_failures: int = 3  # restarts after a worker or node was lost
+    address: str | None = None  # of a running cluster; None: the one this process was submitted to, else a local one
+
+
+def fit(run: Run, folder: RunFolder, scaling: Scaling, tick: Callable[[], None]) -> dict[str, Any]:
+    """Train on Ray's workers and return the run's last status.
+
+    Args:
+        run: What to execute.
+        folder: The run's folder, on storage that all workers reach.
+        scaling: How many workers, and how large.
+        tick: Called several times a second by the calling thread while training goes on.
+
+    Raises:
+        ConfigError: The workers can never fit into this Ray.
+        SisrError: What stopped the training, as the worker raised it.
+    """
+    ray = _connect(scaling.address)
+    from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    resources = _resources(scaling, ray.cluster_resources())
+    scratch = folder.path / "ray"
+    shutil.rmtree(scratch, ignore_errors=True)
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={"run": run.model_dump(), "folder": str(folder.path.resolve()), **resources},
+        torch_config=TorchConfig(timeout_s=COLLECTIVE_TIMEOUT_S),
+        scaling_config=ScalingConfig(
+            num_workers=scaling.workers, use_gpu=resources["GPU"] > 0, resources_per_worker=_positive(resources)
+        ),
+        run_config=RunConfig(
+            # A name of its own for each attempt: under an old name Ray would restore what it remembers of it.
+            name=f"attempt-{uuid.uuid4().hex[:8]}",
+            storage_path=str(scratch.resolve()),
+            failure_config=FailureConfig(max_failures=scaling.max_failures, controller_failure_limit=2),
+            logging_config=LoggingConfig(log_level="WARNING"),
+        ),
+    )
+    outcome = _in_thread(trainer.fit, tick)
+    shutil.rmtree(scratch, ignore_errors=True)
+    return _status(outcome, folder)
+
+
+def shutdown() -> None:
+    """End a Ray that was started by `fit`; do nothing where there is none."""
+    import ray
+
+    if ray.is_initialized():
+        ray.shutdown()
+
+
+def _connect(address: str | None) -> Any:
+    environment.prepare()
+    import ray
+
+    if not ray.is_initialized():
+        # Without an address Ray looks for RAY_ADDRESS, which a submitted job finds set, and else starts here.
+        options: dict[str, Any] = {"address": address} if address else {}
+        ray.init(**options, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
+    return ray
+
+
+def _resources(scaling: Scaling, cluster: dict[str, float]) -> dict[str, float]:
+    """Return CPU and GPU of one worker."""
+    gpus = scaling.gpus_per_worker
+    if gpus is None:
+        gpus = 1.0 if cluster.get("GPU", 0) >= scaling.workers else 0.0
+    cpus = scaling.cpus_per_worker
+    if cpus is None:
+        cpus = 1.0 if gpus else max(1.0, math.floor(cluster.get("CPU", 1) / scaling.workers))
+    for name, each in (("CPU", cpus), ("GPU", gpus)):
+        there = cluster.get(name, 0.0)
+        if each * scaling.workers > there + 1e-9 and not _can_grow():
+            raise ConfigError(
+                f"{scaling.workers} workers x {each:g} {name} need {each * scaling.workers:g} {name}, but this Ray has "
+                f"{there:g}: use fewer --workers or fewer {name}s per worker"
+            )
+    return {"CPU": cpus, "GPU": gpus}
+
+
+def _can_grow() -> bool:
+    """Return whether an autoscaler may add nodes."""
+    return (Path.home() / "ray_bootstrap_config.yaml").exists()
+
+
+def _positive(resources: dict[str, float]) -> dict[str, float]:
+    return {name: amount for name, amount in resources.items() if amount > 0}
+
+
+def _worker(config: dict[str, Any]) -> dict[str, Any]:
+    """Run the loop in one of Ray's workers; what the user must know comes back as a value, so that nothing retries it."""
+    import torch
+
+    from sisr.tracking.outbox import Outbox
+    from sisr.training.loop import train
+    from sisr.training.session import NoLog
+
+    run, folder = Run(**config["run"]), RunFolder(Path(config["folder"]))
+    session = RayTrainSession(folder, use_gpu=config["GPU"] > 0)
+    if session.device.type == "cpu":
+        torch.set_num_threads(max(1, int(config["CPU"])))
+    log = Outbox(folder.path) if session.rank == 0 else NoLog()
+    try:
+        return {"status": train(run, folder, session, log)}
+    except SisrError as error:
+        return {"error": type(error).__name__, "message": str(error)}
+    finally:
+        log.flush()
+
+
+class RayTrainSession:
+    """A Ray Train worker's place among its peers."""
+
+    def __init__(self, folder: RunFolder, *, use_gpu: bool) -> None:
+        """Ask Ray who we are."""
+        import ray.train.torch
+        import torch
+
+        context = ray.train.get_context()
+        self.rank, self.world = context.get_world_rank(), context.get_world_size()
+        # Ray believes in GPUs that its user declared; torch knows whether there is one.
+        gpu = use_gpu and torch.cuda.is_available()
+        self.device = ray.train.torch.get_device() if gpu else torch.device("cpu")
+        self._folder = folder
+
+    def stop_requested(self) -> bool:
+        """Return whether the run's folder holds a request to stop."""
+        return self.rank == 0 and self._folder.stop_requested()
+
+    def report(self, step: int, metrics: dict[str, float]) -> None:
+        """Tell Ray an evaluation's numbers; a number that is not finite would poison a restart."""
+        import ray.train
+
+        ray.train.report({"step": step, **{n: v for n, v in metrics.items() if math.isfinite(v)}})
+
+
+def _in_thread(fit: Callable[[], Any], tick: Callable[[], None]) -> Any:
+    """Call `fit` in a thread: it would replace the signal handlers of the main one."""
+    outcome: list[Any] = []
+
+    def work() -> None:
+        try:
+            outcome.append(fit())
+        except BaseException as error:  # handed to the caller's thread
+            outcome.append(error)
+
+    thread = threading.Thread(target=work, name="ray-train", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(POLL_S)
+        tick()
+    if isinstance(outcome[0], BaseException):
+        raise _explained(outcome[0])
+    return outcome[0]
+
+
+def _status(result: Any, folder: RunFolder) -> dict[str, Any]:
+    returned = result.return_value or {}
+    if "error" in returned:
+        import sisr.errors
+
+        raise getattr(sisr.errors, returned["error"])(returned["message"])
+    return dict(returned.get("status") or folder.status())
+
+
+def _explained(error: BaseException) -> BaseException:
+    """Return the error that the user should read."""
+    for failure in getattr(error, "worker_failures", {}).values():
+        cause = getattr(failure, "cause", failure)
+        if isinstance(cause, SisrError):
+            return cause
+        if "out of memory" in str(cause).lower():
+            return OutOfMemoryError(f"a worker ran out of memory: {str(cause).splitlines()[0]}")
+    return error

@@ -1,0 +1,87 @@
+"""Shows how far a run is, from its `status.json`: one live line on a terminal, plain lines elsewhere."""
+
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.live import Live
+from rich.text import Text
+
+from sisr.console import err
+from sisr.training.run import RunFolder
+
+PLAIN_EVERY_S = 10.0
+LOSSES_SHOWN = 4
+
+
+class Display:
+    """A run's progress on stderr; use as a context manager and call `refresh` now and then."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        """Show the run in `folder`."""
+        self._folder = folder
+        self._live = Live(console=err, refresh_per_second=2, transient=True) if err.is_terminal else None
+        self._last: dict[str, Any] = {}
+        self._said_at = 0.0
+        self._said_validation = -1
+
+    def __enter__(self) -> "Display":
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.refresh()
+        if self._live:
+            self._live.stop()
+
+    def refresh(self) -> None:
+        """Show what the run's folder says now."""
+        status = self._folder.status()
+        if not status or status == self._last:
+            return
+        self._last = status
+        self._say_validation(status)
+        if self._live:
+            self._live.update(Text(line(status)))
+        elif status["state"] == "running" and "losses" in status and time.monotonic() - self._said_at >= PLAIN_EVERY_S:
+            self._said_at = time.monotonic()
+            err.print(line(status), markup=False)
+
+    def _say_validation(self, status: dict[str, Any]) -> None:
+        step = status.get("validation_step", -1)
+        if step == self._said_validation:
+            return
+        self._said_validation = step
+        baseline = status["baseline"].get("psnr_y", float("nan"))
+        err.print(f"step {step:,}: {validation(status)} (bicubic {baseline:.2f} dB)", markup=False)
+
+
+def line(status: dict[str, Any]) -> str:
+    """Return a run's progress in one line: step, rate, losses, last validation, time left, waiting for data."""
+    parts = [f"step {status['step']:,}/{status['steps']:,}"]
+    if "losses" in status:
+        parts += [f"{status['images_per_second']:.1f} images/s", f"{duration(status['eta_s'])} left"]
+        parts.append(f"waiting for data {status['data_wait_share']:.1%}")
+        shown = [(name, value) for name, value in status["losses"].items() if not name.startswith("gradient_norm")]
+        parts += [f"{name} {value:.4g}" for name, value in shown[:LOSSES_SHOWN]]
+    if status.get("validation"):
+        parts.append(validation(status))
+    return " | ".join(parts)
+
+
+def validation(status: dict[str, Any]) -> str:
+    """Return the last validation in words."""
+    values = status.get("validation", {})
+    psnr, ssim = values.get("val/psnr_y", float("nan")), values.get("val/ssim_y", float("nan"))
+    return f"held-out images {psnr:.2f} dB PSNR-Y, {ssim:.4f} SSIM-Y"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a time span such as 2 h 05 min, 3 min 20 s or 12 s."""
+    if seconds is None:
+        return "?"
+    whole = int(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"

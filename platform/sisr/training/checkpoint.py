@@ -1,0 +1,236 @@
+"""Checkpoints that are complete, atomic and verified.
+
+One checkpoint is one folder `step_000001000`: `state.pt` (everything a resumed run needs), the EMA generator as
+`generator.safetensors` with its `config.json` (what others may load), and `manifest.json`, written last, with the size
+and SHA-256 of each file. The folder is built under a temporary name, flushed to disk and renamed, so that it is either
+whole or absent; it is loaded only if the manifest agrees with the files.
+"""
+
+import errno
+import hashlib
+import io
+import json
+import os
+import shutil
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, cast
+
+import torch
+
+from sisr.errors import CheckpointError, DiskError
+
+STATE = "state.pt"
+MANIFEST = "manifest.json"
+MAX_FAILED_SAVES = 3  # in a row; training goes on before that, because the disk may be freed
+
+
+def folder_name(step: int) -> str:
+    """Return the name of the checkpoint taken before step number `step`; names sort by step."""
+    return f"step_{step:09d}"
+
+
+@dataclass
+class Checkpoints:
+    """The checkpoints of one run, in the folder `root`."""
+
+    root: Path
+    keep: int = 2  # newest ones kept; the best one is kept besides
+    _failures: int = field(default=0, init=False)
+
+    def save(self, step: int, state: dict[str, Any], write_model: Callable[[Path], None], meta: dict[str, Any]) -> bool:
+        """Write the checkpoint of `step` and return whether it succeeded.
+
+        Args:
+            step: Steps done.
+            state: Tensors, numbers, strings, lists, tuples and dicts only, so that it loads without pickle's dangers.
+            write_model: Writes the files that others may load into a given folder.
+            meta: Added to the manifest: worker count, versions, fingerprints.
+
+        Raises:
+            DiskError: Writing failed `MAX_FAILED_SAVES` times in a row.
+        """
+        self._sweep()
+        unfinished = self.root / f".unfinished-{uuid.uuid4().hex[:8]}"
+        try:
+            unfinished.mkdir(parents=True)
+            self._write(unfinished, step, state, write_model, meta)
+            final = self.root / folder_name(step)
+            if final.exists():  # from before a crash; the same step, so nothing is lost
+                shutil.rmtree(final)
+            os.rename(unfinished, final)
+            _sync_folder(self.root)
+        except OSError as error:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            self._failed(step, error)
+            return False
+        self._failures = 0
+        return True
+
+    def newest(self) -> tuple[Path, dict[str, Any]] | None:
+        """Return folder and state of the newest checkpoint that is whole, or None where there has been none.
+
+        Damaged ones are passed over with a warning that names them.
+
+        Raises:
+            CheckpointError: There are checkpoints, but all are damaged.
+        """
+        problems = []
+        for folder in self.folders():
+            try:
+                return folder, load_state(folder)
+            except CheckpointError as error:
+                problems.append(str(error))
+                warnings.warn(f"checkpoint passed over: {error}", stacklevel=2)
+        if problems:
+            listed = "; ".join(problems)
+            raise CheckpointError(f"every checkpoint in {self.root} is damaged: {listed}. Restore one or remove them all")
+        return None
+
+    def prune(self, best_step: int | None) -> None:
+        """Remove all but the newest `keep` whole checkpoints and the best one."""
+        whole = [f for f in self.folders() if (f / MANIFEST).is_file()]
+        kept = {f.name for f in whole[: self.keep]} | ({folder_name(best_step)} if best_step is not None else set())
+        for folder in whole:
+            if folder.name not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def folders(self) -> list[Path]:
+        """Return the folders of all checkpoints, damaged ones too, newest step first."""
+        return sorted(self.root.glob("step_*"), reverse=True)
+
+    def _sweep(self) -> None:
+        """Remove what a killed process left half written; the run's lock says that nobody else is writing."""
+        for folder in self.root.glob(".unfinished-*"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _write(
+        self,
+        folder: Path,
+        step: int,
+        state: dict[str, Any],
+        write_model: Callable[[Path], None],
+        meta: dict[str, Any],
+    ) -> None:
+        # torch.save to a path, or to a buffered file, hides errno in a RuntimeError.
+        with open(folder / STATE, "wb", buffering=0) as file:
+            torch.save(state, cast(IO[bytes], _Writer(file)))
+        write_model(folder)
+        files = {f.name: _entry(f) for f in sorted(folder.iterdir())}
+        manifest = {"step": step, "digest": digest(state), "files": files, **meta}
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+        for file_path in folder.iterdir():
+            _sync_file(file_path)
+        _sync_folder(folder)
+
+    def _failed(self, step: int, error: OSError) -> None:
+        self._failures += 1
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        free = shutil.disk_usage(self.root if self.root.exists() else self.root.parent).free
+        what = f"disk full, {free / 2**20:.0f} MiB free" if full else (error.strerror or str(error))
+        message = f"checkpoint of step {step} could not be written to {self.root}: {what}"
+        if self._failures >= MAX_FAILED_SAVES:
+            raise DiskError(f"{message} ({self._failures} times in a row). Free space and run the same command again")
+        warnings.warn(f"{message}; training goes on", stacklevel=3)
+
+
+class _Writer:
+    """A file as torch.save wants it, unbuffered: "disk full" arrives as the OSError that it is."""
+
+    def __init__(self, file: io.RawIOBase) -> None:
+        self._file = file
+
+    def write(self, data: bytes) -> int:
+        rest = memoryview(data).cast("B")
+        while rest:
+            rest = rest[self._file.write(rest) :]
+        return len(data)
+
+    def flush(self) -> None:
+        """Do nothing: nothing is buffered."""
+
+
+def load_state(folder: Path) -> dict[str, Any]:
+    """Return the state saved in a checkpoint folder after verifying every file.
+
+    Raises:
+        CheckpointError: A file is missing, damaged or not what the manifest says.
+    """
+    verify(folder)
+    try:
+        state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many types for the same thing
+        raise CheckpointError(f"{folder / STATE} can't be loaded: {error}") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{folder / STATE} holds a {type(state).__name__}, not a run's state")
+    return state
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """Return a checkpoint's manifest after comparing every file's size and SHA-256 with it."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        files = manifest["files"].items()
+        expected = {name: (entry["bytes"], entry["sha256"]) for name, entry in files}
+    except OSError as error:
+        raise CheckpointError(f"{folder} has no readable {MANIFEST} ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{folder / MANIFEST} is damaged: {error!r}") from error
+    for name, (size, sha256) in expected.items():
+        try:
+            found = _entry(folder / name)
+        except OSError as error:
+            raise CheckpointError(f"{folder / name} can't be read ({error.strerror})") from error
+        if found != {"bytes": size, "sha256": sha256}:
+            raise CheckpointError(f"{folder / name} is damaged: its size or SHA-256 differs from {MANIFEST}")
+    if STATE not in expected:
+        raise CheckpointError(f"{folder / MANIFEST} does not list {STATE}")
+    return dict(manifest)
+
+
+def digest(state: Any) -> str:
+    """Return the SHA-256 of a state's names, types, shapes and raw bytes; equal exactly where training is equal."""
+    sha = hashlib.sha256()
+    for chunk in _chunks(state):
+        sha.update(chunk)
+    return sha.hexdigest()
+
+
+def _chunks(value: Any) -> Iterator[bytes]:
+    if isinstance(value, torch.Tensor):
+        tensor = value.detach().cpu().contiguous()
+        yield f"tensor {tensor.dtype} {tuple(tensor.shape)} ".encode()
+        yield tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+    elif isinstance(value, dict):
+        yield f"dict {len(value)} ".encode()
+        for key in sorted(value, key=repr):
+            yield repr(key).encode()
+            yield from _chunks(value[key])
+    elif isinstance(value, list | tuple):
+        yield f"list {len(value)} ".encode()
+        for item in value:
+            yield from _chunks(item)
+    else:
+        yield repr(value).encode()
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    with open(path, "rb") as file:
+        sha = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"bytes": path.stat().st_size, "sha256": sha}
+
+
+def _sync_file(path: Path) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,188 @@
+"""The training loop: one function, read from top to bottom, unchanged in a plain process, in Ray Train and in Tune."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from sisr import models
+from sisr.data.batches import Batches, Prefetcher, to_hr
+from sisr.draws import Draws
+from sisr.errors import ConfigError, DivergedError
+from sisr.training import precision
+from sisr.training.checkpoint import Checkpoints
+from sisr.training.dataset import open_data
+from sisr.training.ema import Ema
+from sisr.training.guard import Guard
+from sisr.training.progress import Progress
+from sisr.training.run import Run, RunFolder, versions, write_json
+from sisr.training.session import Log, Session, agree, mean_over_workers
+from sisr.training.state import TrainingState, seed_everything
+from sisr.training.update import Updates
+from sisr.training.validate import Validation, save_picture
+
+BEST_METRIC = "val/psnr_y"
+
+
+def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, Any]:
+    """Train a run from its newest checkpoint, or from the start, to its end or until it is asked to stop.
+
+    Args:
+        run: What to execute; equal on all workers.
+        folder: Holds checkpoints, samples and status; shared by all workers.
+        session: This worker's place.
+        log: Of the first worker; others pass a `NoLog`.
+
+    Returns:
+        The run's status: `state` ("finished" or "stopped"), `step`, and the last and best validation.
+
+    Raises:
+        DivergedError: The numbers can't recover; the last good checkpoint is kept.
+    """
+    options, device = run.options, session.device
+    config = run.recipe_config()
+    number_format = precision.resolve(options.precision, device)
+    dtype = precision.parameter_dtype(number_format)
+
+    # Build the recipe; every worker draws the same initial weights.
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    seed_everything(options.seed)
+    recipe = run.build_recipe()
+    parts = recipe.parts()
+    _place(parts, device, dtype, options.channels_last)
+    updates = Updates(
+        {name: part for name, part in parts.items() if isinstance(part, Optimizer)},
+        world=session.world,
+        accumulate=options.accumulate,
+        clip_norm=options.clip_norm,
+        scaled=number_format == "fp16",
+    )
+    ema = Ema(recipe.generator, options.ema_half_life_images)
+    guard = Guard(scaled=number_format == "fp16")
+    seed_everything(options.seed + 1 + session.rank)
+
+    # Restore.
+    checkpoints = Checkpoints(folder.checkpoints, options.keep_checkpoints)
+    state = TrainingState(parts, ema.network, {"updates": updates, "guard": guard})
+    saved = checkpoints.newest()
+    if saved:
+        state.restore(saved[1], session)
+    if options.compile:
+        _compile(parts)
+
+    # Open the data.
+    share = _share(config.batch_size, session.world, options.accumulate)
+    data = open_data(run, recipe.crop, recipe.scale)
+    validation = Validation(data.validation, recipe, session, dtype)
+    batches = Batches(data.store, recipe.crop, config.batch_size, options.seed)
+    prefetcher = Prefetcher(batches, session.rank, session.world, state.step, device)
+    first = session.rank * share * options.accumulate  # this worker's place in the global batch
+    progress = Progress(folder, session, config.steps, config.batch_size, state.step, prefetcher, validation.baseline)
+    scalars: dict[str, Tensor] = {}
+
+    def evaluate(done: int) -> None:
+        """Validate, show and report the averaged generator."""
+        values = validation(ema.network)
+        if values[BEST_METRIC] > state.best.get(BEST_METRIC, float("-inf")):
+            state.best = {"step": done, **values}
+        if session.rank == 0:
+            picture = folder.samples / "val" / f"step_{done:09d}.png"
+            save_picture(validation.grid(ema.network, options.sample_rows), picture)
+            log.metrics(done, values)
+            log.image(done, "val/samples", str(picture.relative_to(folder.path)))
+        progress.validated(done, values, state.best)
+        session.report(done, values)
+
+    def save(done: int) -> None:
+        """Write a checkpoint from the first worker; all of them take part."""
+        state.step = done
+        captured = state.capture(session)
+        if session.rank == 0:
+            meta = model_meta(run, done, progress.validation)
+            wrote = checkpoints.save(
+                done,
+                captured,
+                lambda path: models.save(path, ema.network, meta),
+                {"world": session.world, "threads": torch.get_num_threads(), "config_hash": run.config_hash}
+                | {"fingerprint": run.fingerprint, "precision": number_format, "versions": versions()},
+            )
+            if wrote and state.best:
+                write_json(folder.best, state.best)
+            checkpoints.prune(state.best.get("step"))
+            log.flush()
+
+    stopping = False
+    try:
+        if state.step == 0:
+            if session.rank == 0:
+                log.metrics(0, {f"val/bicubic_{name}": value for name, value in validation.baseline.items()})
+            evaluate(0)
+        for step in range(state.step, config.steps):
+            # Take the step.
+            for micro, pixels in enumerate(prefetcher.next().split(share)):
+                draws = Draws(options.seed, step, first + micro * share, share, device)
+                hr = to_hr(pixels, recipe.crop, draws, dtype, options.channels_last)
+                lr = recipe.degrade(hr, draws)
+                updates.begin(micro)
+                with precision.autocast(number_format, device):
+                    scalars = recipe.train_step(lr, hr, draws, step, updates)
+            done = step + 1
+            guard.check(step, updates.skipped, scalars)
+            ema.update(recipe.generator, done * config.batch_size, config.batch_size)
+
+            # Log.
+            if done % options.log_every == 0 or done == config.steps:
+                log.metrics(done, progress.logged(done, mean_over_workers(scalars, session), updates.norms))
+
+            # Evaluate and save.
+            last = done == config.steps
+            stopping = agree(session.stop_requested(), session)
+            if done % options.evaluate_every == 0 or last:
+                evaluate(done)
+            if done % options.evaluate_every == 0 or last or stopping:
+                save(done)
+            if stopping and not last:
+                return progress.ended("stopped", done)
+    except DivergedError as error:
+        progress.ended("diverged", progress.step, str(error))
+        raise
+    finally:
+        prefetcher.close()
+
+    # Publish the averaged generator.
+    if session.rank == 0:
+        models.save(folder.model, ema.network, model_meta(run, config.steps, progress.validation))
+    return progress.ended("finished", config.steps)
+
+
+def model_meta(run: Run, step: int, metrics: dict[str, float]) -> dict[str, Any]:
+    """Return what `sisr.models` keeps beside the weights."""
+    config = run.recipe_config()
+    facts = {"run": run.name, "step": step, "metrics": metrics, "data": run.data, "fingerprint": run.fingerprint}
+    return {"recipe": run.recipe, "config": run.config, "scale": config.scale, **facts, "versions": versions()}
+
+
+def _place(parts: dict[str, Any], device: torch.device, dtype: torch.dtype, channels_last: bool) -> None:
+    for part in parts.values():
+        if isinstance(part, nn.Module):
+            part.to(device=device, dtype=dtype)
+            if channels_last:
+                part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _compile(parts: dict[str, Any]) -> None:
+    for part in parts.values():
+        if isinstance(part, nn.Module):
+            part.compile()
+
+
+def _share(batch_size: int, world: int, accumulate: int) -> int:
+    """Return the examples of one worker's micro-batch."""
+    if batch_size % (world * accumulate):
+        raise ConfigError(
+            f"batch_size {batch_size} can't be shared equally by {world} workers x {accumulate} micro-batches: "
+            f"it must be a multiple of {world * accumulate}"
+        )
+    return batch_size // (world * accumulate)

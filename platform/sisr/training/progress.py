@@ -1,0 +1,85 @@
+"""How far a run is: written to the run's folder by its first worker, shown from there by whoever started it."""
+
+import time
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from sisr.training.run import RunFolder
+from sisr.training.session import Session
+
+WRITE_EVERY_S = 1.0
+
+
+class Waits(Protocol):
+    """Something that knows how long it kept training waiting."""
+
+    waited_s: float  # cumulative
+
+
+class Progress:
+    """Turns steps into rates and keeps the run's `status.json` current."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        session: Session,
+        steps: int,
+        batch_size: int,
+        start: int,
+        waits: Waits,
+        baseline: dict[str, float],
+    ) -> None:
+        """Start the clock at step `start` of `steps`; `baseline` is bicubic's validation."""
+        self._folder, self._session = folder, session
+        self._steps, self._batch_size, self._waits = steps, batch_size, waits
+        self._fields: dict[str, Any] = {
+            "state": "running",
+            "step": start,
+            "steps": steps,
+            "workers": session.world,
+            "device": str(session.device),
+            "baseline": baseline,
+        }
+        self._mark = (time.monotonic(), start, 0.0)
+        self._written = 0.0
+        self.validation: dict[str, float] = dict(folder.status().get("validation", {})) if start else {}
+        self._write(force=True)
+
+    @property
+    def step(self) -> int:
+        """Steps done when last logged."""
+        return int(self._fields["step"])
+
+    def logged(self, done: int, scalars: dict[str, float], norms: dict[str, Tensor]) -> dict[str, float]:
+        """Return the values of one log line as plain numbers, with rate and waiting share, and show them."""
+        values = dict(scalars)
+        values |= {f"gradient_norm/{name}": float(value) for name, value in norms.items()}
+        now, (then, step, waited) = time.monotonic(), self._mark
+        elapsed = max(now - then, 1e-9)
+        rate = (done - step) * self._batch_size / elapsed
+        share = (self._waits.waited_s - waited) / elapsed
+        self._mark = (now, done, self._waits.waited_s)
+        eta = (self._steps - done) * self._batch_size / rate if rate else None
+        self._fields |= {"step": done, "images_per_second": rate, "data_wait_share": share, "eta_s": eta, "losses": values}
+        self._write()
+        return {**values, "speed/images_per_second": rate, "speed/data_wait_share": share}
+
+    def validated(self, done: int, values: dict[str, float], best: dict[str, Any]) -> None:
+        """Show an evaluation; its time does not count as training time."""
+        self.validation = values
+        self._fields |= {"step": done, "validation": values, "validation_step": done, "best": best}
+        self._write(force=True)
+        self._mark = (time.monotonic(), done, self._waits.waited_s)
+
+    def ended(self, state: str, done: int, message: str = "") -> dict[str, Any]:
+        """Show and return the run's last status."""
+        self._fields |= {"state": state, "step": done, "message": message, "eta_s": 0.0}
+        self._write(force=True)
+        return dict(self._fields)
+
+    def _write(self, force: bool = False) -> None:
+        now = time.monotonic()
+        if self._session.rank == 0 and (force or now - self._written >= WRITE_EVERY_S):
+            self._written = now
+            self._folder.write_status(**self._fields)

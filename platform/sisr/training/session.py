@@ -1,0 +1,97 @@
+"""What differs between the hosts of the training loop: a plain process, a Ray Train worker, a Ray Tune trial."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from sisr.training.run import RunFolder
+
+
+class Log(Protocol):
+    """Where metrics and pictures go; never waits for a server."""
+
+    def metrics(self, step: int, values: dict[str, float]) -> None:
+        """Keep scalars of one step."""
+        ...
+
+    def image(self, step: int, key: str, path: str) -> None:
+        """Keep a picture, given by its path inside the run's folder."""
+        ...
+
+    def tags(self, values: dict[str, str]) -> None:
+        """Keep facts about the run."""
+        ...
+
+    def flush(self) -> None:
+        """Make everything so far durable."""
+        ...
+
+
+class NoLog:
+    """The log of workers other than the first."""
+
+    def metrics(self, step: int, values: dict[str, float]) -> None:
+        """Keep nothing."""
+
+    def image(self, step: int, key: str, path: str) -> None:
+        """Keep nothing."""
+
+    def tags(self, values: dict[str, str]) -> None:
+        """Keep nothing."""
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+
+class Session(Protocol):
+    """One worker's place among the workers of a run, and its line to whoever started it."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    def stop_requested(self) -> bool:
+        """Return whether this worker was asked to end; asked of the first worker only."""
+        ...
+
+    def report(self, step: int, metrics: dict[str, float]) -> None:
+        """Hand the numbers of an evaluation to the host; called equally often by all workers."""
+        ...
+
+
+@dataclass
+class PlainSession:
+    """A worker in a plain process: no Ray."""
+
+    folder: RunFolder
+    device: torch.device
+    rank: int = 0
+    world: int = 1
+
+    def stop_requested(self) -> bool:
+        """Return whether the run's folder holds a request to stop."""
+        return self.folder.stop_requested()
+
+    def report(self, step: int, metrics: dict[str, float]) -> None:
+        """Do nothing: the run's folder already holds everything."""
+
+
+def agree(opinion: bool, session: Session) -> bool:
+    """Return whether any worker's opinion is yes; all workers get the same answer at the same step."""
+    if session.world == 1:
+        return opinion
+    vote = torch.tensor(float(opinion), device=session.device)
+    dist.all_reduce(vote, op=dist.ReduceOp.MAX)
+    return bool(vote.item())
+
+
+def mean_over_workers(scalars: dict[str, Tensor], session: Session) -> dict[str, float]:
+    """Return each scalar's mean over all workers: the value of the whole batch, since shares are equal."""
+    values = torch.stack([value.detach().double() for value in scalars.values()]) if scalars else torch.zeros(0)
+    if session.world > 1:
+        dist.all_reduce(values)
+        values /= session.world
+    return dict(zip(scalars, values.tolist(), strict=True))

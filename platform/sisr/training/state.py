@@ -1,0 +1,131 @@
+"""Everything that a resumed run needs to go on as if it had never stopped."""
+
+import random
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.optim import Optimizer
+
+from sisr.errors import CheckpointError
+from sisr.training.checkpoint import digest
+from sisr.training.session import Session
+
+
+class Stateful(Protocol):
+    """Something that can be saved and restored."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return its state."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any:
+        """Restore a state."""
+        ...
+
+
+@dataclass
+class TrainingState:
+    """The complete state of a run on one worker."""
+
+    parts: dict[str, nn.Module | Optimizer]  # the recipe's
+    ema: nn.Module
+    others: dict[str, Stateful]  # updates, guard
+    step: int = 0  # steps done
+    best: dict[str, Any] = field(default_factory=dict)  # step and metrics of the best validation
+
+    def capture(self, session: Session) -> dict[str, Any]:
+        """Return the state of all workers, equal on each; called by all of them at the same step.
+
+        Raises:
+            CheckpointError: Workers hold different weights, which is our mistake and must not be saved.
+        """
+        parts = {name: _plain(part.state_dict()) for name, part in self.parts.items()}
+        state = {
+            "step": self.step,
+            "best": dict(self.best),
+            "parts": parts,
+            "ema": _plain(self.ema.state_dict()),
+            "others": {name: _plain(other.state_dict()) for name, other in self.others.items()},
+        }
+        assert_equal_on_all_workers(state, session)
+        return {**state, "random": _gather(_random_states(), session)}
+
+    def restore(self, state: dict[str, Any], session: Session) -> None:
+        """Take over a captured state.
+
+        Raises:
+            CheckpointError: The state is of networks of another shape.
+        """
+        for name, part in self.parts.items():
+            try:
+                part.load_state_dict(state["parts"][name])
+            except (KeyError, RuntimeError, ValueError) as error:
+                reason = str(error).splitlines()[0]
+                raise CheckpointError(f"the checkpoint does not fit '{name}' of this recipe: {reason}") from error
+        self.ema.load_state_dict(state["ema"])
+        for name, other in self.others.items():
+            other.load_state_dict(state["others"][name])
+        self.step, self.best = int(state["step"]), dict(state["best"])
+        if session.rank < len(state["random"]):
+            # Last of all: building and loading may themselves draw numbers.
+            _restore_random_states(state["random"][session.rank])
+
+
+def assert_equal_on_all_workers(state: Any, session: Session) -> None:
+    """Raise CheckpointError unless every worker holds the same bytes."""
+    digests = _gather(digest(state), session)
+    if len(set(digests)) > 1:
+        raise CheckpointError(f"workers hold different states at the same step: {digests}; this is a bug, please report it")
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators, which only code that ignores `Draws` (dropout, say) uses."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+
+
+def _gather(value: Any, session: Session) -> list[Any]:
+    if session.world == 1:
+        return [value]
+    values: list[Any] = [None] * session.world
+    dist.all_gather_object(values, value)
+    return values
+
+
+def _plain(value: Any) -> Any:
+    """Copy a state dict with plain dicts only, detached from what training goes on to change."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_plain(item) for item in value)
+    return value
+
+
+def _random_states() -> dict[str, Any]:
+    numpy_state = np.random.get_state(legacy=False)  # noqa: NPY002
+    inner = {"key": numpy_state["state"]["key"].tolist(), "pos": int(numpy_state["state"]["pos"])}
+    rest = {"has_gauss": int(numpy_state["has_gauss"]), "gauss": float(numpy_state["gauss"])}
+    states: dict[str, Any] = {
+        "python": random.getstate(),
+        "numpy": {"bit_generator": numpy_state["bit_generator"], "state": inner, **rest},
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def _restore_random_states(states: dict[str, Any]) -> None:
+    random.setstate(states["python"])
+    inner = {**states["numpy"]["state"], "key": np.array(states["numpy"]["state"]["key"], dtype=np.uint32)}
+    np.random.set_state({**states["numpy"], "state": inner})  # noqa: NPY002
+    torch.set_rng_state(states["torch"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])

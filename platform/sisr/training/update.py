@@ -1,0 +1,145 @@
+"""The only door between mathematics and distribution: one optimizer step along a gradient averaged over all workers.
+
+Wrapping networks in DistributedDataParallel gives silently wrong gradients when a gradient penalty has its own
+backward pass (pytorch issue 47562). Here the gradient of exactly one loss for exactly one optimizer's parameters is
+taken, averaged by one explicit all-reduce, checked and applied; a generator's loss can't touch its judge.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.optim import Optimizer
+
+from sisr.errors import ConfigError
+
+GROWTH_INTERVAL = 2000  # good steps until the fp16 loss scale doubles, as in torch.amp.GradScaler
+INITIAL_SCALE = 2.0**16
+
+
+class Updates:
+    """Implements `sisr.recipe.Update` and keeps what it needs between steps."""
+
+    def __init__(
+        self,
+        optimizers: dict[str, Optimizer],
+        *,
+        world: int = 1,
+        accumulate: int = 1,
+        clip_norm: float | None = None,
+        scaled: bool = False,
+    ) -> None:
+        """Watch over the named optimizers.
+
+        Args:
+            optimizers: By the names that logs and errors use.
+            world: Workers that share each batch; gradients are averaged over them.
+            accumulate: Micro-batches per step, averaged before the optimizer moves.
+            clip_norm: Largest L2 norm of one optimizer's averaged gradient; None: not clipped.
+            scaled: Scale losses against fp16 underflow; a step that overflows is skipped and the scale halved.
+        """
+        self._names = {id(o): name for name, o in optimizers.items()}
+        self._world, self._accumulate, self._clip_norm = world, accumulate, clip_norm
+        self._scaled = scaled
+        self._scales = {name: INITIAL_SCALE if scaled else 1.0 for name in optimizers}
+        self._good_steps = dict.fromkeys(optimizers, 0)
+        self._sums: dict[str, list[Tensor]] = {}
+        self._last_micro = True
+        self._moved: set[str] = set()
+        self.skipped: list[str] = []  # optimizers whose gradient was not finite in the current step
+        self.norms: dict[str, Tensor] = {}  # L2 norm of each optimizer's last averaged gradient, before clipping
+
+    def begin(self, micro: int = 0) -> None:
+        """Say that micro-batch number `micro` of a step begins."""
+        self._last_micro = micro == self._accumulate - 1
+        self._moved.clear()
+        if micro == 0:
+            self.skipped.clear()
+            self._sums.clear()
+
+    def __call__(self, optimizer: Optimizer, loss: Tensor, *, retain_graph: bool = False) -> None:
+        """Step `optimizer` along the gradient of `loss`; see `sisr.recipe.Update`."""
+        name = self._names[id(optimizer)]
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        gradients = self._gradients(loss * self._scales[name], parameters, retain_graph)
+        if self._accumulate > 1:
+            gradients = self._accumulated(name, gradients)
+            if not self._last_micro:
+                return
+        if self._world > 1:
+            _average(gradients, self._world)
+        if self._scaled:
+            torch._foreach_mul_(gradients, 1.0 / self._scales[name])
+        self._apply(optimizer, name, parameters, gradients)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs."""
+        return {"scales": dict(self._scales), "good_steps": dict(self._good_steps)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        if self._scaled:
+            self._scales.update(state["scales"])
+            self._good_steps.update(state["good_steps"])
+
+    def _gradients(self, loss: Tensor, parameters: list[Tensor], retain_graph: bool) -> list[Tensor]:
+        with torch.autocast(loss.device.type, enabled=False):
+            found = torch.autograd.grad(loss, parameters, retain_graph=retain_graph, allow_unused=True)
+        return [torch.zeros_like(p) if g is None else g for g, p in zip(found, parameters, strict=True)]
+
+    def _accumulated(self, name: str, gradients: list[Tensor]) -> list[Tensor]:
+        if name in self._moved:
+            raise ConfigError(
+                f"accumulate={self._accumulate} needs a recipe that updates each optimizer once per step, but "
+                f"{name} is updated several times: use accumulate=1 and a smaller batch_size or crop"
+            )
+        self._moved.add(name)
+        torch._foreach_mul_(gradients, 1.0 / self._accumulate)
+        if name in self._sums:
+            torch._foreach_add_(self._sums[name], gradients)
+        else:
+            self._sums[name] = gradients
+        return self._sums[name]
+
+    def _apply(self, optimizer: Optimizer, name: str, parameters: list[Tensor], gradients: list[Tensor]) -> None:
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        self.norms[name] = norm
+        # Every worker sees the same averaged gradient, so every worker takes the same branch.
+        finite = bool(torch.isfinite(norm))
+        self._rescale(name, finite)
+        if not finite:
+            self.skipped.append(name)
+            return
+        if self._clip_norm is not None:
+            torch._foreach_mul_(gradients, torch.clamp(self._clip_norm / (norm + 1e-12), max=1.0))
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    def _rescale(self, name: str, finite: bool) -> None:
+        if not self._scaled:
+            return
+        self._good_steps[name] = self._good_steps[name] + 1 if finite else 0
+        if not finite:
+            self._scales[name] = max(self._scales[name] / 2, 1.0)
+        elif self._good_steps[name] % GROWTH_INTERVAL == 0:
+            self._scales[name] *= 2
+
+
+def _average(gradients: list[Tensor], world: int) -> None:
+    """Replace the gradients by their mean over all workers, with one all-reduce per number type."""
+    for dtype in dict.fromkeys(g.dtype for g in gradients):
+        mine = [g for g in gradients if g.dtype == dtype]
+        flat = torch.cat([g.reshape(-1) for g in mine])
+        dist.all_reduce(flat)
+        flat /= world
+        torch._foreach_copy_(mine, _views(flat, mine))
+
+
+def _views(flat: Tensor, like: Iterable[Tensor]) -> list[Tensor]:
+    tensors = list(like)
+    parts = flat.split([t.numel() for t in tensors])
+    return [part.view(t.shape) for part, t in zip(parts, tensors, strict=True)]
