@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from sisr.data.store import Store
 from sisr.draws import Draws, generator
 from sisr.errors import ConfigError, DataError
 from sisr.recipe import Crop
@@ -243,3 +244,51 @@ def need(crop: Crop) -> str:
         return side
     x, y, width, height = crop.box
     return f"{side} in the box {width}x{height} at ({x}, {y})"
+
+
+def holding(store: Store, crop: Crop) -> Store:
+    """Return the store of the images that this crop can be cut from; how many were left out is the difference.
+
+    Raises:
+        DataError: There is none; the message names the largest.
+    """
+    left, top, width, height = crop.box or (0, 0, crop.window, crop.window)
+    large = store.at_least(left + width, top + height)
+    if len(store) and not len(large):
+        _, h, w = max(store.shapes.tolist(), key=lambda shape: shape[1] * shape[2])
+        raise DataError(f"none of {len(store)} images holds {need(crop)}; the largest is {w}x{h} pixels")
+    return large
+
+
+def validation_images(store: Store, crop: Crop, scale: int, limit_side: int = 256) -> list[NDArray[np.uint8]]:
+    """Return one hr example of each held-out image, without chance: uint8 (h, w, 3), sides multiples of `scale`.
+
+    With a box: the window at its centre, averaged to the crop's side. Without: the centre of the image, at most
+    `limit_side` each way; images smaller than SSIM's window of 11 pixels and a border of `scale` are left out.
+
+    Raises:
+        DataError: No image is large enough.
+    """
+    if crop.box:
+        store = holding(store, crop)
+        return [_centre_of_box(store[i], crop, crop.box) for i in range(len(store))]
+    least = 11 + 2 * scale
+    store = store.at_least(least, least)
+    if not len(store):
+        raise DataError(f"none of the held-out images has {least}x{least} pixels")
+    return [_centre(store[i], limit_side, scale) for i in range(len(store))]
+
+
+def _centre(image: NDArray[np.uint8], limit_side: int, scale: int) -> NDArray[np.uint8]:
+    height, width = (min(side, limit_side) // scale * scale for side in image.shape[:2])
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width].copy()
+
+
+def _centre_of_box(image: NDArray[np.uint8], crop: Crop, box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+    left, top, width, height = box
+    x, y = left + (width - crop.window) // 2, top + (height - crop.window) // 2
+    window = image[y : y + crop.window, x : x + crop.window]
+    factor = crop.window // crop.side
+    blocks = window.reshape(crop.side, factor, crop.side, factor, 3)
+    return np.floor(blocks.mean(axis=(1, 3)) + 0.5).astype(np.uint8)

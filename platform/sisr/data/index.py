@@ -1,0 +1,102 @@
+"""What is known about every file of a source: sizes, content hashes, verdicts, and one fingerprint over all of them."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import astuple, dataclass, fields
+from functools import cached_property
+from typing import Any
+
+from sisr.data.images import Verdict
+from sisr.errors import DataError
+
+MAX_BAD_FRACTION = 0.01
+NAMED = 10  # offenders named in a message
+
+
+@dataclass(frozen=True)
+class Index:
+    """Verdicts by file name, sorted by name."""
+
+    verdicts: Mapping[str, Verdict]
+
+    @classmethod
+    def of(cls, verdicts: Iterable[tuple[str, Verdict]]) -> "Index":
+        """Return the index of (name, verdict) pairs in any order."""
+        return cls(dict(sorted(verdicts)))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over names, contents and verdicts: the same for the same files anywhere; times don't matter."""
+        digest = hashlib.sha256()
+        for name, v in self.verdicts.items():
+            line = [name, v.size, v.sha256, v.mode, v.width, v.height, v.kind]
+            digest.update(json.dumps(line).encode() + b"\n")
+        return digest.hexdigest()
+
+    @cached_property
+    def good(self) -> list[str]:
+        """Names of the files that can be used."""
+        return [name for name, v in self.verdicts.items() if v.kind is None]
+
+    @cached_property
+    def refused(self) -> dict[str, Verdict]:
+        """The files that can't be used, by name."""
+        return {name: v for name, v in self.verdicts.items() if v.kind is not None}
+
+    def reasons(self) -> dict[str, int]:
+        """Return how many files were refused, by reason, most frequent first."""
+        return dict(Counter(v.kind for v in self.refused.values() if v.kind).most_common())
+
+    def notes(self) -> dict[str, int]:
+        """Return how many good files were converted, by what was done, most frequent first."""
+        return dict(Counter(note for v in self.verdicts.values() for note in v.notes).most_common())
+
+    def check(self, source: str, max_bad_fraction: float = MAX_BAD_FRACTION) -> None:
+        """Raise DataError if more than this fraction of the files, or every file, was refused.
+
+        The message has the counts by reason and the first ten offenders.
+        """
+        bad, total = len(self.refused), len(self.verdicts)
+        if bad < total and bad <= max_bad_fraction * total:
+            return
+        counts = ", ".join(f"{count} {kind}" for kind, count in self.reasons().items())
+        lines = [f"  {printable(name)}: {v.kind}: {v.detail}" for name, v in list(self.refused.items())[:NAMED]]
+        more = [f"  and {bad - NAMED} more"] if bad > NAMED else []
+        head = f"{source}: {bad} of {total} image files can't be used, more than {max_bad_fraction:.0%}: {counts}"
+        raise DataError("\n".join([head, *lines, *more]))
+
+    def to_columns(self) -> dict[str, list[object]]:
+        """Return the index as columns for JSON, which loads faster than one object per file."""
+        rows = [(name, *astuple(v)) for name, v in self.verdicts.items()]
+        return {key: list(column) for key, column in zip(_COLUMNS, zip(*rows, strict=True), strict=True)}
+
+    @classmethod
+    def from_columns(cls, columns: Mapping[str, list[object]]) -> "Index":
+        """Return the index that `to_columns` described."""
+        notes = [tuple(note) for note in columns["notes"]]  # type: ignore[arg-type]
+        rows: Iterable[Any] = zip(*(columns[key] for key in _COLUMNS[:-1]), notes, strict=True)
+        return cls({row[0]: Verdict(*row[1:]) for row in rows})
+
+
+def changes(before: Mapping[str, str], after: Mapping[str, str]) -> str:
+    """Return what differs between two states of a source in words, such as "+12 -3 ~1 files, e.g. a.png"; else "".
+
+    Args:
+        before: Content hash by file name.
+        after: Likewise.
+    """
+    added = [name for name in after if name not in before]
+    removed = [name for name in before if name not in after]
+    modified = [name for name in after if name in before and before[name] != after[name]]
+    examples = [printable(name) for name in (added + removed + modified)[:3]]
+    return f"+{len(added)} -{len(removed)} ~{len(modified)} files, e.g. {', '.join(examples)}" if examples else ""
+
+
+def printable(name: str) -> str:
+    """Return the name fit for a terminal: what isn't text, or would steer the terminal, is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in name)
+
+
+_COLUMNS = ("name", *(field.name for field in fields(Verdict)))

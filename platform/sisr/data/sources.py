@@ -1,0 +1,217 @@
+"""Where images come from: `demo`, a folder, `celeba:PATH` or `div2k:PATH`.
+
+Every source is split into images to train on and images held out. Where the source has no split of its own, the held
+out ones are chosen by their names alone: every run, whatever its seed, holds out the same ones, and a file added to
+the folder moves hardly any other.
+"""
+
+import difflib
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from sisr.data.images import SUFFIXES
+from sisr.data.reading import ImageFile
+from sisr.errors import DataError
+
+HELD_OUT = 16  # at most; and at most a tenth, but at least one
+
+# scikit-image's bundled photographs; every other picture of it is a drawing, a plot or a mask.
+DEMO_TRAIN = (
+    "brick.png",
+    "camera.png",
+    "coins.png",
+    "grass.png",
+    "gravel.png",
+    "ihc.png",
+    "motorcycle_left.png",
+    "motorcycle_right.png",
+    "page.png",
+    "rocket.jpg",
+)
+DEMO_HELD_OUT = ("astronaut.png", "chelsea.png", "coffee.png")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files of a source, before anything is known of their content."""
+
+    name: str
+    train: list[ImageFile]
+    validation: list[ImageFile]
+
+    @property
+    def files(self) -> list[ImageFile]:
+        """All files: what to pack."""
+        return [*self.train, *self.validation]
+
+
+def open_source(spec: str, validation: str | None = None) -> Source:
+    """Return the files that `spec` names.
+
+    Args:
+        spec: `demo`; a folder, searched recursively; `celeba:PATH`, where PATH holds `img_align_celeba` and perhaps
+            `list_eval_partition.txt`; `div2k:PATH`, where PATH holds `DIV2K_train_HR` and perhaps `DIV2K_valid_HR`.
+        validation: A folder of images to hold out instead of some of the source's own.
+
+    Raises:
+        DataError: There is no such source, or it has too few images.
+    """
+    kind, colon, path = spec.partition(":")
+    if spec == "demo":
+        source = _demo()
+    elif colon and kind in _LAYOUTS:
+        source = _LAYOUTS[kind](_folder(path))
+    elif Path(spec).is_dir():
+        source = Source(Path(spec).resolve().name, *hold_out(find_images(_folder(spec))))
+    else:
+        raise DataError(_no_source(spec, kind if colon else ""))
+    if validation is not None:
+        held = [ImageFile(f.path, f"validation/{f.name}", f.refused) for f in find_images(_folder(validation))]
+        source = Source(source.name, source.files, held)
+    for part, files in (("train on", source.train), ("hold out", source.validation)):
+        if not files:
+            raise DataError(f"{spec}: {len(source.files)} images are too few: there is none to {part}")
+    return source
+
+
+def find_images(folder: Path) -> list[ImageFile]:
+    """Return all image files below a folder, sorted by name; what can't be followed or read is in it as refused.
+
+    Files are taken by their suffix, hidden ones left out. A link to a folder is followed unless that folder was seen
+    already (so that loops end); a link that leaves the folder is refused.
+
+    Raises:
+        DataError: There is no image file.
+    """
+    root = folder.resolve()
+    files = sorted(_walk(root, root, set()), key=lambda file: file.name)
+    if not files:
+        wanted = ", ".join(sorted(SUFFIXES - {".gif"}))
+        raise DataError(f"{folder} holds no image file (wanted: {wanted})")
+    return files
+
+
+def hold_out(files: Sequence[ImageFile]) -> tuple[list[ImageFile], list[ImageFile]]:
+    """Return the files to train on and the files held out, both sorted by name.
+
+    The held-out ones are the last 16, or the last tenth where that is less, of the files shuffled by a hash of their
+    names; at least one.
+    """
+    held = _draw(files, min(HELD_OUT, max(1, len(files) // 10)))
+    names = {file.name for file in held}
+    return [file for file in files if file.name not in names], held
+
+
+def _draw(files: Sequence[ImageFile], count: int) -> list[ImageFile]:
+    return sorted(sorted(files, key=_lot)[-count:], key=lambda file: file.name)
+
+
+def _lot(file: ImageFile) -> bytes:
+    return hashlib.sha256(b"held out/" + file.name.encode("utf-8", "surrogateescape")).digest()
+
+
+def _walk(folder: Path, root: Path, seen: set[tuple[int, int]]) -> Iterator[ImageFile]:
+    try:
+        found = folder.stat()
+        entries = sorted(os.scandir(folder), key=lambda entry: (entry.is_symlink(), entry.name))
+    except OSError as error:
+        yield _refused(folder, root, "unreadable", error.strerror or str(error))
+        return
+    if (found.st_dev, found.st_ino) in seen:
+        return
+    seen.add((found.st_dev, found.st_ino))
+    for entry in entries:
+        if not entry.name.startswith("."):
+            yield from _entry(Path(entry.path), root, entry.is_symlink(), seen)
+
+
+def _entry(path: Path, root: Path, is_link: bool, seen: set[tuple[int, int]]) -> Iterator[ImageFile]:
+    is_image = path.suffix.lower() in SUFFIXES
+    try:
+        mode = path.stat().st_mode
+        if is_link and not path.resolve().is_relative_to(root):
+            if is_image or stat.S_ISDIR(mode):
+                yield _refused(path, root, "link", "it leaves the folder of the source")
+        elif stat.S_ISDIR(mode):
+            yield from _walk(path, root, seen)
+        elif is_image:
+            yield ImageFile(path, path.relative_to(root).as_posix())
+    except (OSError, RuntimeError) as error:  # resolve() says RuntimeError of a loop
+        if is_image or not is_link:
+            yield _refused(
+                path, root, "link" if is_link else "unreadable", getattr(error, "strerror", "") or str(error)
+            )
+
+
+def _refused(path: Path, root: Path, kind: str, detail: str) -> ImageFile:
+    return ImageFile(path, path.relative_to(root).as_posix(), (kind, detail))
+
+
+def _folder(path: str) -> Path:
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise DataError(f"{path} is {'not a folder' if folder.exists() else 'not there'}; wanted a folder of images")
+    return folder
+
+
+def _demo() -> Source:
+    package = find_spec("skimage")
+    if package is None or package.origin is None:
+        raise DataError("the demo's photographs come with scikit-image: pip install scikit-image")
+    folder = Path(package.origin).resolve().parent / "data"
+    train, held = ([ImageFile(folder / name, name) for name in names] for names in (DEMO_TRAIN, DEMO_HELD_OUT))
+    missing = [file.name for file in (*train, *held) if not file.path.is_file()]
+    if missing:
+        raise DataError(f"scikit-image in {folder} lacks {', '.join(missing)}: install the version in constraints.txt")
+    return Source("demo", train, held)
+
+
+def _celeba(folder: Path) -> Source:
+    images = _first(folder, ("img_align_celeba/img_align_celeba", "img_align_celeba", "celeba/img_align_celeba", "."))
+    files = find_images(images)
+    lists = [p / f"list_eval_partition.{end}" for p in (images, *images.parents[:2]) for end in ("txt", "csv")]
+    partition = next((path for path in lists if path.is_file()), None)
+    if partition is None:
+        return Source("celeba", *hold_out(files))
+    parts = _partition(partition)
+    unlisted = [file.name for file in files if file.name not in parts]
+    if unlisted:
+        raise DataError(f"{partition} does not list {unlisted[0]} ({len(unlisted)} images in all)")
+    held = _draw([file for file in files if parts[file.name] == 1], HELD_OUT)
+    return Source("celeba", [file for file in files if parts[file.name] == 0], held)
+
+
+def _partition(path: Path) -> dict[str, int]:
+    """Return which part (0 train, 1 validation, 2 test) each file belongs to, as CelebA publishes it."""
+    rows = [line.replace(",", " ").split() for line in path.read_text().splitlines()]
+    return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1] in "012"}
+
+
+def _div2k(folder: Path) -> Source:
+    train = find_images(_first(folder, ("DIV2K_train_HR/DIV2K_train_HR", "DIV2K_train_HR", "DIV2K/DIV2K_train_HR")))
+    valid = train[0].path.parent.parent / "DIV2K_valid_HR"
+    if not valid.is_dir():
+        return Source("div2k", *hold_out(train))
+    held = [ImageFile(file.path, f"DIV2K_valid_HR/{file.name}", file.refused) for file in find_images(valid)]
+    return Source("div2k", train, _draw(held, HELD_OUT))
+
+
+def _first(folder: Path, layouts: Sequence[str]) -> Path:
+    found = next((folder / layout for layout in layouts if (folder / layout).is_dir()), None)
+    if found is None:
+        raise DataError(f"{folder} holds none of {', '.join(layouts)}")
+    return found
+
+
+def _no_source(spec: str, kind: str) -> str:
+    near = difflib.get_close_matches(kind.lower() or spec, [*_LAYOUTS, "demo"], n=1)
+    hint = f"; did you mean '{near[0]}{spec[len(kind) :] if kind else ''}'?" if near else "."
+    return f"no images at '{spec}'{hint} Wanted: demo, a folder of images, celeba:PATH or div2k:PATH"
+
+
+_LAYOUTS: dict[str, Callable[[Path], Source]] = {"celeba": _celeba, "div2k": _div2k}
