@@ -134,10 +134,10 @@ class Recipe:
 def tiny() -> Config:
     """Return the smallest settings that run every branch."""
     return Config(
-        batch_size=2,
+        batch_size=4,
         steps=4,
-        hr_crop=16,
-        source_side=32,
+        hr_crop=32,
+        source_side=64,
         box=None,
         halve_every=2,
         generator_features=(8, 6, 4),

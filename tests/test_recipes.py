@@ -1,0 +1,185 @@
+"""Facts of each published project: parameter counts, layers, losses, what a setting changes."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from sisr import recipes
+from sisr.config import build
+from sisr.draws import Draws
+from sisr.errors import ConfigError
+from sisr.recipe import Crop, parameter_count
+from sisr.recipes import pixelshuffle, srez
+
+
+def no_update(optimizer, loss, *, retain_graph=False):
+    """Leave everything as it is."""
+
+
+def draws(count: int) -> Draws:
+    return Draws(0, 0, 0, count)
+
+
+def test_pixelshuffle_has_the_published_parameter_count():
+    assert parameter_count(pixelshuffle.generator(pixelshuffle.Config())) == 134_199
+
+
+def test_pixelshuffle_has_the_published_layers():
+    network = pixelshuffle.generator(pixelshuffle.Config())
+    counts = [parameter_count(layer) for layer in (network.entry, network.expand, network.blocks, network.last)]
+    assert counts == [4_800, 110_592, 7 * 2_640, 327]
+
+
+def test_pixelshuffle_makes_512_of_128():
+    config = pixelshuffle.Config()
+    assert (config.scale, config.hr_crop) == (4, 512)
+
+
+def test_pixelshuffle_starts_at_the_bicubic_upscaling():
+    lr = torch.rand(1, 3, 8, 8)
+    sr = pixelshuffle.generator(pixelshuffle.Config())(lr)
+    inner = F.interpolate(lr, scale_factor=4, mode="bicubic", antialias=True)[..., 8:-8, 8:-8]
+    torch.testing.assert_close(sr[..., 8:-8, 8:-8], inner)
+
+
+def test_pixelshuffle_without_its_skip_and_zeros_is_a_plain_network():
+    plain = pixelshuffle.generator(pixelshuffle.Config(bicubic_skip=False, zero_last=False))
+    silent = pixelshuffle.generator(pixelshuffle.Config(bicubic_skip=False))
+    lr = torch.rand(1, 3, 8, 8)
+    assert plain(lr).abs().max() > 0
+    assert silent(lr).abs().max() == 0
+
+
+def test_pixelshuffle_blurs_each_image_by_its_own_width_and_can_be_told_not_to():
+    step = torch.zeros(8, 3, 64, 64)
+    step[..., 32:] = 1.0
+    sharp = pixelshuffle.Recipe(pixelshuffle.tiny().model_copy(update={"blur_sigma_max": 0.0})).degrade(step, draws(8))
+    blurred = pixelshuffle.Recipe(pixelshuffle.tiny()).degrade(step, draws(8))
+    steepest = blurred.diff(dim=-1).abs().amax(dim=(1, 2, 3))
+    assert len(steepest.unique()) > 2
+    assert (steepest < sharp.diff(dim=-1).abs().max()).any()
+    assert (sharp[0] == sharp).all()
+
+
+def test_pixelshuffle_lr_is_what_an_8_bit_file_can_hold():
+    lr = pixelshuffle.Recipe(pixelshuffle.tiny()).degrade(torch.rand(2, 3, 16, 16), draws(2))
+    torch.testing.assert_close(lr * 255, (lr * 255).round(), atol=1e-4, rtol=0)
+
+
+def test_pixelshuffle_follows_its_schedule():
+    recipe = pixelshuffle.Recipe(pixelshuffle.tiny())
+    lr, hr = torch.rand(2, 3, 4, 4), torch.rand(2, 3, 16, 16)
+    rates = [recipe.train_step(lr, hr, draws(2), step, no_update)["learning_rate"].item() for step in range(4)]
+    assert rates == pytest.approx([2e-4 * (1 + math.cos(math.pi * step / 4)) / 2 for step in range(4)])
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        ({"hr_crop": 30}, "hr_crop must be a multiple of scale 4, got 30"),
+        ({"blur_sigma_min": 3.0}, "blur_sigma_max must be 0 or at least blur_sigma_min"),
+        ({"num_hr_features": 10}, "num_hr_features"),
+    ],
+)
+def test_pixelshuffle_refuses_settings_that_do_not_fit(values, wanted):
+    with pytest.raises(ConfigError, match=wanted):
+        build(pixelshuffle.Config, values)
+
+
+def test_srez_has_the_published_parameter_counts():
+    recipe = srez.Recipe(srez.Config())
+    assert parameter_count(recipe.generator) == 3_844_451
+    assert parameter_count(recipe.discriminator) == 4_175_937
+
+
+def test_srez_has_the_published_layers():
+    network = srez.generator(srez.Config())
+    stages = [1_181_696, 1_180_672, 590_336, 328_320, 295_424, 147_712]
+    assert [parameter_count(layer) for layer in network.body] == stages
+    assert [parameter_count(layer) for layer in network.head] == [110_688, 0, 9_312, 0, 291]
+
+
+def test_srez_cuts_the_published_box():
+    crop = srez.Recipe(srez.Config()).crop
+    expected = Crop(side=64, source_side=128, box=(17, 52, 144, 144), saturation=0.05, brightness=0.05, contrast=0.05)
+    assert crop == expected
+
+
+def test_srez_takes_half_size_faces_and_any_photographs():
+    half = build(srez.Config, {"source_side": 64, "box": [8, 26, 72, 72]})
+    assert srez.Recipe(half.model_copy(update={"generator_features": (8, 6, 4)})).crop.box == (8, 26, 72, 72)
+    assert build(srez.Config, {"box": None}).box is None
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        ({"source_side": 100}, "source_side must be a multiple of hr_crop 64, got 100"),
+        ({"box": [8, 26, 72, 72]}, "box must hold a window of source_side 128 px"),
+    ],
+)
+def test_srez_refuses_windows_that_do_not_fit(values, wanted):
+    with pytest.raises(ConfigError, match=wanted):
+        build(srez.Config, values)
+
+
+def test_srez_losses_follow_the_paper():
+    torch.manual_seed(0)
+    config = srez.tiny().model_copy(update={"input_noise": 0.0})
+    recipe = srez.Recipe(config)
+    hr = torch.rand(4, 3, 32, 32)
+    lr = recipe.degrade(hr, draws(4))
+    logged = recipe.train_step(lr, hr, draws(4), 0, no_update)
+
+    sr = recipe.generator(lr)
+    real, fake = recipe.discriminator(hr), recipe.discriminator(sr)
+    bce, one, zero = F.binary_cross_entropy_with_logits, torch.ones(4), torch.zeros(4)
+    pixel = (F.interpolate(sr, scale_factor=0.25, mode="area") - lr).abs().mean()
+    torch.testing.assert_close(logged["generator/total"], (0.1 * bce(fake, one) + 0.9 * pixel).detach())
+    torch.testing.assert_close(logged["discriminator/total"], (bce(real, one) + bce(fake, zero)).detach())
+
+
+def test_srez_noise_is_on_the_input_only():
+    hr = torch.rand(4, 3, 32, 32)
+    logged = []
+    for noise in (0.0, 0.5):
+        torch.manual_seed(0)
+        recipe = srez.Recipe(srez.tiny().model_copy(update={"input_noise": noise}))
+        logged.append(recipe.train_step(recipe.degrade(hr, draws(4)), hr, draws(4), 0, no_update))
+    assert logged[0]["generator/pixel"] != logged[1]["generator/pixel"]
+    assert logged[0]["discriminator/real_logits"] == logged[1]["discriminator/real_logits"]
+
+
+def test_srez_halves_both_rates():
+    recipe = srez.Recipe(srez.tiny())
+    hr = torch.rand(4, 3, 32, 32)
+    recipe.train_step(recipe.degrade(hr, draws(4)), hr, draws(4), 5, no_update)
+    assert recipe.generator_optimizer.param_groups[0]["lr"] == recipe.discriminator_optimizer.param_groups[0]["lr"]
+    assert recipe.generator_optimizer.param_groups[0]["lr"] == pytest.approx(2e-4 / 4)
+
+
+def test_srez_starts_with_the_published_spread_of_weights():
+    torch.manual_seed(0)
+    network = srez.generator(srez.Config())
+    spread = {name: weight.std().item() for name, weight in network.named_parameters() if name.endswith("weight")}
+    shrink = 0.8796  # standard deviation of a normal cut at two of its own
+    residual = shrink * math.sqrt(1e-3 / (256 * 9))
+    assert spread["body.0.conv1.weight"] == pytest.approx(residual, rel=0.02)
+    assert spread["head.0.weight"] == pytest.approx(shrink * math.sqrt(2 / (math.sqrt(128 * 96) * 9)), rel=0.02)
+    assert spread["head.4.weight"] == pytest.approx(shrink * math.sqrt(1 / math.sqrt(96 * 3)), rel=0.1)
+
+
+def test_srez_outputs_are_the_same_alone_and_in_a_batch_unless_batch_statistics_are_asked_for():
+    images = torch.rand(4, 3, 8, 8)
+    for statistics, equal in (("running", True), ("batch", False)):
+        torch.manual_seed(0)
+        config = srez.tiny().model_copy(update={"inference_statistics": statistics})
+        generator = srez.generator(config).eval()
+        assert torch.allclose(generator(images)[:1], generator(images[:1]), atol=1e-6) is equal
+
+
+def test_a_mistyped_recipe_gets_a_suggestion():
+    with pytest.raises(ConfigError, match="no recipe 'srz'; did you mean 'srez'"):
+        recipes.load("srz")
