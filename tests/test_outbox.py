@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 from sisr.errors import ConfigError, RunLockedError
 from sisr.tracking import journal
-from sisr.tracking.journal import is_being_written, rows
+from sisr.tracking.journal import is_locked, rows
 from sisr.tracking.outbox import FILE, Outbox
 
 
@@ -55,11 +55,11 @@ def test_ten_thousand_records_survive_kill_9(tmp_path):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], **pipes) as writer:
         writer.stdout.readline()
-        assert is_being_written(tmp_path / FILE)
+        assert is_locked(tmp_path / FILE)
         os.kill(writer.pid, signal.SIGKILL)
         writer.wait()
     assert [r["step"] for r in read(tmp_path, "metrics")] == list(range(10_000))
-    assert not is_being_written(tmp_path / FILE)
+    assert not is_locked(tmp_path / FILE)
 
 
 def test_a_resumed_run_does_not_record_twice_what_it_says_again(tmp_path):
@@ -86,6 +86,7 @@ def test_a_resumed_run_records_what_came_out_differently(tmp_path):
 def test_attempts_share_one_run_and_changed_params_become_tags(tmp_path):
     with Outbox(tmp_path) as outbox:
         outbox.params({"steps": 10, "scale": 4})
+        outbox.status("RUNNING")
     with Outbox(tmp_path) as outbox:
         outbox.params({"steps": 20, "scale": 4, "new": 1})
     assert len({r["run_uid"] for r in read(tmp_path, "open")}) == 1

@@ -24,7 +24,7 @@ class Journal:
     """The writing end: one process at a time, any of its threads.
 
     A record is in the operating system's hands when `append` returns, so it survives the process; a thread brings it to
-    the disk at most once a second, so that no writer waits for the disk. While the disk is full, records wait in memory.
+    the disk at most once a second, so that no writer waits for it. While the disk is full, records wait in memory.
     """
 
     def __init__(self, path: Path):
@@ -126,8 +126,8 @@ def rows(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any] | None, i
             yield (row if isinstance(row, dict) and "op" in row else None), offset
 
 
-def is_being_written(path: Path) -> bool:
-    """Whether a living process has the journal open for writing."""
+def is_locked(path: Path) -> bool:
+    """Whether a living process holds the file's lock, as a journal's writer does."""
     try:
         file = os.open(path, os.O_RDONLY)
     except FileNotFoundError:

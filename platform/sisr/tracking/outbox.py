@@ -1,7 +1,7 @@
 """What a run wants recorded: a file beside the run, written first and delivered to MLflow later.
 
 The trainer appends here; `sisr.tracking.courier` reads. Nothing here speaks to a server, so no server can slow or stop
-training. Each line is `n` (sequence number), `t` (milliseconds since 1970 at the append), `op` and the operation's fields.
+training. Each line holds `n` (sequence number), `t` (milliseconds since 1970), `op` and the operation's fields.
 """
 
 import json
@@ -46,9 +46,10 @@ class Outbox:
         self._lock = threading.RLock()
         self._recorded: set[tuple[Any, ...]] | None = None  # by earlier attempts, from the first step logged here on
         self._params: dict[str, str] = {}
-        self._next = self.attempt = 0  # attempt: how often the outbox was opened before
+        self._next = 0
+        self.attempt = 0  # how often the run was started before
         run_uid = self._read_past() or uuid.uuid4().hex
-        self._append("open", attempt=self.attempt, run_uid=run_uid, run_name=self.run_dir.resolve().name)
+        self._append("open", run_uid=run_uid, run_name=self.run_dir.resolve().name)
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Record numbers of one step. One that isn't finite becomes `NAME_finite` = 0 and the tag `sisr.not_finite`."""
@@ -74,7 +75,10 @@ class Outbox:
                 self._append("image", step=step, key=key, path=path)
 
     def params(self, values: Mapping[str, Any]) -> None:
-        """Record settings. One that differs from what was recorded before becomes the tag `resume.ATTEMPT.NAME`."""
+        """Record settings, before the attempt's `status("RUNNING")`.
+
+        MLflow never changes a setting: one that differs from an earlier attempt's becomes the tag `resume.ATTEMPT.NAME`.
+        """
         clean = {_checked(name, _NAME): _text(value) for name, value in redact(values).items()}
         with self._lock:
             fresh = {k: v for k, v in clean.items() if k not in self._params}
@@ -131,15 +135,16 @@ class Outbox:
                 continue
             self._next = row["n"] + 1
             if row["op"] == "open":
-                self.attempt += 1
                 run_uid = row["run_uid"]
+            elif row["op"] == "status":
+                self.attempt += row["status"] == "RUNNING"
             elif row["op"] == "params":
                 self._params |= row["values"]
         return run_uid
 
     def _is_new(self, step: int, what: tuple[Any, ...]) -> bool:
         if self._recorded is None:
-            self._recorded = _recorded_since(self._journal.path, step) if self.attempt else set()
+            self._recorded = _recorded_since(self._journal.path, step)
         return what not in self._recorded
 
     def _inside(self, relative_path: str | Path) -> str:

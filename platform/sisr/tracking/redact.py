@@ -1,7 +1,7 @@
 """Hide secrets in what is recorded about a run.
 
 Names are compared word by word, so that `api_token` is hidden while `tokenizer`, `max_tokens` and `author` survive;
-values are searched for the forms that well-known secrets have. Redact before writing: what reached a server stays there.
+values are searched for the forms that well-known secrets have. Redact before writing: nothing sent can be taken back.
 """
 
 import re
