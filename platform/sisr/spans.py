@@ -1,0 +1,72 @@
+"""Where an image is cut into tiles."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Span:
+    """One tile's range along one axis, in lr px: the core that it is for, inside the outer range that it reads."""
+
+    start: int
+    stop: int
+    outer_start: int
+    outer_stop: int
+
+    @property
+    def outer_size(self) -> int:
+        """Pixels read."""
+        return self.outer_stop - self.outer_start
+
+    def core_of(self, size: int) -> slice:
+        """Return where the core lies in something made from the outer range that has `size` px along this axis.
+
+        Raises:
+            ValueError: The core does not fall on whole pixels.
+        """
+        factor = Fraction(size, self.outer_size)
+        start, stop = (factor * (edge - self.outer_start) for edge in (self.start, self.stop))
+        if start.denominator != 1 or stop.denominator != 1:
+            raise ValueError(
+                f"{size} px made from {self.outer_size}: the generator's scale or size_multiple is not what it says"
+            )
+        return slice(int(start), int(stop))
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A rectangle of the image."""
+
+    rows: Span
+    columns: Span
+
+    def core_of(self, x: Tensor) -> Tensor:
+        """Return the core's part of (n, c, h, w) features that were made from the tile's outer rectangle."""
+        return x[..., self.rows.core_of(x.shape[-2]), self.columns.core_of(x.shape[-1])]
+
+
+def spans(size: int, tile: int, halo: int, multiple: int) -> list[Span]:
+    """Return the tiles along one axis.
+
+    Args:
+        size: px, a multiple of `multiple`.
+        tile: px, side of a core; rounded up to a multiple.
+        halo: px of context on both sides; rounded up to a multiple; less at the image's edges.
+        multiple: Every edge falls on a multiple of this, so that strided layers see the grid of the whole image.
+    """
+    tile, halo = round_up(tile, multiple), round_up(halo, multiple)
+    starts = range(0, size, tile)
+    return [Span(s, min(s + tile, size), max(s - halo, 0), min(s + tile + halo, size)) for s in starts]
+
+
+def rows_of_tiles(rows: list[Span], columns: list[Span]) -> Iterator[list[Tile]]:
+    """Yield the tiles of each row, from the top."""
+    return ([Tile(row, column) for column in columns] for row in rows)
+
+
+def round_up(size: int, multiple: int) -> int:
+    """Return the least multiple of `multiple` that is at least `size`."""
+    return -(-size // multiple) * multiple

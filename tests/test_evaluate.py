@@ -1,0 +1,136 @@
+"""Measuring models under a protocol: the published figures, and what a protocol means."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sisr.data.images import decode
+from sisr.errors import ConfigError, DataError
+from sisr.inference import Bicubic
+from sisr.metrics.protocol import protocol
+from sisr.training.evaluate import evaluate_model
+from torch import nn
+
+
+class Nearest(nn.Module):
+    """Repeats every pixel, then adds an offset to each channel."""
+
+    halo, size_multiple = 0, 1
+
+    def __init__(self, scale: int, offsets: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> None:
+        super().__init__()
+        self.scale = scale
+        self.offsets = nn.Parameter(torch.tensor(offsets).view(3, 1, 1))
+
+    def forward(self, lr):
+        return lr.repeat_interleave(self.scale, 2).repeat_interleave(self.scale, 3) + self.offsets
+
+
+def noise(height: int = 40, width: int = 44, *channels: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, *channels), dtype=np.uint8)
+
+
+def flat(value: int, size: int = 32) -> np.ndarray:
+    return np.full((size, size, 3), value, dtype=np.uint8)
+
+
+@pytest.fixture
+def set5(shared_data):
+    return [(p.name, decode(p)) for p in sorted((shared_data / "Set5" / "HR").glob("*.png"))]
+
+
+@pytest.mark.data
+def test_bicubic_on_set5_is_the_published_luma_row(set5):
+    mean = evaluate_model("bicubic", set5, 4, "y").mean
+    assert (round(mean["psnr_y"], 4), round(mean["ssim_y"], 4)) == (28.4207, 0.8104)
+
+
+@pytest.mark.data
+def test_bicubic_on_set5_is_the_published_8_bit_rgb_row(set5):
+    mean = evaluate_model("bicubic", set5, 4, "rgb8").mean
+    assert (round(mean["psnr_y"], 3), round(mean["ssim_y"], 4)) == (28.429, 0.8111)
+
+
+def test_the_mean_is_of_the_images_values():
+    images = [("a", noise(40, 44, 3)), ("b", noise(60, 50, 3, seed=1))]
+    report = evaluate_model(Nearest(2), images, 2)
+    each = [i.values["psnr_y"] for i in report.images]
+    assert report.mean["psnr_y"] == pytest.approx(sum(each) / 2)
+
+
+def test_sr_is_rounded_to_8_bits_before_it_is_measured():
+    """An offset of 0.4 grey levels disappears, one of 0.6 counts as a whole level."""
+    images = [("flat", flat(100))]
+    assert evaluate_model(Nearest(2, (0.4 / 255,) * 3), images, 2).mean["psnr_rgb"] == math.inf
+    one_level = evaluate_model(Nearest(2, (0.6 / 255,) * 3), images, 2).mean["psnr_rgb"]
+    assert one_level == pytest.approx(20 * math.log10(255))
+
+
+def test_sr_is_clipped_before_it_is_measured():
+    assert evaluate_model(Nearest(2, (0.5,) * 3), [("white", flat(255))], 2).mean["psnr_rgb"] == math.inf
+
+
+def test_the_luma_protocol_feeds_luma_to_three_channels_and_averages_the_three_that_come_back():
+    offsets = (3 / 255, 1 / 255, -1 / 255)  # 1 grey level on average
+    mean = evaluate_model(Nearest(2, offsets), [("flat", flat(100))], 2, "y").mean
+    assert mean == pytest.approx({"psnr_y": 20 * math.log10(255), "ssim_y": mean["ssim_y"]})
+
+
+def test_a_grey_image_is_its_own_luma_in_the_luma_protocol():
+    """255 counts as 255, not as 235: that is how the tables treat the grey image of Set14."""
+    ramp = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (40, 1))
+    grey = evaluate_model(Nearest(2), [("grey", ramp)], 2, "y").mean["psnr_y"]
+    as_rgb = evaluate_model(Nearest(2), [("rgb", np.repeat(ramp[..., None], 3, axis=2))], 2, "y").mean["psnr_y"]
+    assert grey == pytest.approx(as_rgb + 20 * math.log10(219 / 255), abs=0.2)
+
+
+def test_bicubic_as_a_network_scores_as_matlabs():
+    images = [("noise", noise(40, 44, 3))]
+    theirs = evaluate_model("bicubic", images, 2, "y").mean
+    assert evaluate_model(Bicubic(2), images, 2, "y").mean == pytest.approx(theirs, abs=2e-3)
+
+
+def test_hr_is_cut_to_a_multiple_of_the_scale():
+    image = noise(45, 46, 3)
+    whole = evaluate_model("bicubic", [("x", image)], 4).mean
+    assert whole == evaluate_model("bicubic", [("x", image[:44, :44])], 4).mean
+
+
+def test_the_report_carries_the_protocol():
+    report = evaluate_model("bicubic", [("x", noise(40, 44, 3))], 3, "rgb8").to_json()
+    assert report["protocol"] == "rgb8|Y-of-RGB|crop3|matlab-mirror-u8|sr-u8|mod3|mean-of-images"
+    assert report["model"] == "bicubic"
+    assert report["images"][0]["name"] == "x"
+    assert set(report["mean"]) == {"psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb"}
+
+
+def test_infinity_becomes_null_in_json():
+    assert evaluate_model("bicubic", [("flat", flat(7))], 2).to_json()["mean"]["psnr_rgb"] is None
+
+
+def test_a_generator_is_left_in_the_mode_it_was_in():
+    generator = nn.Sequential(Nearest(2))
+    generator.scale, generator.halo, generator.size_multiple = 2, 0, 1
+    generator.train()
+    seen = []
+    generator[0].register_forward_hook(lambda module, *_: seen.append(module.training))
+    evaluate_model(generator, [("x", flat(1))], 2)
+    assert set(seen) == {False}
+    assert generator.training
+    assert generator[0].training
+
+
+def test_no_images_is_an_error_instead_of_nan():
+    with pytest.raises(DataError, match="no images"):
+        evaluate_model("bicubic", [], 4)
+
+
+def test_an_image_too_small_for_the_border_and_window_is_named():
+    with pytest.raises(DataError, match=r"tiny\.png is 18x30 px: too small"):
+        evaluate_model("bicubic", [("tiny.png", noise(30, 18, 3))], 4)
+
+
+def test_an_unknown_protocol_lists_all():
+    with pytest.raises(ConfigError, match=r"no protocol 'rgb'; did you mean 'rgb8'.*LR kept in double"):
+        protocol("rgb")
