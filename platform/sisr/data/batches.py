@@ -16,12 +16,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
-from sisr.data.store import Store
-from sisr.draws import Draws, generator
+from sisr.data.augment import to_hr
+from sisr.data.validation import validation_images
+from sisr.draws import generator
 from sisr.errors import ConfigError, DataError
 from sisr.recipe import Crop
+
+__all__ = ["Batches", "Images", "Prefetcher", "to_hr", "validation_images"]
 
 
 class Images(Protocol):
@@ -160,71 +162,14 @@ class Prefetcher:
             self._ready.put(error)
 
 
-def to_hr(
-    pixels: Tensor,
-    crop: Crop,
-    draws: Draws,
-    dtype: torch.dtype = torch.float32,
-    channels_last: bool = False,
-) -> Tensor:
-    """Return hr (n, 3, side, side) in [0, 1], on the pixels' device.
-
-    Args:
-        pixels: uint8 (n, window, window, 3), as `Batches.take` gives them.
-        crop: Averaged to `side`, then saturation, brightness, contrast and rotation as it says.
-        draws: The random numbers of these examples.
-        dtype: Of the result; the arithmetic is float32, or float64 where that is asked for.
-        channels_last: The result's memory format.
-    """
-    working = torch.float64 if dtype == torch.float64 else torch.float32
-    hr = pixels.permute(0, 3, 1, 2).to(working).div_(255)
-    if crop.window != crop.side:
-        hr = functional.avg_pool2d(hr, crop.window // crop.side)
-    hr = _colour(hr, crop, draws)
-    if crop.rotate_degrees:
-        hr = rotate(hr, draws.uniform("rotate", high=crop.rotate_degrees).to(hr))
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    return hr.to(dtype).contiguous(memory_format=layout)
-
-
-def saturate(hr: Tensor, factor: Tensor) -> Tensor:
-    """Return the images with HSV saturation multiplied by `factor` (n,) and clipped at 1; hue and value stay."""
-    value = hr.amax(dim=1, keepdim=True)
-    spread = value - hr.amin(dim=1, keepdim=True)
-    limit = value / spread.clamp_min(1e-12)
-    return value - (value - hr) * torch.minimum(factor.view(-1, 1, 1, 1), limit)
-
-
-def rotate(hr: Tensor, degrees: Tensor) -> Tensor:
-    """Return the images turned anticlockwise by `degrees` (n,), bicubic, clamped; corners are filled by reflection."""
-    angle = torch.deg2rad(degrees)
-    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
-    theta = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)
-    grid = functional.affine_grid(theta, list(hr.shape), align_corners=False)
-    turned = functional.grid_sample(hr, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
-    return turned.clamp(0, 1)
-
-
-def _colour(hr: Tensor, crop: Crop, draws: Draws) -> Tensor:
-    if not (crop.saturation or crop.brightness or crop.contrast):
-        return hr
-    if crop.saturation:
-        hr = saturate(hr, draws.uniform("saturation", low=1 - crop.saturation, high=1 + crop.saturation).to(hr))
-    if crop.brightness:
-        hr = hr + draws.uniform("brightness", 1, 1, 1, low=-crop.brightness, high=crop.brightness).to(hr)
-    if crop.contrast:
-        factor = draws.uniform("contrast", 1, 1, 1, low=1 - crop.contrast, high=1 + crop.contrast).to(hr)
-        mean = hr.mean(dim=(2, 3), keepdim=True)
-        hr = mean + (hr - mean) * factor
-    return hr.clamp(0, 1)
-
-
 def _cut(image: NDArray[np.uint8], crop: Crop, draw: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Return the window that five numbers in [0, 1) choose: column, row, flip, transpose, upside down."""
     left, top, width, height = crop.box or (0, 0, image.shape[1], image.shape[0])
     side = crop.window
     if side > min(width, height) or left + width > image.shape[1] or top + height > image.shape[0]:
-        raise ValueError(f"{image.shape[1]}x{image.shape[0]} pixels don't hold {need(crop)}")
+        raise ValueError(
+            f"{image.shape[1]}x{image.shape[0]} pixels don't hold a window of {side}x{side} in the box {width}x{height} at ({left}, {top})"
+        )
     x = left + int(draw[0] * (width - side + 1))
     y = top + int(draw[1] * (height - side + 1))
     window = image[y : y + side, x : x + side]
@@ -235,60 +180,3 @@ def _cut(image: NDArray[np.uint8], crop: Crop, draw: NDArray[np.float64]) -> NDA
     if crop.turn and draw[4] < 0.5:
         window = window[::-1]
     return window
-
-
-def need(crop: Crop) -> str:
-    """Return in words what an image must hold for this crop."""
-    side = f"a window of {crop.window}x{crop.window}"
-    if crop.box is None:
-        return side
-    x, y, width, height = crop.box
-    return f"{side} in the box {width}x{height} at ({x}, {y})"
-
-
-def holding(store: Store, crop: Crop) -> Store:
-    """Return the store of the images that this crop can be cut from; how many were left out is the difference.
-
-    Raises:
-        DataError: There is none; the message names the largest.
-    """
-    left, top, width, height = crop.box or (0, 0, crop.window, crop.window)
-    large = store.at_least(left + width, top + height)
-    if len(store) and not len(large):
-        _, h, w = max(store.shapes.tolist(), key=lambda shape: shape[1] * shape[2])
-        raise DataError(f"none of {len(store)} images holds {need(crop)}; the largest is {w}x{h} pixels")
-    return large
-
-
-def validation_images(store: Store, crop: Crop, scale: int, limit_side: int = 256) -> list[NDArray[np.uint8]]:
-    """Return one hr example of each held-out image, without chance: uint8 (h, w, 3), sides multiples of `scale`.
-
-    With a box: the window at its centre, averaged to the crop's side. Without: the centre of the image, at most
-    `limit_side` each way; images smaller than SSIM's window of 11 pixels and a border of `scale` are left out.
-
-    Raises:
-        DataError: No image is large enough.
-    """
-    if crop.box:
-        store = holding(store, crop)
-        return [_centre_of_box(store[i], crop, crop.box) for i in range(len(store))]
-    least = 11 + 2 * scale
-    store = store.at_least(least, least)
-    if not len(store):
-        raise DataError(f"none of the held-out images has {least}x{least} pixels")
-    return [_centre(store[i], limit_side, scale) for i in range(len(store))]
-
-
-def _centre(image: NDArray[np.uint8], limit_side: int, scale: int) -> NDArray[np.uint8]:
-    height, width = (min(side, limit_side) // scale * scale for side in image.shape[:2])
-    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-    return image[top : top + height, left : left + width].copy()
-
-
-def _centre_of_box(image: NDArray[np.uint8], crop: Crop, box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
-    left, top, width, height = box
-    x, y = left + (width - crop.window) // 2, top + (height - crop.window) // 2
-    window = image[y : y + crop.window, x : x + crop.window]
-    factor = crop.window // crop.side
-    blocks = window.reshape(crop.side, factor, crop.side, factor, 3)
-    return np.floor(blocks.mean(axis=(1, 3)) + 0.5).astype(np.uint8)

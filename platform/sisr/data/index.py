@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -69,15 +69,18 @@ class Index:
 
     def to_columns(self) -> dict[str, list[object]]:
         """Return the index as columns for JSON, which loads faster than one object per file."""
-        rows = [(name, *astuple(v)) for name, v in self.verdicts.items()]
+        rows = [(name, *(getattr(v, key) for key in _COLUMNS[1:])) for name, v in self.verdicts.items()]
         return {key: list(column) for key, column in zip(_COLUMNS, zip(*rows, strict=True), strict=True)}
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, list[object]]) -> "Index":
         """Return the index that `to_columns` described."""
-        notes = [tuple(note) for note in columns["notes"]]  # type: ignore[arg-type]
-        rows: Iterable[Any] = zip(*(columns[key] for key in _COLUMNS[:-1]), notes, strict=True)
-        return cls({row[0]: Verdict(*row[1:]) for row in rows})
+        verdicts = {}
+        for row in zip(*(columns[key] for key in _COLUMNS), strict=True):
+            values: dict[str, Any] = dict(zip(_COLUMNS, row, strict=True))
+            name, notes = values.pop("name"), tuple(values.pop("notes"))  # JSON has lists
+            verdicts[name] = Verdict(**values, notes=notes)
+        return cls(verdicts)
 
 
 def changes(before: Mapping[str, str], after: Mapping[str, str]) -> str:

@@ -1,0 +1,67 @@
+"""From windows of pixels to hr examples, in batch, on the training device."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sisr.draws import Draws
+from sisr.recipe import Crop
+
+
+def to_hr(
+    pixels: Tensor,
+    crop: Crop,
+    draws: Draws,
+    dtype: torch.dtype = torch.float32,
+    channels_last: bool = False,
+) -> Tensor:
+    """Return hr (n, 3, side, side) in [0, 1], on the pixels' device.
+
+    Args:
+        pixels: uint8 (n, window, window, 3), as `Batches.take` gives them.
+        crop: Averaged to `side`, then saturation, brightness, contrast and rotation as it says.
+        draws: The random numbers of these examples.
+        dtype: Of the result; the arithmetic is float32, or float64 where that is asked for.
+        channels_last: The result's memory format.
+    """
+    working = torch.float64 if dtype == torch.float64 else torch.float32
+    hr = pixels.permute(0, 3, 1, 2).to(working).div_(255)
+    if crop.window != crop.side:
+        hr = functional.avg_pool2d(hr, crop.window // crop.side)
+    hr = _colour(hr, crop, draws)
+    if crop.rotate_degrees:
+        hr = rotate(hr, draws.uniform("rotate", high=crop.rotate_degrees).to(hr))
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return hr.to(dtype).contiguous(memory_format=layout)
+
+
+def saturate(hr: Tensor, factor: Tensor) -> Tensor:
+    """Return the images with HSV saturation multiplied by `factor` (n,) and clipped at 1; hue and value stay."""
+    value = hr.amax(dim=1, keepdim=True)
+    spread = value - hr.amin(dim=1, keepdim=True)
+    limit = value / spread.clamp_min(1e-12)
+    return value - (value - hr) * torch.minimum(factor.view(-1, 1, 1, 1), limit)
+
+
+def rotate(hr: Tensor, degrees: Tensor) -> Tensor:
+    """Return the images turned anticlockwise by `degrees` (n,), bicubic, clamped; corners are filled by reflection."""
+    angle = torch.deg2rad(degrees)
+    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
+    theta = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)
+    grid = functional.affine_grid(theta, list(hr.shape), align_corners=False)
+    turned = functional.grid_sample(hr, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
+    return turned.clamp(0, 1)
+
+
+def _colour(hr: Tensor, crop: Crop, draws: Draws) -> Tensor:
+    if not (crop.saturation or crop.brightness or crop.contrast):
+        return hr
+    if crop.saturation:
+        hr = saturate(hr, draws.uniform("saturation", low=1 - crop.saturation, high=1 + crop.saturation).to(hr))
+    if crop.brightness:
+        hr = hr + draws.uniform("brightness", 1, 1, 1, low=-crop.brightness, high=crop.brightness).to(hr)
+    if crop.contrast:
+        factor = draws.uniform("contrast", 1, 1, 1, low=1 - crop.contrast, high=1 + crop.contrast).to(hr)
+        mean = hr.mean(dim=(2, 3), keepdim=True)
+        hr = mean + (hr - mean) * factor
+    return hr.clamp(0, 1)

@@ -1,0 +1,44 @@
+"""What a run is validated on: one example of each held-out image, the same at every evaluation of every run."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sisr.data.store import Store
+from sisr.errors import DataError
+from sisr.recipe import Crop
+
+
+def validation_images(store: Store, crop: Crop, scale: int, limit_side: int = 256) -> list[NDArray[np.uint8]]:
+    """Return one hr example of each held-out image, without chance: uint8 (h, w, 3), sides multiples of `scale`.
+
+    With a box: the window at its centre, averaged to the crop's side. Without: the centre of the image, at most
+    `limit_side` each way. Images too small for it, or smaller than SSIM's window of 11 pixels and a border of `scale`,
+    are left out.
+
+    Raises:
+        DataError: No image is large enough.
+    """
+    least = 11 + 2 * scale
+    left, top, width, height = crop.box or (0, 0, least, least)
+    large = store.at_least(left + width, top + height)
+    if not len(large):
+        raise DataError(f"none of {len(store)} held-out images has {left + width}x{top + height} pixels")
+    images = (large[i] for i in range(len(large)))
+    if crop.box:
+        return [_centre_of_box(image, crop, crop.box) for image in images]
+    return [_centre(image, limit_side, scale) for image in images]
+
+
+def _centre(image: NDArray[np.uint8], limit_side: int, scale: int) -> NDArray[np.uint8]:
+    height, width = (min(side, limit_side) // scale * scale for side in image.shape[:2])
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width].copy()
+
+
+def _centre_of_box(image: NDArray[np.uint8], crop: Crop, box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+    left, top, width, height = box
+    x, y = left + (width - crop.window) // 2, top + (height - crop.window) // 2
+    window = image[y : y + crop.window, x : x + crop.window]
+    factor = crop.window // crop.side
+    blocks = window.reshape(crop.side, factor, crop.side, factor, 3)
+    return np.floor(blocks.mean(axis=(1, 3)) + 0.5).astype(np.uint8)
