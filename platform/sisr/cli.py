@@ -20,7 +20,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
-from typer.exceptions import Abort, TyperException
+from typer.exceptions import TyperException
 
 import sisr
 from sisr.errors import ConfigError, DiskError, SisrError
@@ -66,7 +66,7 @@ class Verbs(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return a stand-in that only knows its description, for lists."""
-        return TyperCommand(cmd_name, help=verbs().get(cmd_name), rich_markup_mode=None)
+        return TyperCommand(cmd_name, short_help=verbs().get(cmd_name), rich_markup_mode=None)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the verb that the arguments name, imported."""
@@ -122,10 +122,13 @@ def _execute(command: Any, name: str, argv: Sequence[str]) -> NoReturn:
     debug = "--debug" in options
     argv = [word for word in options if word != "--debug"] + argv[len(options) :]
     try:
-        code = command.main(argv, prog_name=name, standalone_mode=False)
+        if f"_{name.upper()}_COMPLETE" in os.environ:
+            command.main(argv, prog_name=name)  # answers the shell and ends the process
+        with command.make_context(name, argv) as context:  # not main(), which handles errors in its own way
+            code = command.invoke(context)
         sys.stdout.flush()
     except BaseException as error:
-        if debug and not isinstance(error, SystemExit | TyperException):
+        if debug and not isinstance(error, SystemExit | typer.Exit | TyperException):
             traceback.print_exc()
         code = _report(error, debug)
     sys.exit(code)
@@ -135,7 +138,9 @@ def _report(error: BaseException, debug: bool) -> int | str | None:
     """Say on stderr what went wrong; return the exit code."""
     if isinstance(error, SystemExit):
         return error.code
-    if isinstance(error, KeyboardInterrupt | Abort):
+    if isinstance(error, typer.Exit):
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
         return _say("interrupted", 130)
     if isinstance(error, BrokenPipeError):  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

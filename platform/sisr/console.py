@@ -44,8 +44,9 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
         built.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         built.add_row(*(Text(_cell(value)) for value in row))
-    # A file or pipe has no width: show every cell on one line.
-    out.print(built, soft_wrap=False, width=None if out.is_terminal else _width(columns, rows, title))
+    # A file or pipe has no width: every cell is on one line there.
+    target = out if out.is_terminal else Console(width=_width(columns, rows, title), highlight=False)
+    target.print(built, soft_wrap=False)
 
 
 def _cell(value: Any) -> str:

@@ -6,7 +6,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
@@ -35,7 +35,6 @@ class Located(dict[str, Any]):
 class Loader(yaml.SafeLoader):
     """SafeLoader with the numbers and booleans of YAML 1.2, limits, and no merge keys."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {}
     depth = 0
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
@@ -79,6 +78,7 @@ class Loader(yaml.SafeLoader):
         return float(str(self.construct_scalar(node)).lower().replace(".inf", "inf").replace(".nan", "nan"))
 
 
+Loader.yaml_implicit_resolvers = {}  # none of YAML 1.1's
 RESOLVERS = (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
