@@ -1,0 +1,61 @@
+"""What a person calls a model, turned into one: shared by the verbs that use models."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from sisr.models import Model
+
+HELP = "A run's name or folder, a checkpoint or model folder, a .safetensors file, models:/..., runs:/..., or bicubic."
+
+
+def open_model(spec: str, runs: Path, scale: int | None, device: str = "auto") -> "Model":
+    """Return the model that `spec` names, called `spec`, in evaluation mode on the device.
+
+    Args:
+        spec: See `HELP`.
+        runs: Folder that holds all runs.
+        scale: hr side / lr side that is wanted; None: the model's own (bicubic: 4).
+        device: `auto` (a GPU where there is one), `cpu`, or torch's name of a device.
+
+    Raises:
+        CheckpointError: There is no such model, or its files can't be used.
+        ConfigError: The model has another scale, or the device is not there.
+        TrackingError: The MLflow server does not answer.
+    """
+    from sisr import models
+    from sisr.errors import ConfigError
+    from sisr.inference import Bicubic
+
+    if spec == "bicubic":
+        model = models.Model(spec, Bicubic(scale or 4).eval(), scale or 4, {})
+    else:
+        model = models.load(_folder(spec, runs), name=spec)
+    if scale not in (None, model.scale):
+        raise ConfigError(f"{spec} makes images {model.scale} times as large; --scale {scale} is not possible with it")
+    _move(model.generator, device)
+    return model
+
+
+def _folder(spec: str, runs: Path) -> Path:
+    if spec.startswith(("models:/", "runs:/")):
+        from sisr.tracking.registry import download_model
+
+        return download_model(spec)
+    from sisr import models
+
+    return models.find(spec, runs)
+
+
+def _move(generator: "nn.Module", device: str) -> None:
+    import torch
+
+    from sisr.errors import ConfigError
+
+    wanted = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    try:
+        generator.to(wanted)
+    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
+        raise ConfigError(f"--device {device} can't be used: {str(error).splitlines()[0]}") from error
