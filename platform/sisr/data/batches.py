@@ -167,9 +167,8 @@ def _cut(image: NDArray[np.uint8], crop: Crop, draw: NDArray[np.float64]) -> NDA
     left, top, width, height = crop.box or (0, 0, image.shape[1], image.shape[0])
     side = crop.window
     if side > min(width, height) or left + width > image.shape[1] or top + height > image.shape[0]:
-        raise ValueError(
-            f"{image.shape[1]}x{image.shape[0]} pixels don't hold a window of {side}x{side} in the box {width}x{height} at ({left}, {top})"
-        )
+        found = f"{image.shape[1]}x{image.shape[0]} pixels don't hold"
+        raise ValueError(f"{found} a window of {side}x{side} in the box {width}x{height} at ({left}, {top})")
     x = left + int(draw[0] * (width - side + 1))
     y = top + int(draw[1] * (height - side + 1))
     window = image[y : y + side, x : x + side]

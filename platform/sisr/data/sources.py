@@ -56,7 +56,7 @@ def open_source(spec: str, validation: str | None = None) -> Source:
     Args:
         spec: `demo`; a folder, searched recursively; `celeba:PATH`, where PATH holds `img_align_celeba` and perhaps
             `list_eval_partition.txt`; `div2k:PATH`, where PATH holds `DIV2K_train_HR` and perhaps `DIV2K_valid_HR`.
-        validation: A folder of images to hold out instead of some of the source's own.
+        validation: A folder of images to hold out instead of some of the source's own; it may lie inside the source.
 
     Raises:
         DataError: There is no such source, or it has too few images.
@@ -71,12 +71,19 @@ def open_source(spec: str, validation: str | None = None) -> Source:
     else:
         raise DataError(_no_source(spec, kind if colon else ""))
     if validation is not None:
-        held = [ImageFile(f.path, f"validation/{f.name}", f.refused) for f in find_images(_folder(validation))]
-        source = Source(source.name, source.files, held)
+        source = _with_validation(source, find_images(_folder(validation)), keeps_split=spec == "demo" or bool(colon))
     for part, files in (("train on", source.train), ("hold out", source.validation)):
         if not files:
             raise DataError(f"{spec}: {len(source.files)} images are too few: there is none to {part}")
     return source
+
+
+def _with_validation(source: Source, held: Sequence[ImageFile], *, keeps_split: bool) -> Source:
+    """Return the source validated on `held`; what it held out itself is trained on unless its publisher chose it."""
+    paths = {file.path for file in held}
+    train = [file for file in (source.train if keeps_split else source.files) if file.path not in paths]
+    named = [ImageFile(file.path, f"validation/{file.name}", file.refused) for file in held]
+    return Source(source.name, sorted(train, key=_by_name), named)
 
 
 def find_images(folder: Path) -> list[ImageFile]:
@@ -89,7 +96,7 @@ def find_images(folder: Path) -> list[ImageFile]:
         DataError: There is no image file.
     """
     root = folder.resolve()
-    files = sorted(_walk(root, root, set()), key=lambda file: file.name)
+    files = sorted(_walk(root, root, set()), key=_by_name)
     if not files:
         wanted = ", ".join(sorted(SUFFIXES - {".gif"}))
         raise DataError(f"{folder} holds no image file (wanted: {wanted})")
@@ -104,11 +111,15 @@ def hold_out(files: Sequence[ImageFile]) -> tuple[list[ImageFile], list[ImageFil
     """
     held = _draw(files, min(HELD_OUT, max(1, len(files) // 10)))
     names = {file.name for file in held}
-    return [file for file in files if file.name not in names], held
+    return sorted((file for file in files if file.name not in names), key=_by_name), held
 
 
 def _draw(files: Sequence[ImageFile], count: int) -> list[ImageFile]:
-    return sorted(sorted(files, key=_lot)[-count:], key=lambda file: file.name)
+    return sorted(sorted(files, key=_lot)[-count:], key=_by_name)
+
+
+def _by_name(file: ImageFile) -> str:
+    return file.name
 
 
 def _lot(file: ImageFile) -> bytes:
