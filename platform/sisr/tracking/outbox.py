@@ -77,7 +77,7 @@ class Outbox:
     def params(self, values: Mapping[str, Any]) -> None:
         """Record settings, before the attempt's `status("RUNNING")`.
 
-        MLflow never changes a setting: one that differs from an earlier attempt's becomes the tag `resume.ATTEMPT.NAME`.
+        MLflow changes no setting: one that differs from an earlier attempt's becomes the tag `resume.ATTEMPT.NAME`.
         """
         clean = {_checked(name, _NAME): _text(value) for name, value in redact(values).items()}
         with self._lock:

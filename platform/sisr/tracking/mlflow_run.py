@@ -1,0 +1,82 @@
+"""The MLflow run that belongs to a run's outbox: one, whatever crashes and however often delivery starts anew."""
+
+import getpass
+import uuid
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import ViewType
+from mlflow.exceptions import MlflowException
+
+from sisr.errors import TrackingError
+from sisr.tracking.address import Address, artifact_location
+from sisr.tracking.journal import rows
+
+UID_TAG = "sisr.run_uid"
+
+
+def find_or_create(client: MlflowClient, place: Address, outbox_path: Path) -> str:
+    """Return the id of the MLflow run for an outbox.
+
+    Args:
+        client: Speaks to `place`.
+        place: Its run, if it has one and the server still knows it, is the answer.
+        outbox_path: Its first record holds the tag by which a run is found whose id was not noted before a crash.
+
+    Raises:
+        TrackingError: The run or the experiment was deleted in MLflow.
+    """
+    if place.run_id is not None:
+        try:
+            check(client, place.run_id)
+            return place.run_id
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+    opened = next(row for row, _ in rows(outbox_path) if row is not None and row["op"] == "open")
+    experiment_id = _experiment(client, place)
+    wanted = f"tags.`{UID_TAG}` = '{opened['run_uid']}'"
+    for run in client.search_runs([experiment_id], wanted, ViewType.ALL, max_results=1):
+        check(client, run.info.run_id)
+        return str(run.info.run_id)
+    return _create(client, experiment_id, opened)
+
+
+def check(client: MlflowClient, run_id: str) -> None:
+    """Raise `TrackingError` if the run was deleted, and MLflow's own error if the server does not know it."""
+    if client.get_run(run_id).info.lifecycle_stage != "active":
+        raise TrackingError(
+            f"MLflow run {run_id} was deleted: restore it there, or remove the run's mlflow.json and outbox.ack "
+            "to deliver everything to a new experiment"
+        )
+
+
+def record_uuid(run_id: str | None, row: dict[str, Any]) -> str:
+    """Return an identifier of a record, the same each time it is delivered to the same MLflow run."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{run_id}/{row['n']}"))
+
+
+def _experiment(client: MlflowClient, place: Address) -> str:
+    found = client.get_experiment_by_name(place.experiment)
+    if found is None:
+        try:
+            return str(client.create_experiment(place.experiment, artifact_location(place.tracking_uri)))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another run's courier was quicker
+                raise
+            found = client.get_experiment_by_name(place.experiment)
+    if found is None or found.lifecycle_stage != "active":
+        raise TrackingError(f"MLflow experiment '{place.experiment}' was deleted: restore it, or use another name")
+    return str(found.experiment_id)
+
+
+def _create(client: MlflowClient, experiment_id: str, opened: dict[str, Any]) -> str:
+    tags = {
+        UID_TAG: opened["run_uid"],
+        "mlflow.user": getpass.getuser(),
+        "mlflow.source.name": "sisr",
+        "mlflow.source.type": "LOCAL",
+    }
+    run = client.create_run(experiment_id, start_time=opened["t"], tags=tags, run_name=opened["run_name"])
+    return str(run.info.run_id)

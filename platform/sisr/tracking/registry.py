@@ -1,0 +1,147 @@
+"""Generators in MLflow: logged as models that anybody can load, and fetched back as plain files."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+import mlflow.artifacts
+import mlflow.pyfunc
+import numpy as np
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Run
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+from mlflow.types import Schema, TensorSpec
+
+import sisr
+from sisr.errors import CheckpointError, TrackingError
+from sisr.tracking import address
+from sisr.tracking.redact import redact_text
+
+WEIGHTS, CONFIG = "generator.safetensors", "config.json"
+NAME = "generator"
+RECORD_TAG = "sisr.record"
+REQUIREMENTS = ("torch", "torchvision", "safetensors", "numpy", "pydantic", "pillow", "pyyaml")
+
+
+def log_generator(client: MlflowClient, run_id: str, folder: Path, key: str) -> str:
+    """Make the generator in `folder` an MLflow model of a run and return the model's id.
+
+    Args:
+        client: Speaks to the run's server.
+        run_id: The MLflow run.
+        folder: Holds generator.safetensors and config.json.
+        key: Names this very record; logging it again returns the model that is there.
+
+    Raises:
+        CheckpointError: The folder does not hold both files.
+    """
+    _check(folder)
+    run = client.get_run(run_id)
+    known = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
+    for model in [m for m in known if m.tags.get(RECORD_TAG) == key]:
+        if model.status == LoggedModelStatus.READY:
+            return str(model.model_id)
+        client.delete_logged_model(model.model_id)  # a crash left it half uploaded
+    created = client.create_logged_model(
+        run.info.experiment_id, NAME, run_id, {RECORD_TAG: key}, run.data.params, model_type="super-resolution"
+    )
+    with tempfile.TemporaryDirectory() as temporary:
+        save_generator(folder, Path(temporary) / "model", run_id=run_id, model_id=created.model_id)
+        client.log_model_artifacts(created.model_id, str(Path(temporary) / "model"))
+    _link(client, run, created.model_id)
+    client.finalize_logged_model(created.model_id, "READY")
+    return str(created.model_id)
+
+
+def save_generator(folder: Path, path: Path, run_id: str | None = None, model_id: str | None = None) -> None:
+    """Write the generator in `folder` as an MLflow model to the new folder `path`: files and code, no pickle."""
+    images = Schema([TensorSpec(np.dtype("uint8"), (-1, -1, -1, 3))])
+    ramp = np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3)
+    mlflow.pyfunc.save_model(
+        path,
+        python_model=str(Path(__file__).with_name("generator_model.py")),
+        artifacts={"model": str(folder.resolve())},
+        code_paths=[str(Path(sisr.__file__).parent)],
+        signature=ModelSignature(images, images),
+        input_example=ramp,
+        pip_requirements=[f"{name}=={metadata.version(name).split('+')[0]}" for name in REQUIREMENTS],
+        mlflow_model=Model(run_id=run_id, model_uuid=model_id, model_id=model_id),
+    )
+
+
+def download_model(uri: str, *, tracking_uri: str | None = None, runs: Path = Path("runs")) -> Path:
+    """Return a folder with the generator.safetensors and config.json that an MLflow address names.
+
+    Only these two files are used; no code or pickle of the model is loaded.
+
+    Args:
+        uri: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `models:/MODEL_ID`, `runs:/RUN_ID` or `runs:/RUN_ID/PATH`.
+        tracking_uri: The server; `None`: `MLFLOW_TRACKING_URI`, else the SQLite file in `runs`.
+        runs: The folder that holds the runs.
+
+    Raises:
+        CheckpointError: There is no such model, or it isn't one of ours.
+        TrackingError: The server does not answer.
+    """
+    for name, value in address.ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    server = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or address.default_uri(runs)
+    cache = Path(os.environ.get("SISR_CACHE") or Path.home() / ".cache" / "sisr") / "models"
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as temporary:
+        _download(uri, server, temporary)
+        found = sorted(Path(temporary).rglob(WEIGHTS), key=lambda path: len(path.parts))
+        if not found:
+            raise CheckpointError(f"{uri} holds no {WEIGHTS}: it isn't a model that sisr logged")
+        return _keep(found[0].parent, cache)
+
+
+def _download(uri: str, server: str, into: str) -> None:
+    bare_run = uri.startswith("runs:/") and "/" not in uri.removeprefix("runs:/").strip("/")
+    wanted = f"{uri.rstrip('/')}/{NAME}" if bare_run else uri
+    try:
+        mlflow.artifacts.download_artifacts(wanted, dst_path=into, tracking_uri=server, registry_uri=server)
+    except (MlflowException, OSError) as error:
+        reason = redact_text(str(error).splitlines()[0] if str(error) else repr(error))
+        gone = isinstance(error, MlflowException) and error.get_http_status_code() < 500
+        if gone or isinstance(error, FileNotFoundError):
+            raise CheckpointError(f"no model {uri} at {redact_text(server)}: {reason}") from error
+        raise TrackingError(f"{redact_text(server)} can't be asked for {uri}: {reason}") from error
+
+
+def _keep(folder: Path, cache: Path) -> Path:
+    """Move the two files to a folder named after their content and return it."""
+    _check(folder)
+    digest = hashlib.sha256((folder / WEIGHTS).read_bytes() + (folder / CONFIG).read_bytes()).hexdigest()[:16]
+    kept = cache / digest
+    if not kept.is_dir():
+        with tempfile.TemporaryDirectory(dir=cache) as temporary:
+            new = Path(temporary) / digest
+            new.mkdir()
+            for name in (WEIGHTS, CONFIG):
+                shutil.copyfile(folder / name, new / name)
+            with contextlib.suppress(OSError):  # another process was quicker
+                new.rename(kept)
+    return kept
+
+
+def _check(folder: Path) -> None:
+    for name in (WEIGHTS, CONFIG):
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{folder / name} is missing")
+
+
+def _link(client: MlflowClient, run: Run, model_id: str) -> None:
+    """Make the model an output of its run, with the run's last validation as the model's own metrics."""
+    run_id = run.info.run_id
+    names = [name for name in run.data.metrics if name.startswith(("val/", "final/"))]
+    last = [max(client.get_metric_history(run_id, name), key=lambda m: (m.step, m.timestamp)) for name in names]
+    client.log_outputs(run_id, [LoggedModelOutput(model_id, max((m.step for m in last), default=0))])
+    linked = [Metric(m.key, m.value, m.timestamp, m.step, model_id=model_id, run_id=run_id) for m in last]
+    if linked:
+        client.log_batch(run_id, metrics=linked)

@@ -1,0 +1,169 @@
+"""What the courier's process does: deliver, wait, measure the machine, and know when to end."""
+
+import fcntl
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from mlflow import MlflowClient
+
+from sisr.errors import TrackingError
+from sisr.tracking import delivery, outbox
+from sisr.tracking.address import Address
+from sisr.tracking.delivery import Delivery, OfflineError
+from sisr.tracking.journal import is_locked
+from sisr.tracking.redact import redact_text
+from sisr.tracking.system import Sampler
+
+POLL_S = 1.0
+MAX_PAUSE_S = 30.0
+SAMPLE_S = 10.0
+LAST_ATTEMPTS = 3
+WRITER_PATIENCE_S = 15.0  # how long the workers of a killed driver may go on writing
+
+_log = logging.getLogger(__name__)
+
+
+def serve(run_dir: Path, place: Address, parent_pid: int | None) -> int:
+    """Deliver until the parent closes our standard input or is gone, then deliver the rest; return the exit code."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
+    os.nice(10)  # training comes first
+    ending = threading.Event()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: ending.set())
+    if parent_pid is not None:
+        threading.Thread(target=_await_parent, args=(ending,), daemon=True).start()
+    try:
+        with _alone(run_dir, ending):
+            _Service(Delivery(run_dir, place), parent_pid, ending).run()
+    except TrackingError as error:
+        _say(str(error))
+        return TrackingError.exit_code
+    return 0
+
+
+def deliver_once(run_dir: Path, place: Address) -> str:
+    """Deliver what there is, and return what went wrong (empty: nothing)."""
+    try:
+        with _alone(run_dir, None):
+            way = Delivery(run_dir, place)
+            way.deliver()
+            if not _in_use(run_dir):
+                way.close_lost_run()
+    except OfflineError as error:
+        return f"{redact_text(place.tracking_uri)} does not take the records: {error}"
+    except BlockingIOError:
+        return "another process is delivering this run"
+    return ""
+
+
+def check(tracking_uri: str) -> int:
+    """Ask a server for something that needs the right to read, print what is wrong, and return the exit code."""
+    try:
+        MlflowClient(tracking_uri).search_experiments(max_results=1)
+    except delivery.FAILURES as error:
+        print(redact_text(str(error).splitlines()[0]))
+        return TrackingError.exit_code
+    return 0
+
+
+class _Service:
+    def __init__(self, way: Delivery, parent_pid: int | None, ending: threading.Event):
+        self._way, self._parent_pid, self._ending = way, parent_pid, ending
+        self._sampler, self._next_sample = Sampler(parent_pid), time.monotonic() + SAMPLE_S
+        self._failures = self._failures_at_end = 0
+
+    def run(self) -> None:
+        while True:
+            lost = self._parent_pid not in (None, os.getppid())
+            if lost:
+                self._await_writer()
+            ending = lost or self._ending.is_set()
+            if self._deliver():
+                self._sample()
+                if ending and lost and not _in_use(self._way.run_dir):
+                    with suppress(OfflineError):
+                        self._way.close_lost_run()
+                if ending:
+                    return
+            elif ending:
+                self._failures_at_end += 1
+                if self._failures_at_end >= LAST_ATTEMPTS:
+                    return
+            self._pause(ending)
+
+    def _deliver(self) -> bool:
+        place = redact_text(self._way.place.tracking_uri)
+        try:
+            self._way.deliver()
+        except OfflineError as error:
+            _log.warning("%s", error)
+            self._failures += 1
+            if self._failures == 1:
+                _say(f"{place} does not answer: buffering in {self._way.run_dir / outbox.FILE}")
+            return False
+        if self._failures:
+            _say(f"{place} answers again: everything so far is delivered")
+        self._failures = 0
+        return True
+
+    def _sample(self) -> None:
+        """Send how busy the machine is. What can't be sent is not kept: it says nothing about the result."""
+        if time.monotonic() < self._next_sample:
+            return
+        self._next_sample = time.monotonic() + SAMPLE_S
+        now = time.time_ns() // 1_000_000
+        with suppress(OfflineError):
+            self._way.log_system(int(now / 1000 / SAMPLE_S), now, self._sampler.sample())
+
+    def _pause(self, ending: bool) -> None:
+        if ending:
+            time.sleep(POLL_S)
+        else:
+            self._ending.wait(min(POLL_S * 2 ** min(self._failures, 10), MAX_PAUSE_S))
+
+    def _await_writer(self) -> None:
+        deadline = time.monotonic() + WRITER_PATIENCE_S
+        while is_locked(self._way.run_dir / outbox.FILE) and time.monotonic() < deadline:
+            time.sleep(POLL_S / 2)
+
+
+def _in_use(run_dir: Path) -> bool:
+    """Whether somebody executes the run, or writes its outbox."""
+    return is_locked(run_dir / outbox.FILE) or is_locked(run_dir / ".lock")
+
+
+def _await_parent(ending: threading.Event) -> None:
+    sys.stdin.read()
+    ending.set()
+
+
+@contextmanager
+def _alone(run_dir: Path, ending: threading.Event | None) -> Iterator[None]:
+    """Hold the right to deliver this run: wait for it until `ending`, or not at all.
+
+    Raises:
+        BlockingIOError: Another process has it, and `ending` is `None`.
+    """
+    with (run_dir / ".courier.lock").open("w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if ending is None:
+                    raise
+                if ending.wait(POLL_S):
+                    raise SystemExit(0) from None
+        yield
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):  # nobody may be listening any more
+        print(line, flush=True)
