@@ -163,7 +163,7 @@ class Prefetcher:
 
 
 def _cut(image: NDArray[np.uint8], crop: Crop, draw: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Return the window that five numbers in [0, 1) choose: column, row, flip, transpose, upside down."""
+    """Return the window that five numbers in [0, 1) choose: column, row, flip, upside down, transpose."""
     left, top, width, height = crop.box or (0, 0, image.shape[1], image.shape[0])
     side = crop.window
     if side > min(width, height) or left + width > image.shape[1] or top + height > image.shape[0]:
@@ -175,7 +175,8 @@ def _cut(image: NDArray[np.uint8], crop: Crop, draw: NDArray[np.float64]) -> NDA
     if crop.flip and draw[2] < 0.5:
         window = window[:, ::-1]
     if crop.turn and draw[3] < 0.5:
-        window = window.transpose(1, 0, 2)
-    if crop.turn and draw[4] < 0.5:
         window = window[::-1]
+    # Last: between two flips it would turn one into the other, and two of the eight orientations would never come.
+    if crop.turn and draw[4] < 0.5:
+        window = window.transpose(1, 0, 2)
     return window

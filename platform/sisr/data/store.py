@@ -205,11 +205,8 @@ def _complete(folder: Path) -> Iterator[Path | None]:
         yield partial
         partial.rename(folder)
     except OSError as error:
-        if isinstance(error, DataError):
-            raise
-        raise DiskError(
-            f"can't write packed images to {folder}: {error.strerror or error}; free some space or set SISR_CACHE"
-        ) from error
+        advice = "free some space or set SISR_CACHE"
+        raise DiskError(f"can't write packed images to {folder}: {error.strerror or error}; {advice}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     for stale in _stores(folder.parent)[:-2]:  # a run may still read the one before
