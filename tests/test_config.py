@@ -255,7 +255,7 @@ def test_infinity_and_nan_can_be_written_though_settings_refuse_them() -> None:
 
 @pytest.mark.parametrize("text", ["batch_size", "=3", "", "x=", "x=  ", "x=#1", "x=[1", "x=*y", "x={a: 1, a: 2}"])
 def test_an_override_without_name_or_value_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="^--set"):
+    with pytest.raises(ConfigError, match=r"^--set"):
         parse_override(text)
 
 
