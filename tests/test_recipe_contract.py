@@ -38,8 +38,10 @@ LOGGED = {
 
 # `generator/total` of the first three steps in float64, to notice changes of the mathematics.
 RECORDED = {
+    "encdec_gan": [0.08588687677961555, 0.08648631511656828, 0.08609696336859675],
     "pixelshuffle": [0.24317074845751263, 0.24668637236920463, 0.23952620845978637],
     "srez": [0.18786872647293135, 0.19007360108852406, 0.1802117298447194],
+    "srgan_gp": [5.7664617632560775, 5.816983588563848, 5.658435999594812],
 }
 
 
@@ -284,3 +286,15 @@ def test_a_bf16_step_stays_near_the_float32_step(name: str) -> None:
         expected, found = exact.step(step), rough.step(step, "bf16")
         for key, value in expected.items():
             assert found[key].item() == pytest.approx(value.item(), rel=0.05, abs=0.02), f"{key} at step {step}"
+
+
+def test_a_bf16_forward_pass_sees_the_weights_of_the_last_update() -> None:
+    layer, x = nn.Linear(1, 1, bias=False), torch.ones(1, 1)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)
+    updates = Updates({"optimizer": optimizer})
+    updates.begin()
+    with precision.autocast("bf16", torch.device("cpu")):
+        before = layer(x)
+        updates(optimizer, before.sum())
+        after = layer(x)
+    assert (before - after).item() == pytest.approx(1.0, abs=0.01)

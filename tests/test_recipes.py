@@ -11,7 +11,7 @@ from sisr.config import build
 from sisr.draws import Draws
 from sisr.errors import ConfigError
 from sisr.recipe import Crop, parameter_count
-from sisr.recipes import pixelshuffle, srez
+from sisr.recipes import encdec_gan, pixelshuffle, srez, srgan_gp
 
 
 def no_update(optimizer, loss, *, retain_graph=False):
@@ -183,3 +183,115 @@ def test_srez_outputs_are_the_same_alone_and_in_a_batch_unless_batch_statistics_
 def test_a_mistyped_recipe_gets_a_suggestion():
     with pytest.raises(ConfigError, match="no recipe 'srz'; did you mean 'srez'"):
         recipes.load("srz")
+
+
+def test_srgan_gp_has_the_published_parameter_counts():
+    recipe = srgan_gp.Recipe(srgan_gp.Config(perceptual="none"))
+    assert parameter_count(recipe.generator) == 16_697_987
+    assert parameter_count(recipe.critic) == 23_561_793
+
+
+def test_srgan_gp_keeps_the_published_module_names():
+    names = set(srgan_gp.generator(srgan_gp.tiny()).state_dict())
+    outer = {"conv_first", "conv_body", "conv_up1", "conv_up2", "conv_hr", "conv_last"}
+    dense = {f"body.0.rdb{i}.conv{j}" for i in (1, 2, 3) for j in (1, 2, 3, 4, 5)}
+    assert names == {f"{module}.{kind}" for module in outer | dense for kind in ("weight", "bias")}
+
+
+def test_srgan_gp_starts_with_a_tenth_of_kaimings_spread():
+    torch.manual_seed(0)
+    weight = srgan_gp.generator(srgan_gp.Config(perceptual="none", num_blocks=1)).conv_hr.weight
+    assert weight.std().item() == pytest.approx(0.1 * math.sqrt(2 / (64 * 9)), rel=0.02)
+
+
+def test_srgan_gp_losses_follow_the_paper():
+    torch.manual_seed(0)
+    config = srgan_gp.tiny().model_copy(update={"generator_steps": 1})
+    recipe = srgan_gp.Recipe(config)
+    hr = torch.rand(2, 3, 32, 32)
+    lr = recipe.degrade(hr, draws(2))
+    logged = recipe.train_step(lr, hr, draws(2), 0, no_update)
+
+    sr = recipe.generator(lr).detach()
+    mix = draws(2).uniform("mix").view(2, 1, 1, 1)
+    mixed = (mix * hr + (1 - mix) * sr).requires_grad_()
+    slope = torch.autograd.grad(recipe.critic(mixed).sum(), mixed)[0].flatten(1).norm(dim=1)
+    real, fake = recipe.critic(hr).mean(), recipe.critic(sr).mean()
+    torch.testing.assert_close(logged["critic/total"], (fake - real + 10 * (slope - 1).square().mean()).detach())
+    vgg = sum(F.mse_loss(a, b) for a, b in zip(recipe.vgg(sr), recipe.vgg(hr), strict=True))
+    torch.testing.assert_close(logged["generator/total"], (1e-2 * F.l1_loss(sr, hr) + vgg - 5e-3 * fake).detach())
+
+
+def test_srgan_gp_updates_the_critic_first_and_the_generator_as_often_as_asked():
+    recipe = srgan_gp.Recipe(srgan_gp.tiny())
+    hr, order = torch.rand(2, 3, 32, 32), []
+    recipe.train_step(recipe.degrade(hr, draws(2)), hr, draws(2), 0, lambda optimizer, loss: order.append(optimizer))
+    assert order == [recipe.critic_optimizer, recipe.generator_optimizer, recipe.generator_optimizer]
+
+
+def test_srgan_gp_without_a_perceptual_loss_has_none():
+    recipe = srgan_gp.Recipe(srgan_gp.tiny().model_copy(update={"perceptual": "none"}))
+    hr = torch.rand(2, 3, 32, 32)
+    logged = recipe.train_step(recipe.degrade(hr, draws(2)), hr, draws(2), 0, no_update)
+    assert "vgg" not in recipe.parts()
+    assert "generator/perceptual" not in logged
+
+
+def test_encdec_gan_has_the_published_parameter_counts():
+    recipe = encdec_gan.Recipe(encdec_gan.Config())
+    assert parameter_count(recipe.generator) == 1_310_147
+    assert parameter_count(recipe.discriminator) == 2_757_953
+
+
+def test_encdec_gan_learns_by_pixels_first_and_leaves_its_judge_alone():
+    recipe = encdec_gan.Recipe(encdec_gan.tiny())
+    hr, order = torch.rand(4, 3, 32, 32), []
+    lr = recipe.degrade(hr, draws(4))
+    logged = recipe.train_step(lr, hr, draws(4), 0, lambda optimizer, loss: order.append(optimizer))
+    assert order == [recipe.generator_optimizer]
+    torch.testing.assert_close(logged["generator/total"], F.mse_loss(recipe.generator(lr), hr).detach())
+
+
+def test_encdec_gan_alternates_with_several_generator_steps():
+    recipe = encdec_gan.Recipe(encdec_gan.tiny())
+    hr, order = torch.rand(4, 3, 32, 32), []
+    recipe.train_step(recipe.degrade(hr, draws(4)), hr, draws(4), 1, lambda optimizer, loss: order.append(optimizer))
+    assert order == [recipe.discriminator_optimizer, recipe.generator_optimizer, recipe.generator_optimizer]
+
+
+def test_encdec_gan_noise_on_what_the_judge_sees_falls_to_nothing():
+    hr = torch.rand(4, 3, 32, 32)
+    config = encdec_gan.tiny().model_copy(update={"steps": 101, "penalty_weight": 0.0, "discriminator_norm": "none"})
+    seen = []
+    for step in (1, 51, 101):
+        recipe = encdec_gan.Recipe(config)
+        recipe.discriminator.register_forward_hook(lambda _, images, __: seen.append((images[0] - hr).std().item()))
+        recipe.train_step(recipe.degrade(hr, draws(4)), hr, draws(4), step, no_update)
+    assert seen[0::4] == pytest.approx([0.05, 0.025, 0.0], rel=0.05)  # of each step's four, the first sees hr
+
+
+def test_encdec_gan_smooths_the_label_of_real_images():
+    torch.manual_seed(0)
+    config = encdec_gan.tiny().model_copy(update={"judge_noise": 0.0, "penalty_weight": 0.0})
+    recipe = encdec_gan.Recipe(config)
+    hr = torch.rand(4, 3, 32, 32)
+    lr = recipe.degrade(hr, draws(4))
+    logged = recipe.train_step(lr, hr, draws(4), 1, no_update)
+    real, fake = recipe.discriminator(hr), recipe.discriminator(recipe.generator(lr))
+    bce = F.binary_cross_entropy_with_logits
+    expected = bce(real, torch.full((4,), 0.9)) + bce(fake, torch.zeros(4))
+    torch.testing.assert_close(logged["discriminator/total"], expected.detach())
+
+
+def test_encdec_gan_without_norm_has_biases_instead():
+    kinds = {}
+    for norm in ("batch", "none"):
+        recipe = encdec_gan.Recipe(encdec_gan.tiny().model_copy(update={"discriminator_norm": norm}))
+        kinds[norm] = {name.rsplit(".", 1)[1] for name in recipe.discriminator.state_dict()}
+    assert "running_mean" in kinds["batch"]
+    assert kinds["none"] == {"weight", "bias"}
+
+
+def test_encdec_gan_refuses_a_pixel_phase_that_never_ends():
+    with pytest.raises(ConfigError, match="pretrain_steps must be less than steps 100"):
+        build(encdec_gan.Config, {"steps": 100})

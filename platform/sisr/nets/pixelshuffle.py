@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sisr.data.bicubic import upscale
-from sisr.nets.inputs import require_images
+from sisr.nets.images import require_images
 
 
 class ResBlock(nn.Module):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sisr.nets.batch_norm import BatchNorm
-from sisr.nets.inputs import require_images
+from sisr.nets.images import full_precision, require_images
 
 
 def _conv(inputs: int, outputs: int, kernel: int, factor: float, stride: int = 1) -> nn.Conv2d:
@@ -88,7 +88,7 @@ class SrezGenerator(nn.Module):
     def forward(self, lr: Tensor) -> Tensor:
         """Return sr (n, 3, scale * h, scale * w)."""
         require_images(lr)
-        return self.head(self.body(lr)).sigmoid()
+        return full_precision(self.head(self.body(lr))).sigmoid()
 
 
 def _halo(stages: int) -> int:

@@ -1,5 +1,6 @@
-"""The check that generators make of what they are given."""
+"""What generators do alike with the images that come in and go out."""
 
+import torch
 from torch import Tensor
 
 
@@ -18,3 +19,8 @@ def require_images(lr: Tensor, size_multiple: int = 1, smallest: int = 1) -> Non
         raise ValueError(f"generator wants height and width to be multiples of {size_multiple}, got {height}x{width}")
     if min(height, width) < smallest:
         raise ValueError(f"generator wants at least {smallest}x{smallest} pixels, got {height}x{width}")
+
+
+def full_precision(x: Tensor) -> Tensor:
+    """Return x as float32, or as float64 if it is: half precision would hold images to 1/256 only."""
+    return x if x.dtype == torch.float64 else x.float()
