@@ -44,6 +44,9 @@ class Vgg19(nn.Module):
             to put where.
     """
 
+    weight0: Tensor
+    bias0: Tensor
+
     def __init__(self, layers: Sequence[str], weights: str = "imagenet", normalise: bool = True) -> None:
         super().__init__()
         self.layers = tuple(layers)
@@ -135,7 +138,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 def _download() -> dict[str, Tensor]:
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     try:
-        return torch.hub.load_state_dict_from_url(URL, folder, map_location="cpu", check_hash=True, weights_only=True)
+        return torch.hub.load_state_dict_from_url(URL, str(folder), map_location="cpu", check_hash=True, weights_only=True)
     except (URLError, OSError) as error:
         raise ConfigError(
             f"the ImageNet weights of VGG-19 are not at {folder / Path(URL).name} and can't be downloaded ({error}): "

@@ -1,5 +1,7 @@
 """Batch normalisation that is exact over all workers and twice differentiable."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -10,13 +12,13 @@ class _AllReduceSum(torch.autograd.Function):
     """Sum over all workers; its gradient is the same sum, so any number of derivatives may follow."""
 
     @staticmethod
-    def forward(ctx, value: Tensor) -> Tensor:
+    def forward(ctx: Any, value: Tensor) -> Tensor:
         total = value.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
         return total
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return _AllReduceSum.apply(gradient)
 
 

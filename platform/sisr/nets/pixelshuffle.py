@@ -72,7 +72,7 @@ class PixelShuffleNet(nn.Module):
         self.last = nn.Conv2d(num_hr_features, 3, 3, padding=1)
         if zero_last:
             nn.init.zeros_(self.last.weight)
-            nn.init.zeros_(self.last.bias)
+            nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
     def forward(self, lr: Tensor) -> Tensor:
         """Return sr (n, 3, scale * h, scale * w), not clamped."""

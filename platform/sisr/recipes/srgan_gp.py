@@ -47,7 +47,7 @@ class Config(Settings):
     adversarial_weight: float = Field(5e-3, ge=0, description="of the critic's verdict")
     penalty_weight: float = Field(10.0, ge=0, description="lambda of the gradient penalty")
     generator_steps: int = Field(1, ge=1, description="generator steps per critic step")
-    perceptual: str = Field("imagenet", description="VGG-19's weights: imagenet, a file, random, or none (no such loss)")
+    perceptual: str = Field("imagenet", description="VGG-19 weights: imagenet, random, a file's path; none: no VGG-19")
     perceptual_layers: tuple[str, ...] = Field(("relu5_4",), min_length=1, description="of VGG-19, such as relu5_4")
     perceptual_normalise: bool = Field(True, description="bring images to ImageNet's mean and deviation; ours")
     num_blocks: int = Field(23, ge=1, description="RRDBs of the generator")
@@ -79,7 +79,7 @@ class Recipe:
         self.critic_optimizer = Adam(self.critic.parameters(), lr=c.critic_learning_rate, betas=betas, fused=True)
 
     def parts(self) -> dict[str, nn.Module | Optimizer]:
-        parts = {
+        parts: dict[str, nn.Module | Optimizer] = {
             "generator": self.generator,
             "critic": self.critic,
             "generator_optimizer": self.generator_optimizer,
