@@ -10,6 +10,7 @@ import time
 import warnings
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ def _rows(pixels: np.ndarray) -> bytes:
     return b"".join(b"\0" + row.astype(pixels.dtype.newbyteorder(">")).tobytes() for row in pixels)
 
 
-def _encoded(image: Image.Image, file_format: str, **options: object) -> bytes:
+def _encoded(image: Image.Image, file_format: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, file_format, **options)
     return buffer.getvalue()
@@ -48,7 +49,7 @@ def _file(folder: Path, name: str, data: bytes) -> Path:
     return folder / name
 
 
-def _saved(folder: Path, name: str, image: Image.Image, **options: object) -> Path:
+def _saved(folder: Path, name: str, image: Image.Image, **options: Any) -> Path:
     image.save(folder / name, **options)
     return folder / name
 

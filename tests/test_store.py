@@ -12,7 +12,7 @@ from PIL import Image
 
 from sisr.data import reading, store
 from sisr.data.images import decode
-from sisr.data.reading import ImageFile
+from sisr.data.reading import ImageFile, Judged
 from sisr.data.sources import find_images
 from sisr.data.store import pack
 from sisr.errors import DataError, DiskError
@@ -74,7 +74,12 @@ def test_only_files_that_changed_are_read_again(photos: Path, cache: Path, monke
 def _count_reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     read: list[str] = []
     original = reading.examine_and_decode
-    monkeypatch.setattr(reading, "examine_and_decode", lambda path: (read.append(path.name), original(path))[1])
+
+    def counted(path: Path) -> Judged:
+        read.append(path.name)
+        return original(path)
+
+    monkeypatch.setattr(reading, "examine_and_decode", counted)
     return read
 
 

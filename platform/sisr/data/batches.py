@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ from sisr.errors import ConfigError, DataError
 from sisr.recipe import Crop
 
 __all__ = ["Batches", "Images", "Prefetcher", "to_hr", "validation_images"]
+
+# Three bytes copied as one: flipped and transposed copies take half the time.
+_PIXEL = np.dtype("V3")
 
 
 class Images(Protocol):
@@ -72,10 +75,12 @@ class Batches:
         """
         side = self.crop.window
         out = np.empty((count, side, side, 3), dtype=np.uint8)
+        places = out.view(_PIXEL)[..., 0]
         for i in range(count):
             index = self.index(step, first + i)
             try:
-                out[i] = _cut(self.images[index], self.crop, generator(self.seed, "crop", step, first + i).random(5))
+                image = self.images[index].view(_PIXEL)[..., 0]
+                places[i] = _cut(image, self.crop, generator(self.seed, "crop", step, first + i).random(5))
             except (OSError, ValueError) as error:
                 raise DataError(f"{self.images.names[index]}: can't cut a training example: {error}") from error
         return out
@@ -162,8 +167,8 @@ class Prefetcher:
             self._ready.put(error)
 
 
-def _cut(image: NDArray[np.uint8], crop: Crop, draw: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Return the window that five numbers in [0, 1) choose: column, row, flip, upside down, transpose."""
+def _cut(image: NDArray[Any], crop: Crop, draw: NDArray[np.float64]) -> NDArray[Any]:
+    """Return the window of an image (h, w) that five numbers in [0, 1) choose: column, row, flip, upside down, transpose."""
     left, top, width, height = crop.box or (0, 0, image.shape[1], image.shape[0])
     side = crop.window
     if side > min(width, height) or left + width > image.shape[1] or top + height > image.shape[0]:
@@ -178,5 +183,5 @@ def _cut(image: NDArray[np.uint8], crop: Crop, draw: NDArray[np.float64]) -> NDA
         window = window[::-1]
     # Last: between two flips it would turn one into the other, and two of the eight orientations would never come.
     if crop.turn and draw[4] < 0.5:
-        window = window.transpose(1, 0, 2)
+        window = window.T
     return window
