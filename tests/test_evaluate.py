@@ -1,10 +1,13 @@
 """Measuring models under a protocol: the published figures, and what a protocol means."""
 
+import json
 import math
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from sisr import cli, models, recipes
 from sisr.data.images import decode
 from sisr.errors import ConfigError, DataError
 from sisr.inference import Bicubic
@@ -134,3 +137,103 @@ def test_an_image_too_small_for_the_border_and_window_is_named():
 def test_an_unknown_protocol_lists_all():
     with pytest.raises(ConfigError, match=r"no protocol 'rgb'; did you mean 'rgb8'.*LR kept in double"):
         protocol("rgb")
+
+
+def evaluate(*argv: object) -> int:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["evaluate", *map(str, argv)])
+    return int(end.value.code or 0)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with a colour and a grey image."""
+    (tmp_path / "images").mkdir()
+    Image.fromarray(noise(40, 44, 3)).save("images/a.png")
+    Image.fromarray(noise(40, 44)).save("images/b.png")
+    return "images"
+
+
+def save_model(path, *, recipe: str = "pixelshuffle", **settings: object) -> str:
+    torch.manual_seed(0)
+    module = recipes.load(recipe)
+    config = module.tiny().model_copy(update=settings)
+    meta = {"recipe": recipe, "config": config.model_dump(mode="json"), "scale": config.scale}
+    models.save(path, module.generator(config), meta)
+    return str(path)
+
+
+@pytest.mark.data
+def test_json_is_one_object_with_the_published_figures(shared_data, capsys):
+    assert evaluate("bicubic", "--data", shared_data / "Set5" / "HR", "--protocol", "y", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) == {"model", "protocol", "mean", "images"}
+    assert [round(found["mean"][m], 4) for m in ("psnr_y", "ssim_y")] == [28.4207, 0.8104]
+    assert [i["name"] for i in found["images"]] == ["baby.png", "bird.png", "butterfly.png", "head.png", "woman.png"]
+
+
+def test_a_model_folder_and_its_weights_file_measure_the_same(folder, tmp_path, capsys):
+    model = save_model(tmp_path / "mine")
+    assert evaluate(model, f"{model}/generator.safetensors", "--data", folder, "--json") == 0
+    first, second = json.loads(capsys.readouterr().out)["models"]
+    assert first["mean"] == second["mean"]
+    assert first["model"] == model
+
+
+def test_a_run_is_found_by_its_name(folder, tmp_path, capsys):
+    (tmp_path / "runs" / "r1").mkdir(parents=True)
+    (tmp_path / "runs" / "r1" / "run.json").write_text("{}")
+    save_model(tmp_path / "runs" / "r1" / "checkpoints" / "step_000000004")
+    assert evaluate("r1", "--data", folder, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["model"] == "r1"
+
+
+def test_an_untrained_network_on_the_bicubic_skip_scores_as_bicubic(folder, tmp_path, capsys):
+    model = save_model(tmp_path / "new")
+    assert evaluate("bicubic", model, "--data", folder, "--protocol", "y", "--json") == 0
+    bicubic, new = (m["mean"]["psnr_y"] for m in json.loads(capsys.readouterr().out)["models"])
+    assert new == pytest.approx(bicubic, abs=2e-3)
+
+
+def test_bicubic_follows_the_scale_of_the_model_beside_it(folder, tmp_path, capsys):
+    model = save_model(tmp_path / "twice", scale=2)
+    assert evaluate("bicubic", model, "--data", folder, "--json") == 0
+    assert "crop2" in json.loads(capsys.readouterr().out)["protocol"]
+
+
+def test_the_table_has_a_row_per_model_and_the_protocol(folder, tmp_path, capsys):
+    assert evaluate("bicubic", save_model(tmp_path / "mine"), "--data", folder, "--images") == 0
+    table = capsys.readouterr().out
+    for expected in ("bicubic", "mine", "a.png", "psnr_y", "protocol: rgb8|Y-of-RGB|crop4"):
+        assert expected in table
+
+
+def test_the_demo_is_measured_on_its_held_out_photographs(capsys):
+    assert evaluate("bicubic", "--json") == 0
+    names = [i["name"] for i in json.loads(capsys.readouterr().out)["images"]]
+    assert names == ["astronaut.png", "chelsea.png", "coffee.png"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "reason"),
+    [
+        (["nobody"], 4, "no model 'nobody'"),
+        (["bicubic", "--protocol", "matlab"], 2, "no protocol 'matlab'"),
+        (["bicubic", "--data", "nowhere"], 3, "no images at 'nowhere'"),
+        (["mine", "--scale", "3"], 2, "4 times as large; --scale 3"),
+        (["mine", "twice"], 2, "different scales"),
+        (["bicubic", "--data", "broken"], 3, "x.png: not an image"),
+        (["damaged"], 4, "can't be read as safetensors"),
+    ],
+)
+def test_a_mistake_is_explained(folder, tmp_path, capsys, argv, code, reason):
+    save_model(tmp_path / "mine")
+    save_model(tmp_path / "twice", scale=2)
+    save_model(tmp_path / "damaged")
+    (tmp_path / "damaged" / "generator.safetensors").write_bytes(b"damaged")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "x.png").write_text("not an image")
+    assert evaluate(*argv) == code
+    said = capsys.readouterr()
+    assert reason in said.err
+    assert said.out == ""

@@ -1,0 +1,163 @@
+"""Image files written strip by strip from the top, so that an image need not be in memory to be saved.
+
+PNG is encoded as the strips arrive, whatever the image's size; JPEG and WebP are collected in memory first, 4 bytes a
+pixel. A file appears under its name only when it is complete.
+"""
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sisr.errors import DataError
+
+Pixels = NDArray[np.uint8]  # (h, w, channels); 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA
+LARGEST = {".png": 2**31 - 1, ".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383}  # px a side, by suffix
+QUALITY = 95
+
+
+class Writer(Protocol):
+    """Takes an image's rows in order."""
+
+    def write(self, strip: Pixels) -> None:
+        """Add the next rows, (rows, width, channels)."""
+        ...
+
+
+@contextmanager
+def written(
+    path: Path, width: int, height: int, channels: int, *, icc: bytes | None = None, quality: int = QUALITY
+) -> Iterator[Writer]:
+    """Give a writer for an image file; after the block the file is there, after an exception it is not.
+
+    Args:
+        path: Its suffix, one of `LARGEST`, chooses the format. An older file is replaced.
+        width: px.
+        height: px.
+        channels: Per pixel, 1 to 4.
+        icc: Colour profile to embed.
+        quality: Of JPEG and WebP, 1 .. 100.
+
+    Raises:
+        DataError: The format can't hold such an image.
+    """
+    check(path, width, height, channels)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(unfinished, "wb") as file:
+            writer: _Png | _Collected
+            if path.suffix.lower() == ".png":
+                writer = _Png(file, width, height, channels, icc)
+            else:
+                writer = _Collected(file, path.suffix.lower(), width, height, channels, icc, quality)
+            yield writer
+            writer.finish()
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def check(path: Path, width: int, height: int, channels: int) -> None:
+    """Raise DataError if the format that `path` names can't hold such an image."""
+    suffix = path.suffix.lower()
+    if suffix not in LARGEST:
+        raise DataError(f"{path}: can't write '{path.suffix}'; wanted {', '.join(LARGEST)}")
+    if max(width, height) > LARGEST[suffix]:
+        raise DataError(f"{path}: {suffix} holds at most {LARGEST[suffix]} px a side, not {width}x{height}; write .png")
+    if suffix in (".jpg", ".jpeg") and channels in (2, 4):
+        raise DataError(f"{path}: JPEG holds no transparency; write .png or .webp")
+
+
+class _Png:
+    """A PNG encoder that sees each row once. PNG specification, third edition: https://www.w3.org/TR/png-3/"""
+
+    COLOUR = {1: 0, 2: 4, 3: 2, 4: 6}
+
+    def __init__(self, file: BinaryIO, width: int, height: int, channels: int, icc: bytes | None) -> None:
+        self._file, self._channels = file, channels
+        self._above = np.zeros((1, width * channels), dtype=np.uint8)
+        self._rows_left = height
+        self._deflate = zlib.compressobj(6)
+        file.write(b"\x89PNG\r\n\x1a\n")
+        self._chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, self.COLOUR[channels], 0, 0, 0))
+        if icc:
+            self._chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc))
+
+    def write(self, strip: Pixels) -> None:
+        for start in range(0, len(strip), 64):  # so that the filters' own arrays stay small
+            rows = strip[start : start + 64].reshape(-1, self._above.shape[1])
+            self._compress(self._filtered(rows))
+            self._above = rows[-1:].copy()
+        self._rows_left -= len(strip)
+
+    def finish(self) -> None:
+        assert self._rows_left == 0, f"{self._rows_left} rows are missing"
+        self._chunk(b"IDAT", self._deflate.flush())
+        self._chunk(b"IEND", b"")
+
+    def _filtered(self, rows: NDArray[np.uint8]) -> bytes:
+        """Return the rows, each behind its filter's number: the one with the smallest differences."""
+        up = np.concatenate([self._above, rows[:-1]])
+        left, corner = (np.pad(x, ((0, 0), (self._channels, 0)))[:, : x.shape[1]] for x in (rows, up))
+        candidates = {1: rows - left, 2: rows - up, 4: rows - _paeth(left, up, corner)}
+        cost = np.stack(
+            [np.abs(c.view(np.int8).astype(np.int16)).sum(axis=1, dtype=np.int64) for c in candidates.values()]
+        )
+        best = cost.argmin(axis=0)
+        out = np.empty((len(rows), 1 + rows.shape[1]), dtype=np.uint8)
+        for i, (number, filtered) in enumerate(candidates.items()):
+            chosen = best == i
+            out[chosen, 0] = number
+            out[chosen, 1:] = filtered[chosen]
+        return out.tobytes()
+
+    def _compress(self, data: bytes) -> None:
+        packed = self._deflate.compress(data)
+        if packed:
+            self._chunk(b"IDAT", packed)
+
+    def _chunk(self, kind: bytes, data: bytes) -> None:
+        self._file.write(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)))
+
+
+def _size(filtered: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return each row's sum of absolute differences, which tells how well it will compress."""
+    return np.abs(filtered.view(np.int8).astype(np.int16)).sum(axis=1, dtype=np.int64)
+
+
+def _paeth(left: Pixels, up: Pixels, corner: Pixels) -> Pixels:
+    """Return whichever of the three is nearest to left + up - corner; in case of a tie the first."""
+    a, b, c = (x.astype(np.int16) for x in (left, up, corner))
+    to_a, to_b, to_c = np.abs(b - c), np.abs(a - c), np.abs(a + b - 2 * c)
+    return np.where((to_a <= to_b) & (to_a <= to_c), left, np.where(to_b <= to_c, up, corner))
+
+
+class _Collected:
+    """JPEG or WebP, by Pillow, which wants the whole image."""
+
+    def __init__(
+        self, file: BinaryIO, suffix: str, width: int, height: int, channels: int, icc: bytes | None, quality: int
+    ) -> None:
+        self._file, self._row = file, 0
+        self._format = "WEBP" if suffix == ".webp" else "JPEG"
+        mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels]
+        self._image = Image.new(mode, (width, height))
+        self._options = {"quality": quality, "icc_profile": icc}
+
+    def write(self, strip: Pixels) -> None:
+        piece = strip[..., 0] if strip.shape[2] == 1 else strip
+        self._image.paste(Image.fromarray(np.ascontiguousarray(piece)), (0, self._row))
+        self._row += len(strip)
+
+    def finish(self) -> None:
+        assert self._row == self._image.height, f"{self._image.height - self._row} rows are missing"
+        image = self._image.convert("RGBA") if self._image.mode == "LA" else self._image
+        image.save(self._file, format=self._format, **self._options)
