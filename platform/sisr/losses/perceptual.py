@@ -137,8 +137,9 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 def _download() -> dict[str, Tensor]:
     folder = Path(torch.hub.get_dir()) / "checkpoints"
+    load = torch.hub.load_state_dict_from_url
     try:
-        return torch.hub.load_state_dict_from_url(URL, str(folder), map_location="cpu", check_hash=True, weights_only=True)
+        return load(URL, str(folder), map_location="cpu", check_hash=True, weights_only=True)
     except (URLError, OSError) as error:
         raise ConfigError(
             f"the ImageNet weights of VGG-19 are not at {folder / Path(URL).name} and can't be downloaded ({error}): "
