@@ -182,7 +182,7 @@ def needed(requirement: Requirement, seen: set[tuple[str, str]]) -> Iterator[str
 
 
 def test_every_package_is_pinned_at_the_version_that_is_installed() -> None:
-    versions = {canonicalize_name(name): version for name, version in pinned().items()}
+    versions: dict[str, str] = {canonicalize_name(name): version for name, version in pinned().items()}
     names = set(needed(Requirement("sisr[dev]"), set())) - {"sisr"}
     assert len(names) > 100
     assert {name: metadata.version(name) for name in names if versions.get(name) != metadata.version(name)} == {}

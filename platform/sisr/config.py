@@ -3,11 +3,8 @@
 A number is not a boolean, a text is not a number, and a name nobody knows is an error with a suggestion.
 """
 
-import types
-import typing
 from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic.fields import FieldInfo
@@ -16,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from sisr.errors import ConfigError
 from sisr.strict_yaml import Located, parse, read_yaml
 from sisr.suggest import did_you_mean
+from sisr.wanted import expected
 
 S = TypeVar("S", bound="Settings")
 
@@ -100,55 +98,6 @@ def _wrong(name: str, field: FieldInfo, value: Any, error: Any) -> str:
     choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
     hint = did_you_mean(value, choices) if isinstance(value, str) else None
     return f"{name} wants {expected(field)}, got {given}" + (f"; {hint}" if hint else "")
-
-
-def expected(field: FieldInfo) -> str:
-    """Return in words what values a field takes, such as "a whole number >= 1"."""
-    arguments = get_args(field.annotation)
-    nullable = type(None) in arguments and get_origin(field.annotation) is not Literal
-    kinds = [argument for argument in arguments if argument is not type(None)] if nullable else [field.annotation]
-    bounds = [
-        f"{symbol} {getattr(constraint, name)}"
-        for constraint in field.metadata
-        for name, symbol in BOUNDS.items()
-        if getattr(constraint, name, None) is not None
-    ]
-    words = " or ".join(map(_kind, kinds)) + (" " + " and ".join(bounds) if bounds else "")
-    return f"{words}, or null" if nullable else words
-
-
-BOUNDS = {
-    "gt": ">",
-    "ge": ">=",
-    "lt": "<",
-    "le": "<=",
-    "multiple_of": "a multiple of",
-    "min_length": "of length >=",
-    "max_length": "of length <=",
-    "pattern": "like",
-}
-KINDS: dict[Any, str] = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "a text",
-    Path: "a path",
-    Any: "anything",
-    dict: "a mapping",
-}
-
-
-def _kind(annotation: Any) -> str:
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Literal:
-        return " or ".join(map(repr, arguments))
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(map(_kind, arguments))
-    if origin in (tuple, list):
-        count = f" of {len(arguments)}" if origin is tuple and Ellipsis not in arguments else ""
-        each = f", each {_kind(arguments[0])}" if len({*arguments} - {Ellipsis}) == 1 else ""
-        return f"a list{count}{each}"
-    return KINDS.get(origin or annotation) or str(getattr(annotation, "__name__", annotation))
 
 
 def parse_override(text: str) -> tuple[str, Any]:
