@@ -1,16 +1,72 @@
 """The images of a run, packed and split, the same on every worker."""
-from dataclasses import dataclass
-import numpy as np
-from sisr.recipe import Crop
 
-class Mem:
-    def __init__(s, ims): s.ims=ims; s.names=[f"i{k}" for k in range(len(ims))]
-    def __len__(s): return len(s.ims)
-    def __getitem__(s,i): return s.ims[i]
-@dataclass
-class D:
-    store: object; validation: list; fingerprint: str
-def open_data(run, crop, scale):
-    r=np.random.default_rng(0)
-    ims=[np.repeat(np.repeat(r.integers(0,255,(20,30,3),dtype=np.uint8),8,0),8,1) for _ in range(7)]
-    return D(Mem(ims), [i[:64,:64] for i in ims[:3]], "f")
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sisr.data.batches import validation_images
+from sisr.data.sources import Source, open_source
+from sisr.data.store import Store, pack
+from sisr.errors import DataError
+from sisr.recipe import Crop
+from sisr.training.run import Run
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a run trains on and what it holds out."""
+
+    store: Store  # images that hold a whole training window
+    validation: list[NDArray[np.uint8]]  # (h, w, 3) each, sides multiples of the scale
+    fingerprint: str  # of all files, their contents and the split
+    facts: dict[str, Any]  # counts and reasons, for the run's record
+
+
+def open_data(run: Run, crop: Crop, scale: int, *, show: bool = False) -> TrainingData:
+    """Return a run's images; packed on first use, opened after.
+
+    Args:
+        run: Names the source, and the fingerprint that the images must have where it is already known.
+        crop: What training examples are cut by: smaller images are left out, and counted.
+        scale: hr side / lr side.
+        show: Show on stderr how far packing is.
+
+    Raises:
+        DataError: Images can't be used, are too few, or differ from those the run was started with.
+    """
+    source = open_source(run.data, run.validation)
+    packed = _pack(source, show)
+    if run.fingerprint and packed.fingerprint != run.fingerprint:
+        raise DataError(f"the images of {run.data} here differ from those the run was started with")
+    train = packed.subset(file.name for file in source.train)
+    wide, high = crop.box[2:] if crop.box else (crop.window, crop.window)
+    left, top = crop.box[:2] if crop.box else (0, 0)
+    large = train.at_least(left + wide, top + high)
+    if not len(large):
+        raise DataError(
+            f"{run.data}: none of {len(train)} images is as large as the training window, {left + wide} x {top + high} "
+            "px: use larger images or a smaller crop"
+        )
+    held = packed.subset(file.name for file in source.validation)
+    facts = {
+        "source": source.name,
+        "fingerprint": packed.fingerprint,
+        "train": len(large),
+        "held_out": len(held),
+        "too_small": len(train) - len(large),
+        "refused": packed.index.reasons(),
+        "converted": packed.index.notes(),
+    }
+    return TrainingData(large, validation_images(held, crop, scale, run.options.validation_side), packed.fingerprint, facts)
+
+
+def _pack(source: Source, show: bool) -> Store:
+    if not show:
+        return pack(source.files)
+    from sisr.console import progress
+
+    with progress(f"packing {source.name}", len(source.files)) if show else nullcontext() as advance:
+        return pack(source.files, progress=lambda done, total: advance())

@@ -41,6 +41,7 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
         DivergedError: The numbers can't recover; the last good checkpoint is kept.
     """
     options, device = run.options, session.device
+    folder.path.mkdir(parents=True, exist_ok=True)
     config = run.recipe_config()
     number_format = precision.resolve(options.precision, device)
     dtype = precision.parameter_dtype(number_format)
@@ -85,7 +86,7 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
     def evaluate(done: int) -> None:
         """Validate, show and report the averaged generator."""
         values = validation(ema.network)
-        if values[BEST_METRIC] > state.best.get(BEST_METRIC, float("-inf")):
+        if done and values[BEST_METRIC] > state.best.get(BEST_METRIC, float("-inf")):
             state.best = {"step": done, **values}
         if session.rank == 0:
             picture = folder.samples / "val" / f"step_{done:09d}.png"

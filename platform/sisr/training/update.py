@@ -5,7 +5,6 @@ backward pass (pytorch issue 47562). Here the gradient of exactly one loss for e
 taken, averaged by one explicit all-reduce, checked and applied; a generator's loss can't touch its judge.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -68,10 +67,11 @@ class Updates:
             gradients = self._accumulated(name, gradients)
             if not self._last_micro:
                 return
+        # autograd may hand out one tensor for two parameters, or one number stretched over many: never in place.
         if self._world > 1:
-            _average(gradients, self._world)
+            gradients = _averaged(gradients, parameters, self._world)
         if self._scaled:
-            torch._foreach_mul_(gradients, 1.0 / self._scales[name])
+            gradients = list(torch._foreach_mul(gradients, 1.0 / self._scales[name]))
         self._apply(optimizer, name, parameters, gradients)
 
     def state_dict(self) -> dict[str, Any]:
@@ -96,11 +96,11 @@ class Updates:
                 f"{name} is updated several times: use accumulate=1 and a smaller batch_size or crop"
             )
         self._moved.add(name)
-        torch._foreach_mul_(gradients, 1.0 / self._accumulate)
+        share = list(torch._foreach_mul(gradients, 1.0 / self._accumulate))
         if name in self._sums:
-            torch._foreach_add_(self._sums[name], gradients)
+            torch._foreach_add_(self._sums[name], share)
         else:
-            self._sums[name] = gradients
+            self._sums[name] = share
         return self._sums[name]
 
     def _apply(self, optimizer: Optimizer, name: str, parameters: list[Tensor], gradients: list[Tensor]) -> None:
@@ -113,7 +113,8 @@ class Updates:
             self.skipped.append(name)
             return
         if self._clip_norm is not None:
-            torch._foreach_mul_(gradients, torch.clamp(self._clip_norm / (norm + 1e-12), max=1.0))
+            factor = torch.clamp(self._clip_norm / (norm + 1e-12), max=1.0)
+            gradients = list(torch._foreach_mul(gradients, factor))
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
         optimizer.step()
@@ -129,17 +130,14 @@ class Updates:
             self._scales[name] *= 2
 
 
-def _average(gradients: list[Tensor], world: int) -> None:
-    """Replace the gradients by their mean over all workers, with one all-reduce per number type."""
+def _averaged(gradients: list[Tensor], parameters: list[Tensor], world: int) -> list[Tensor]:
+    """Return the gradients' means over all workers, each laid out as its parameter; one all-reduce per number type."""
+    means = [torch.empty_like(p) for p in parameters]
     for dtype in dict.fromkeys(g.dtype for g in gradients):
-        mine = [g for g in gradients if g.dtype == dtype]
-        flat = torch.cat([g.reshape(-1) for g in mine])
+        mine = [(g, mean) for g, mean in zip(gradients, means, strict=True) if g.dtype == dtype]
+        flat = torch.cat([g.reshape(-1) for g, _ in mine])
         dist.all_reduce(flat)
         flat /= world
-        torch._foreach_copy_(mine, _views(flat, mine))
-
-
-def _views(flat: Tensor, like: Iterable[Tensor]) -> list[Tensor]:
-    tensors = list(like)
-    parts = flat.split([t.numel() for t in tensors])
-    return [part.view(t.shape) for part, t in zip(parts, tensors, strict=True)]
+        for part, (_, mean) in zip(flat.split([g.numel() for g, _ in mine]), mine, strict=True):
+            mean.copy_(part.view(mean.shape))
+    return means
