@@ -18,6 +18,7 @@ ENVIRONMENT = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING": "false",
     "MLFLOW_UV_AUTO_DETECT": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -63,7 +64,7 @@ def decide(run_dir: Path, tracking_uri: str | None = None, experiment: str | Non
     """
     before = read(run_dir)
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or (before and before.tracking_uri)
-    uri = _absolute(uri or default_uri(run_dir.resolve().parent))
+    uri = absolute(uri or default_uri(run_dir.resolve().parent))
     if HIDDEN in uri:
         raise TrackingError(f"{run_dir} was recorded at {uri}: give the whole address with --tracking-uri")
     name = experiment or (before.experiment if before else "sisr")
@@ -91,7 +92,8 @@ def replace(path: Path, value: object) -> None:
     new.replace(path)
 
 
-def _absolute(uri: str) -> str:
+def absolute(uri: str) -> str:
+    """Return a tracking address that does not depend on the current folder."""
     if not uri.startswith("sqlite:///"):
         return uri
     return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).resolve()}"

@@ -102,16 +102,26 @@ def download_model(uri: str, *, tracking_uri: str | None = None, runs: Path = Pa
 
 
 def _download(uri: str, server: str, into: str) -> None:
-    bare_run = uri.startswith("runs:/") and "/" not in uri.removeprefix("runs:/").strip("/")
-    wanted = f"{uri.rstrip('/')}/{NAME}" if bare_run else uri
-    try:
-        mlflow.artifacts.download_artifacts(wanted, dst_path=into, tracking_uri=server, registry_uri=server)
-    except (MlflowException, OSError) as error:
-        reason = redact_text(str(error).splitlines()[0] if str(error) else repr(error))
-        gone = isinstance(error, MlflowException) and error.get_http_status_code() < 500
-        if gone or isinstance(error, FileNotFoundError):
-            raise CheckpointError(f"no model {uri} at {redact_text(server)}: {reason}") from error
-        raise TrackingError(f"{redact_text(server)} can't be asked for {uri}: {reason}") from error
+    """Fetch what the first of the places names that holds something: only a generator's own files, if possible."""
+    scheme, _, rest = uri.rstrip("/").partition(":/")
+    if scheme not in ("models", "runs"):
+        raise CheckpointError(
+            f"{uri} names no model: expected models:/NAME@ALIAS, models:/NAME/VERSION or runs:/RUN_ID"
+        )
+    bare = uri.rstrip("/") + ("" if scheme == "models" or "/" in rest.strip("/") else f"/{NAME}")
+    problem: Exception | None = None
+    for place in (f"{bare}/artifacts/model", bare):
+        try:
+            mlflow.artifacts.download_artifacts(place, dst_path=into, tracking_uri=server, registry_uri=server)
+            return
+        except (MlflowException, OSError) as error:
+            problem = error
+    assert problem is not None
+    reason = redact_text(str(problem).splitlines()[0] if str(problem) else repr(problem))
+    gone = isinstance(problem, MlflowException) and problem.get_http_status_code() < 500
+    if gone or isinstance(problem, FileNotFoundError):
+        raise CheckpointError(f"no model {uri} at {redact_text(server)}: {reason}") from problem
+    raise TrackingError(f"{redact_text(server)} can't be asked for {uri}: {reason}") from problem
 
 
 def _keep(folder: Path, cache: Path) -> Path:

@@ -1,0 +1,109 @@
+"""MLflow's server on this machine, for this machine: loopback only, no jobs, no telemetry."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from sisr.errors import ConfigError, TrackingError
+from sisr.tracking import address
+from sisr.tracking.courier import environment
+
+HOST = "127.0.0.1"
+START_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 10.0
+
+
+class Server:
+    """A running `mlflow server` and all processes that it started."""
+
+    def __init__(self, tracking_uri: str, port: int, log: Path):
+        """Start it on a database and return at once; `wait` says when it answers.
+
+        Args:
+            tracking_uri: The database; must not be another server.
+            port: On 127.0.0.1.
+            log: Gets what the server prints.
+        """
+        self.url = f"http://{HOST}:{port}"
+        self._log = log
+        command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
+        if artifacts := address.artifact_location(tracking_uri):
+            command += ["--artifacts-destination", artifacts]
+        # The database's address may hold a password, and `ps` shows command lines: it goes by the environment.
+        settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_BACKEND_STORE_URI": tracking_uri}
+        inherited = {k: v for k, v in environment(tracking_uri).items() if k != "MLFLOW_TRACKING_URI"}
+        with log.open("ab") as file:
+            self._process = subprocess.Popen(
+                command,
+                env=inherited | settings,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,  # so that all its processes can be ended together
+            )
+
+    def wait(self) -> None:
+        """Return when the server answers.
+
+        Raises:
+            TrackingError: It ended, or did not answer in time.
+        """
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                break
+            try:
+                with urllib.request.urlopen(f"{self.url}/health", timeout=5):
+                    return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.25)
+        self.stop()
+        raise TrackingError(f"MLflow's server did not start; the reason is in {self._log}:\n{_tail(self._log)}")
+
+    def join(self) -> None:
+        """Return when the server ends."""
+        self._process.wait()
+
+    def stop(self) -> None:
+        """End the server and every process it started."""
+        self._signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(STOP_TIMEOUT_S)
+        self.kill()
+
+    def kill(self) -> None:
+        """End the server and every process it started without warning."""
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+
+def free_port(wanted: int | None, first: int = 5000) -> int:
+    """Return a port of 127.0.0.1 that nobody uses: `wanted`, or the next one from `first` on.
+
+    Raises:
+        ConfigError: `wanted` is in use.
+    """
+    for port in [wanted] if wanted else range(first, first + 100):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+                return port
+            except OSError:
+                continue
+    raise ConfigError(f"port {wanted or first} on {HOST} is in use: choose another with --port")
+
+
+def _tail(path: Path) -> str:
+    return "\n".join(path.read_text(errors="replace").splitlines()[-5:])
