@@ -168,7 +168,10 @@ class Prefetcher:
 
 
 def _cut(image: NDArray[Any], crop: Crop, draw: NDArray[np.float64]) -> NDArray[Any]:
-    """Return the window of an image (h, w) that five numbers in [0, 1) choose: column, row, flip, upside down, transpose."""
+    """Return the window of an image (h, w) that five numbers in [0, 1) choose.
+
+    They are, in order: column, row, flip, upside down, transpose.
+    """
     left, top, width, height = crop.box or (0, 0, image.shape[1], image.shape[0])
     side = crop.window
     if side > min(width, height) or left + width > image.shape[1] or top + height > image.shape[0]:
