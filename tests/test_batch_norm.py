@@ -86,7 +86,7 @@ def test_half_precision_images_keep_float32_statistics() -> None:
 def test_two_workers_normalise_like_one_through_two_backward_passes(workers: list[Any]) -> None:
     together = gradients_with_penalty(example(), world=1)
     first, second = (w["double"] for w in workers)
-    exact = {"atol": 1e-10, "rtol": 1e-10}
+    exact: dict[str, Any] = {"atol": 1e-10, "rtol": 1e-10}
     torch.testing.assert_close(torch.cat([first["scores"], second["scores"]]), together["scores"], **exact)
     torch.testing.assert_close(torch.cat([first["slope"], second["slope"]]), together["slope"], **exact)
     torch.testing.assert_close(first["gradients"], together["gradients"], **exact)

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torchvision.models.vgg import cfgs, make_layers
+from torchvision.models.vgg import cfgs, make_layers  # type: ignore[import-untyped]
 
 from sisr.errors import ConfigError
 from sisr.losses import perceptual

@@ -36,6 +36,7 @@ def test_halving_halves_after_every_so_many_steps() -> None:
 
 def test_the_rate_is_set_for_every_parameter() -> None:
     weights = [torch.zeros(1, requires_grad=True) for _ in range(2)]
-    optimizer = torch.optim.Adam([{"params": weights[:1]}, {"params": weights[1:], "lr": 0.5}], lr=0.1)
+    optimizer = torch.optim.Adam(weights[:1], lr=0.1)
+    optimizer.add_param_group({"params": weights[1:], "lr": 0.5})
     schedules.set_learning_rate(optimizer, 0.25)
     assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.25]

@@ -57,7 +57,7 @@ class Config(Settings):
         return self
 
 
-def generator(config: Config) -> nn.Module:
+def generator(config: Config) -> EncoderDecoder:
     """Return the generator with new weights."""
     return EncoderDecoder(config.num_features)
 

@@ -59,7 +59,7 @@ class Config(Settings):
         return self
 
 
-def generator(config: Config) -> nn.Module:
+def generator(config: Config) -> PixelShuffleNet:
     """Return the network with new weights."""
     return PixelShuffleNet(
         config.scale,

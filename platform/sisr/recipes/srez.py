@@ -64,7 +64,7 @@ class Config(Settings):
         return self
 
 
-def generator(config: Config) -> nn.Module:
+def generator(config: Config) -> SrezGenerator:
     """Return the generator with new weights."""
     return SrezGenerator(config.generator_features, config.inference_statistics == "batch")
 

@@ -57,7 +57,7 @@ class Config(Settings):
     critic_hidden: int = Field(1024, ge=1, description="width of the critic's fully connected layer")
 
 
-def generator(config: Config) -> nn.Module:
+def generator(config: Config) -> RRDBNet:
     """Return the generator with new weights."""
     return RRDBNet(config.num_features, config.num_blocks, config.growth)
 
