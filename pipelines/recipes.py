@@ -53,7 +53,7 @@ def describe(name: str) -> dict[str, Any]:
         "command": sections.get("Command"),
         "measured": sections.get("Measured"),
         "scale": config.scale,
-        "parameters": count_parameters(module.Recipe(config)),
+        "parameters": count_parameters(module.Recipe(without_downloads(config))),
         "settings": list(settings(config)),
     }
 
@@ -67,6 +67,11 @@ def read_docstring(doc: str) -> tuple[str, dict[str, str]]:
             lines = [line.strip() for line in text.strip().splitlines()]
             sections[word] = ("\n" if word == "Command" else " ").join(lines)
     return doc.strip().partition("\n")[0], sections
+
+
+def without_downloads(config: Any) -> Any:
+    """Return a recipe's config with feature networks off: they have no trainable values, and their weights are large."""
+    return config.model_copy(update={"perceptual": "none"}) if "perceptual" in type(config).model_fields else config
 
 
 def count_parameters(recipe: Any) -> dict[str, int]:

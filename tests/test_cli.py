@@ -211,7 +211,7 @@ def test_the_shell_completes_verbs_options_and_recipes() -> None:
     assert completions("sisr reci") == ["recipes"]
     assert set(verbs()) <= set(completions("sisr "))
     assert completions("sisr recipes --js") == ["--json"]
-    assert completions("sisr recipes sr") == ["srez"]
+    assert completions("sisr recipes sre") == ["srez"]
     assert "--json" not in completions("sisr qqqq ")
 
 

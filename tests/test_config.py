@@ -208,7 +208,11 @@ def test_settings_survive_json() -> None:
 
 
 def test_what_is_wanted_reads_as_words() -> None:
+    class Layers(Settings):
+        layers: tuple[str, ...] = Field(("relu",), min_length=1)
+
     assert expected(Config.model_fields["adversarial_weight"]) == "a number >= 0 and <= 1"
+    assert expected(Layers.model_fields["layers"]) == "a list, each a text, of length >= 1"
 
 
 @pytest.mark.parametrize(

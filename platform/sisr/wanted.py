@@ -39,7 +39,9 @@ def expected(field: FieldInfo) -> str:
         for name, symbol in BOUNDS.items()
         if getattr(constraint, name, None) is not None
     ]
-    words = " or ".join(map(_kind, kinds)) + (" " + " and ".join(bounds) if bounds else "")
+    words = " or ".join(map(_kind, kinds))
+    if bounds:
+        words += (", " if ", each " in words else " ") + " and ".join(bounds)
     return f"{words}, or null" if nullable else words
 
 
