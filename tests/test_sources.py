@@ -52,6 +52,12 @@ def test_a_link_to_itself_is_refused_by_name(tmp_path: Path) -> None:
     assert loop.refused[0] == "link"
 
 
+def test_a_link_to_itself_without_an_image_s_name_is_nothing(tmp_path: Path) -> None:
+    _images(tmp_path, "a.png")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert _names(find_images(tmp_path)) == ["a.png"]
+
+
 def test_links_that_leave_the_folder_are_refused(tmp_path: Path) -> None:
     _images(tmp_path, "outside/secret.png", "inside/a.png")
     (tmp_path / "inside/file.png").symlink_to(tmp_path / "outside/secret.png")

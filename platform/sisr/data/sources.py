@@ -8,7 +8,6 @@ the folder moves hardly any other.
 import difflib
 import hashlib
 import os
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -95,7 +94,7 @@ def find_images(folder: Path) -> list[ImageFile]:
     Raises:
         DataError: There is no image file.
     """
-    root = folder.resolve()
+    root = os.path.realpath(folder)
     files = sorted(_walk(root, root, set()), key=_by_name)
     if not files:
         wanted = ", ".join(sorted(SUFFIXES - {".gif"}))
@@ -126,41 +125,39 @@ def _lot(file: ImageFile) -> bytes:
     return hashlib.sha256(b"held out/" + file.name.encode("utf-8", "surrogateescape")).digest()
 
 
-def _walk(folder: Path, root: Path, seen: set[tuple[int, int]]) -> Iterator[ImageFile]:
+def _walk(folder: str, root: str, seen: set[tuple[int, int]]) -> Iterator[ImageFile]:
     try:
-        found = folder.stat()
+        found = os.stat(folder)
+        # Links last, so that a folder is found by its own name first.
         entries = sorted(os.scandir(folder), key=lambda entry: (entry.is_symlink(), entry.name))
     except OSError as error:
-        yield _refused(folder, root, "unreadable", error.strerror or str(error))
+        yield _file(folder, root, ("unreadable", error.strerror or str(error)))
         return
     if (found.st_dev, found.st_ino) in seen:
         return
     seen.add((found.st_dev, found.st_ino))
     for entry in entries:
-        if not entry.name.startswith("."):
-            yield from _entry(Path(entry.path), root, entry.is_symlink(), seen)
+        is_image = os.path.splitext(entry.name)[1].lower() in SUFFIXES
+        if entry.name.startswith("."):
+            continue
+        reason = _refusal(entry.path, root) if entry.is_symlink() else None
+        if reason is None and os.path.isdir(entry.path):
+            yield from _walk(entry.path, root, seen)
+        elif is_image or (reason and os.path.isdir(entry.path)):
+            yield _file(entry.path, root, reason)
 
 
-def _entry(path: Path, root: Path, is_link: bool, seen: set[tuple[int, int]]) -> Iterator[ImageFile]:
-    is_image = path.suffix.lower() in SUFFIXES
+def _refusal(link: str, root: str) -> tuple[str, str] | None:
+    """Return why a link is not followed, if so."""
     try:
-        mode = path.stat().st_mode
-        if is_link and not path.resolve().is_relative_to(root):
-            if is_image or stat.S_ISDIR(mode):
-                yield _refused(path, root, "link", "it leaves the folder of the source")
-        elif stat.S_ISDIR(mode):
-            yield from _walk(path, root, seen)
-        elif is_image:
-            yield ImageFile(path, path.relative_to(root).as_posix())
-    except (OSError, RuntimeError) as error:  # resolve() says RuntimeError of a loop
-        if is_image or not is_link:
-            yield _refused(
-                path, root, "link" if is_link else "unreadable", getattr(error, "strerror", "") or str(error)
-            )
+        target = os.path.realpath(link, strict=True)
+    except OSError as error:
+        return "link", error.strerror or str(error)
+    return None if os.path.commonpath([target, root]) == root else ("link", "it leaves the folder of the source")
 
 
-def _refused(path: Path, root: Path, kind: str, detail: str) -> ImageFile:
-    return ImageFile(path, path.relative_to(root).as_posix(), (kind, detail))
+def _file(path: str, root: str, refused: tuple[str, str] | None) -> ImageFile:
+    return ImageFile(Path(path), path[len(os.path.join(root, "")) :] or ".", refused)
 
 
 def _folder(path: str) -> Path:
