@@ -51,13 +51,13 @@ def main(
 
     from sisr.cluster import execute
     from sisr.cluster.train import Scaling
-    from sisr.config import build, overrides, read_yaml
+    from sisr.config import build, parse_overrides, read_yaml
     from sisr.console import out, print_json
     from sisr.training.run import Options
 
     values = read_yaml(config) if config else {}
-    values = values | overrides(set_ or []) | ({"steps": steps} if steps else {})
-    chosen = {"seed": seed, "precision": precision, "compile": compile_, **overrides(option or [])}
+    values = values | parse_overrides(set_ or []) | ({"steps": steps} if steps else {})
+    chosen = {"seed": seed, "precision": precision, "compile": compile_, **parse_overrides(option or [])}
     order = execute.Order(
         recipe=recipe,
         values=values,
