@@ -1,0 +1,340 @@
+"""Delivery against a real SQLite store and a real `mlflow server` that is killed and started again."""
+
+import json
+import os
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import psutil
+import pytest
+from PIL import Image
+
+from sisr.errors import TrackingError
+from sisr.tracking import address, courier, progress
+from sisr.tracking.outbox import FILE, Outbox
+from sisr.tracking.server import Server, free_port
+
+pytestmark = pytest.mark.mlflow
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    for name, value in address.ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """Return the address of one SQLite file for all tests: creating one takes seconds."""
+    folder = tmp_path_factory.mktemp("store with blank")
+    return address.default_uri(folder)
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    return tmp_path / "runs" / "first"
+
+
+def client(uri):
+    from mlflow import MlflowClient
+
+    return MlflowClient(uri)
+
+
+def received(run_dir, uri):
+    """Return the MLflow run that belongs to a run's folder."""
+    return client(uri).get_run(address.read(run_dir).run_id)
+
+
+def history(run_dir, uri, name="loss"):
+    points = client(uri).get_metric_history(address.read(run_dir).run_id, name)
+    return sorted((p.step, p.value) for p in points)
+
+
+def images(run_dir, uri):
+    return sorted(f.path for f in client(uri).list_artifacts(address.read(run_dir).run_id, "images"))
+
+
+def record(outbox, steps, name="loss"):
+    for step in steps:
+        outbox.metrics(step, {name: step / 4})
+
+
+def picture(run_dir, name="samples/a.png"):
+    (run_dir / name).parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (300, 100), (9, 200, 9)).save(run_dir / name)
+    return name
+
+
+def test_everything_recorded_arrives(run_dir, store):
+    with Outbox(run_dir) as outbox:
+        outbox.params({"steps": 3000, "text": "x" * 7000} | {f"p{i}": i for i in range(150)})
+        outbox.tags({"colour": "green"})
+        outbox.tags({"colour": "blue"})
+        outbox.status("RUNNING")
+        record(outbox, range(2500))
+        outbox.image(7, "val/grid", picture(run_dir))
+        (run_dir / "notes.txt").write_text("hello")
+        outbox.artifact("notes.txt", "docs")
+        outbox.status("FINISHED")
+    assert courier.deliver(run_dir, store).delivered
+    run = received(run_dir, store)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "first"
+    assert run.data.params["steps"] == "3000"
+    assert len(run.data.params) == 152
+    assert run.data.tags["colour"] == "blue"
+    assert history(run_dir, store) == [(i, i / 4) for i in range(2500)]
+    assert [f.path for f in client(store).list_artifacts(run.info.run_id, "docs")] == ["docs/notes.txt"]
+
+
+def test_image_names_are_what_mlflow_itself_would_write(run_dir, store):
+    with Outbox(run_dir) as outbox:
+        outbox.image(7, "val/grid", picture(run_dir))
+    courier.deliver(run_dir, store)
+    speaker, run_id = client(store), address.read(run_dir).run_id
+    speaker.log_image(run_id, Image.new("RGB", (30, 10)), key="other/key", step=7)
+    forms = {re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "UUID", re.sub(r"\d{13}", "TIME", f)) for f in images(run_dir, store)}
+    assert forms == {
+        f"images/{key}+step+7+timestamp+TIME+UUID{end}"
+        for key in ("val~grid", "other~key")
+        for end in (".png", "+compressed.webp")
+    }
+    assert speaker.get_run(run_id).data.tags["mlflow.loggedImages"] == "True"
+
+
+def test_delivering_again_changes_nothing(run_dir, store):
+    with Outbox(run_dir) as outbox:
+        record(outbox, range(50))
+        outbox.image(7, "val", picture(run_dir))
+    courier.deliver(run_dir, store)
+    before = history(run_dir, store), images(run_dir, store)
+    (run_dir / progress.FILE).unlink()
+    (run_dir / address.FILE).unlink()
+    assert courier.deliver(run_dir, store).delivered
+    assert (history(run_dir, store), images(run_dir, store)) == before
+
+
+def test_a_resumed_run_continues_the_same_mlflow_run(run_dir, store):
+    with Outbox(run_dir) as outbox:
+        outbox.params({"steps": 5})
+        outbox.status("RUNNING")
+        record(outbox, range(6))
+        outbox.status("KILLED")
+    courier.deliver(run_dir, store)
+    first = address.read(run_dir).run_id
+    with Outbox(run_dir) as outbox:
+        outbox.params({"steps": 9})
+        outbox.status("RUNNING")
+        record(outbox, range(4, 10))
+    handle = courier.start(run_dir)
+    assert handle.finish().delivered
+    run = received(run_dir, store)
+    assert run.info.run_id == first
+    assert (run.info.status, run.data.params["steps"], run.data.tags["resume.1.steps"]) == ("RUNNING", "5", "9")
+    assert history(run_dir, store) == [(i, i / 4) for i in range(10)]
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_or_doubled_when_the_courier_is_killed(run_dir, store):
+    with Outbox(run_dir) as outbox:
+        record(outbox, range(8_000))
+        outbox.image(7, "val", picture(run_dir))
+        handle = courier.start(run_dir, store)
+        wait_for(lambda: progress.read(run_dir, address.read(run_dir).run_id).offset > 0)
+        killed = handle.pid
+        os.kill(killed, signal.SIGKILL)
+        record(outbox, range(8_000, 8_100))
+    assert handle.finish().delivered
+    assert handle.pid != killed
+    assert history(run_dir, store) == [(i, i / 4) for i in range(8_100)]
+    assert len(images(run_dir, store)) == 2
+
+
+def test_a_record_that_can_not_be_delivered_does_not_hold_up_the_rest(run_dir, store):
+    with Outbox(run_dir) as outbox:
+        outbox.image(1, "val", "samples/gone.png")
+        (run_dir / "broken.png").write_text("no picture")
+        outbox.image(2, "val", "broken.png")
+        outbox.model("nowhere")
+        record(outbox, [3])
+    assert courier.deliver(run_dir, store).delivered
+    assert history(run_dir, store) == [(3, 0.75)]
+    assert progress.read(run_dir, address.read(run_dir).run_id).refused == 3
+
+
+def test_a_torn_line_in_the_middle_is_passed_over(run_dir, store):
+    with Outbox(run_dir) as outbox:
+        record(outbox, range(3))
+    with (run_dir / FILE).open("ab") as file:
+        file.write(b'{"n":9,"op":"metr')
+    with Outbox(run_dir) as outbox:
+        record(outbox, range(3, 6))
+    assert courier.deliver(run_dir, store).delivered
+    assert history(run_dir, store) == [(i, i / 4) for i in range(6)]
+
+
+def test_a_run_deleted_in_mlflow_is_said_and_nothing_is_dropped(run_dir, store):
+    with Outbox(run_dir) as outbox:
+        record(outbox, range(3))
+    courier.deliver(run_dir, store)
+    client(store).delete_run(address.read(run_dir).run_id)
+    with Outbox(run_dir) as outbox:
+        record(outbox, range(3, 6))
+    with pytest.raises(TrackingError, match="was deleted"):
+        courier.deliver(run_dir, store)
+    assert courier.standing(run_dir).pending == 4
+
+
+def test_planted_secrets_reach_neither_the_folder_nor_the_database(run_dir, store):
+    with Outbox(run_dir) as outbox:
+        outbox.params({"api_token": "plant-1", "tokenizer": "bpe", "author": "me"})
+        outbox.tags({"data": "https://me:plant-2@host/d", "error": "401 for Bearer plant-3-abcdefghijkl"})
+    handle = courier.start(run_dir, store)
+    assert handle.finish().delivered
+    files = [p for p in run_dir.rglob("*") if p.is_file()]
+    dump = "\n".join(sqlite3.connect(store.removeprefix("sqlite:///")).iterdump())
+    assert len(files) >= 3
+    assert not [p for p in files if b"plant" in p.read_bytes()]
+    assert "plant" not in dump
+    assert received(run_dir, store).data.params == {"api_token": "[redacted]", "tokenizer": "bpe", "author": "me"}
+
+
+def test_a_password_in_the_server_address_is_neither_kept_nor_on_the_command_line(run_dir):
+    Outbox(run_dir).close()
+    handle = courier.start(run_dir, "http://me:plant-4@127.0.0.1:9/", say=lambda line: None)
+    command = Path(f"/proc/{handle.pid}/cmdline").read_text()
+    assert not handle.finish(10).delivered
+    assert "plant" not in command
+    assert not [p for p in run_dir.rglob("*") if p.is_file() and b"plant" in p.read_bytes()]
+    with pytest.raises(TrackingError, match="--tracking-uri"):
+        courier.deliver(run_dir)
+
+
+def test_a_run_whose_driver_was_killed_is_marked_killed(run_dir, store):
+    code = (
+        "import sys, pathlib; from sisr.tracking import courier; from sisr.tracking.outbox import Outbox\n"
+        "d = pathlib.Path(sys.argv[1]); o = Outbox(d); o.status('RUNNING'); h = courier.start(d, sys.argv[2])\n"
+        "[o.metrics(i, {'loss': i / 4}) for i in range(100)]; print(h.pid, flush=True); sys.stdin.read()"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code, str(run_dir), store], **pipes) as driver:
+        pid = int(driver.stdout.readline())
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.wait()
+    wait_for(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    assert history(run_dir, store) == [(i, i / 4) for i in range(100)]
+    assert received(run_dir, store).info.status == "KILLED"
+
+
+def test_a_server_that_never_answers_costs_the_trainer_nothing(run_dir):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(50)
+        said = []
+        with Outbox(run_dir) as outbox:
+            began = time.monotonic()
+            handle = courier.start(run_dir, f"http://127.0.0.1:{silent.getsockname()[1]}", say=said.append)
+            record(outbox, range(1000))
+            assert time.monotonic() - began < 2
+            wait_for(lambda: said)
+        began = time.monotonic()
+        report = handle.finish(3)
+        assert time.monotonic() - began < 5
+    assert (report.delivered, report.pending) == (False, 1001)
+    assert "sisr sync" in report.message
+    assert "buffering in" in said[0]
+
+
+def test_a_wrong_server_that_refuses_everything_loses_nothing(run_dir):
+    class Wrong(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(404)
+
+        do_POST = do_PATCH = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Wrong) as wrong:
+        threading.Thread(target=wrong.serve_forever, daemon=True).start()
+        with Outbox(run_dir) as outbox:
+            record(outbox, range(3))
+        report = courier.deliver(run_dir, f"http://127.0.0.1:{wrong.server_port}")
+        wrong.shutdown()
+    assert (report.delivered, report.pending) == (False, 4)
+    assert "404" in report.message or "NOT_FOUND" in report.message
+
+
+def test_a_required_server_that_is_away_is_an_error(store):
+    with pytest.raises(TrackingError, match="can't be used") as caught:
+        courier.require("http://127.0.0.1:9")
+    assert caught.value.exit_code == 69
+    courier.require(store)
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_or_doubled_when_the_server_comes_late_dies_and_comes_back(run_dir, tmp_path):
+    port, said = free_port(None, 5600), []
+    uri, database = f"http://127.0.0.1:{port}", address.default_uri(tmp_path)
+    with Outbox(run_dir) as outbox:
+        began = time.monotonic()
+        handle = courier.start(run_dir, uri, say=said.append)
+        record(outbox, range(10))
+        assert time.monotonic() - began < 2
+        wait_for(lambda: said)
+        server = Server(database, port, tmp_path / "server.log")
+        server.wait()
+        wait_for(lambda: courier.standing(run_dir).pending == 0)
+        server.kill()
+        record(outbox, range(10, 20))
+        outbox.image(15, "val", picture(run_dir))
+        wait_for(lambda: len(said) > 2)
+        server = Server(database, port, tmp_path / "server.log")
+        server.wait()
+        record(outbox, range(20, 30))
+        outbox.status("FINISHED")
+    try:
+        assert handle.finish().delivered
+        assert history(run_dir, uri) == [(i, i / 4) for i in range(30)]
+        assert len(images(run_dir, uri)) == 2
+        assert received(run_dir, uri).info.status == "FINISHED"
+    finally:
+        server.stop()
+    assert [("buffering" in line, "answers again" in line) for line in said] == [(True, False), (False, True)] * 2
+
+
+def test_sync_delivers_later_and_says_how_it_went(run_dir, store, capsys):
+    from sisr.pipelines.sync import main
+
+    with Outbox(run_dir) as outbox:
+        record(outbox, range(5))
+    with pytest.raises(TrackingError, match="not everything"):
+        main(run=None, runs=run_dir.parent, tracking_uri="http://127.0.0.1:9", experiment=None, json=True)
+    assert json.loads(capsys.readouterr().out)["runs"][0]["pending"] == 6
+    main(run=["first"], runs=run_dir.parent, tracking_uri=store, experiment="other", json=True)
+    assert json.loads(capsys.readouterr().out)["runs"][0] == {
+        "run": "first",
+        "delivered": True,
+        "pending": 0,
+        "message": "",
+    }
+    assert history(run_dir, store) == [(i, i / 4) for i in range(5)]
+    assert client(store).get_experiment(received(run_dir, store).info.experiment_id).name == "other"
+
+
+def wait_for(condition, timeout_s=90):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.2)
