@@ -33,7 +33,11 @@ def main(
     if json:
         console.print_json(report)
         return
-    console.table("", ("", ""), [(key.replace("_", " "), _written(value)) for key, value in report.items()])
+    console.table(
+        "",
+        ("packed", source.name),
+        [(key.replace("_", " "), _written(value)) for key, value in list(report.items())[1:]],
+    )
 
 
 def describe(source: "Source", store: "Store") -> dict[str, Any]:
