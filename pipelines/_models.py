@@ -43,7 +43,7 @@ def _folder(spec: str, runs: Path) -> Path:
     if spec.startswith(("models:/", "runs:/")):
         from sisr.tracking.registry import download_model
 
-        return download_model(spec)
+        return download_model(spec, runs=runs)
     from sisr import models
 
     return models.find(spec, runs)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-
 from sisr.pipelines import _models
 
 if TYPE_CHECKING:

@@ -1,20 +1,19 @@
 """Enlarge a photo, or all images of a folder, with a model.
 
-Any size: large images are computed in tiles that leave no seams. Grey and transparent images keep their channels, EXIF
-orientation is applied, 16-bit images are reduced to 8, the colour profile is kept. PNG is written as it is computed, so
-that memory stays bounded (under 2 GB on 2 CPU cores for 50 megapixels in, the most accepted); JPEG and WebP need 4
-bytes for each output pixel besides.
+Large images, up to 50 megapixels, are computed in tiles that leave no seams. Grey and transparent images keep their
+channels, EXIF orientation is applied, 16-bit images are reduced to 8, the colour profile is kept. A tile takes at most
+4 GiB; PNG is written as it is computed, while JPEG and WebP need 4 bytes for each output pixel besides.
 Exit codes: 0 done, 2 a wrong option, 3 unusable images, 4 no such model, 73 can't write.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-
 from sisr.pipelines import _models
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 FORMAT = "png, jpg or webp. Default: OUTPUT's, else png."
 OUTPUT = "File or folder to write. Default: beside the input, as NAME_x4.png, or the folder NAME_x4."
 COMPARE = "Write NAME_compare, too: input pixels | bicubic | model, side by side."
+HALO = "Context around a tile in input pixels; less than the model's own, the default, is faster but not exact."
 TILE = "Side of a tile in input pixels; 0: all in one piece. Default: as memory allows."
 
 
@@ -51,6 +51,7 @@ def main(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
     scale: Annotated[int | None, typer.Option(min=1, help="For bicubic; a model has its own.")] = None,
     tile: Annotated[int | None, typer.Option(min=0, help=TILE)] = None,
+    halo: Annotated[int | None, typer.Option(min=0, help=HALO)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     runs: Annotated[Path, typer.Option(help="Folder that holds all runs.")] = Path("runs"),
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -66,7 +67,7 @@ def main(
     done, refused = [], []
     for job in jobs:
         try:
-            done.append(_upscale(opened, job, tile, quality, json))
+            done.append(_upscale(opened, job, tile, halo, quality, json))
         except DataError as error:
             if len(jobs) == 1:
                 raise
@@ -153,7 +154,7 @@ def _check_targets(jobs: Sequence[Job], overwrite: bool) -> None:
         raise ConfigError(f"{there[0]}{more} exists already; --overwrite replaces it, --output writes elsewhere")
 
 
-def _upscale(model: "Model", job: Job, tile: int | None, quality: int, quiet: bool) -> dict[str, Any]:
+def _upscale(model: "Model", job: Job, tile: int | None, halo: int | None, quality: int, quiet: bool) -> dict[str, Any]:
     """Enlarge one image; return what was done, ready for JSON."""
     from sisr import console
     from sisr.data.images import RefusedError, decode_with_alpha
@@ -163,8 +164,11 @@ def _upscale(model: "Model", job: Job, tile: int | None, quality: int, quiet: bo
         raise RefusedError(*job.refused, job.source)
     begun = time.monotonic()
     picture = decode_with_alpha(job.source)
-    enlargement = Enlargement(model.generator, picture, tile)
-    with console.progress(f"upscaling {job.source.name}", enlargement.num_passes) as advance:
+    enlargement = Enlargement(model.generator, picture, tile, halo)
+    _check_shapes(enlargement, job)
+    _warn_of_memory(model, enlargement)
+    progress = console.progress(f"upscaling {job.source.name}", enlargement.num_passes)
+    with _memory_errors(job.source), progress as advance:
         _write(enlargement, job, _profile(job.source, picture.grey), quality, advance)
     notes = [note for note in picture.notes if note != "transparency flattened"]
     seconds = round(time.monotonic() - begun, 2)
@@ -183,15 +187,47 @@ def _upscale(model: "Model", job: Job, tile: int | None, quality: int, quiet: bo
     }
 
 
-def _write(enlargement: Any, job: Job, profile: bytes | None, quality: int, on_pass: Any) -> None:
-    from contextlib import ExitStack
+def _shapes(enlargement: Any) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Return width, height and channels of the result and of the comparison."""
+    width, height, channels = enlargement.width, enlargement.height, enlargement.channels
+    return (width, height, channels), (3 * width, height, channels)
 
-    from sisr.data.writing import check, written
 
-    size = (enlargement.width, enlargement.height, enlargement.channels)
-    wide = (3 * enlargement.width, enlargement.height, enlargement.channels)
-    for path, shape in zip(job.outputs, (size, wide), strict=False):
+def _check_shapes(enlargement: Any, job: Job) -> None:
+    from sisr.data.writing import check
+
+    for path, shape in zip(job.outputs, _shapes(enlargement), strict=False):
         check(path, *shape)
+
+
+@contextmanager
+def _memory_errors(path: Path) -> Iterator[None]:
+    """Turn a lack of memory into an error that says what to do."""
+    import torch
+
+    from sisr.errors import OutOfMemoryError
+
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        raise OutOfMemoryError(f"{path}: out of memory; try smaller tiles, such as --tile 128") from error
+
+
+def _warn_of_memory(model: "Model", enlargement: Any) -> None:
+    from sisr import console
+    from sisr.inference import memory_budget
+
+    if enlargement.memory_bytes > 1.5 * memory_budget(model.generator):
+        gib = enlargement.memory_bytes / 2**30
+        console.err.print(f"one tile takes about {gib:.0f} GiB; --tile 128 --halo 32 takes less, but is not exact")
+
+
+def _write(enlargement: Any, job: Job, profile: bytes | None, quality: int, on_pass: Any) -> None:
+    from sisr.data.writing import written
+
+    size, wide = _shapes(enlargement)
     with ExitStack() as files:
         result = files.enter_context(written(job.target, *size, icc=profile, quality=quality))
         beside = job.comparison and files.enter_context(written(job.comparison, *wide, icc=profile, quality=quality))

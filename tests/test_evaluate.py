@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
+
 from sisr import cli, models, recipes
 from sisr.data.images import decode
 from sisr.errors import ConfigError, DataError
 from sisr.inference import Bicubic
 from sisr.metrics.protocol import protocol
 from sisr.training.evaluate import evaluate_model
-from torch import nn
 
 
 class Nearest(nn.Module):
@@ -113,15 +114,14 @@ def test_infinity_becomes_null_in_json():
 
 
 def test_a_generator_is_left_in_the_mode_it_was_in():
-    generator = nn.Sequential(Nearest(2))
-    generator.scale, generator.halo, generator.size_multiple = 2, 0, 1
-    generator.train()
+    generator = Nearest(2).train()
+    generator.frozen = nn.Identity().eval()
     seen = []
-    generator[0].register_forward_hook(lambda module, *_: seen.append(module.training))
+    generator.register_forward_hook(lambda module, *_: seen.append(module.training))
     evaluate_model(generator, [("x", flat(1))], 2)
     assert set(seen) == {False}
     assert generator.training
-    assert generator[0].training
+    assert not generator.frozen.training
 
 
 def test_no_images_is_an_error_instead_of_nan():

@@ -2,18 +2,21 @@
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional
+
 from sisr import inference, recipes
 from sisr.errors import DataError
 from sisr.footprint import measure
 from sisr.inference import Bicubic, TiledImage, upscale
-from torch import nn
-from torch.nn import functional
 
 
 class LocalNet(nn.Module):
     """Two 3x3 convolutions and PixelShuffle."""
 
-    scale, halo, size_multiple = 2, 2, 1
+    scale = 2
+    halo: int | None = 2
+    size_multiple = 1
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,11 +110,12 @@ def test_every_recipe_upscales_in_tiles_as_in_one_piece(name):
     torch.manual_seed(0)
     module = recipes.load(name)
     generator = module.generator(module.tiny()).double().eval()
-    if generator.halo is None:
+    halo = generator.halo
+    if not isinstance(halo, int):
         pytest.skip(f"{name} depends on the whole image")
     for parameter in generator.parameters():
         nn.init.normal_(parameter, std=0.2)  # a last layer of zeros would hide every difference
-    lr = image(3 * generator.halo, 2 * generator.halo + 9)
+    lr = image(3 * halo, 2 * halo + 9)
     torch.testing.assert_close(upscale(generator, lr, tile=8), upscale(generator, lr, tile=0), rtol=0, atol=1e-9)
 
 
@@ -125,14 +129,14 @@ def test_a_generator_that_needs_the_whole_image_refuses_tiles():
 
 
 def test_an_image_too_large_for_a_generator_without_tiles_is_refused(monkeypatch):
-    monkeypatch.setattr(inference, "MEMORY_BYTES", 10_000)
+    monkeypatch.setattr(inference, "MEMORY_BYTES", (10_000, 10_000))
     with pytest.raises(DataError, match="shrink the image"):
         upscale(build(GlobalNet), image(64, 64))
 
 
 def test_tiles_shrink_with_the_memory_that_they_may_take(monkeypatch):
     generator = build(LocalNet)
-    monkeypatch.setattr(inference, "MEMORY_BYTES", int(measure(generator).bytes_per_px * 100 * 100))
+    monkeypatch.setattr(inference, "MEMORY_BYTES", (0, measure(generator).bytes_per_px * 100 * 100))
     passes = TiledImage(generator, 960, 96, lambda rows, columns: torch.empty(0)).num_passes
     assert passes == 10  # 96 px of core and 2 px of halo on each side
 
@@ -157,3 +161,17 @@ def test_a_generator_that_lies_about_its_scale_is_caught():
     generator = Liar(2)
     with pytest.raises(ValueError, match="generator of scale 2"):
         upscale(generator, image(8, 8), tile=0)
+
+
+def test_a_smaller_halo_costs_seams_and_nothing_inside_the_tiles():
+    generator, lr = build(LocalNet), image(12, 24)
+    whole, cheap = upscale(generator, lr, tile=0), upscale(generator, lr, tile=12, halo=0)
+    seam = (whole - cheap).abs().amax(dim=(0, 1, 2))
+    assert seam[20:28].min() > 1e-3
+    assert max(seam[:20].max(), seam[28:].max()) < 1e-12
+
+
+def test_memory_is_estimated_for_the_largest_tile():
+    generator = build(LocalNet)
+    tiled = TiledImage(generator, 50, 20, lambda rows, columns: torch.empty(0), tile=10)
+    assert tiled.memory_bytes == measure(generator).bytes_per_px * 14 * 12

@@ -8,7 +8,7 @@ from torch import nn
 from sisr.data.bicubic import resize
 from sisr.data.images import Picture
 from sisr.inference import Bicubic
-from sisr.strips import Enlargement
+from sisr.strips import Enlargement, native
 
 
 class Nearest(nn.Module):
@@ -62,6 +62,7 @@ def test_values_beyond_white_are_clipped():
 
 def test_alpha_is_matlabs_bicubic():
     original = picture(alpha=True)
+    assert original.alpha is not None
     assert np.array_equal(enlarged(Nearest(), original)[..., 3], resize(original.alpha, 2))
 
 
@@ -84,7 +85,8 @@ def test_the_comparison_is_pixels_then_bicubic_then_the_model():
     enlargement = Enlargement(Nearest(), original, tile=9)
     rows = np.concatenate([enlargement.beside(s) for s in enlargement.strips()])
     nearest, smooth, made = np.split(rows, 3, axis=1)
-    stacked = np.dstack([original.pixels[..., 0], original.alpha])
+    stacked = native(original, slice(None))
+    assert stacked.shape == (40, 37, 2)
     assert np.array_equal(nearest, stacked.repeat(2, axis=0).repeat(2, axis=1))
     assert np.array_equal(smooth, resize(stacked, 2))
     assert np.array_equal(made[..., 0], nearest[..., 0])

@@ -34,7 +34,7 @@ def model(tmp_path):
     module = recipes.load("pixelshuffle")
     config = module.tiny()
     generator = module.generator(config)
-    torch.nn.init.normal_(generator.last.weight, std=0.1)
+    torch.nn.init.normal_(generator.get_parameter("last.weight"), std=0.1)
     meta = {"recipe": "pixelshuffle", "config": config.model_dump(mode="json"), "scale": config.scale}
     models.save(tmp_path / "model", generator, meta)
     return tmp_path / "model"

@@ -86,6 +86,6 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
     ],
 )
 def test_what_a_format_cannot_hold_is_refused(tmp_path, name, size, channels, reason):
-    with pytest.raises(DataError, match=reason), written(tmp_path / name, *size, channels):
+    with pytest.raises(DataError, match=reason), written(tmp_path / name, size[0], size[1], channels):
         pass
     assert not list(tmp_path.iterdir())

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+import psutil
 import torch
 from torch import Tensor, nn
 
@@ -17,8 +18,8 @@ from sisr.footprint import measure
 from sisr.global_norm import GlobalGroupNorm, LayerReachedError
 from sisr.spans import Tile, round_up, rows_of_tiles, spans
 
-MEMORY_BYTES = 2**30  # that one forward pass may take, by an estimate
-LEAST_TILE = 32  # px
+MEMORY_BYTES = (2**30, 2**32)  # that one forward pass may take, by an estimate: at least, at most
+TILE = (32, 512)  # px, where it is chosen by memory: at least, at most
 
 
 class Reader(Protocol):
@@ -49,7 +50,7 @@ class Bicubic(nn.Module):
 
 
 @torch.inference_mode()
-def upscale(generator: nn.Module, lr: Tensor, *, tile: int | None = None) -> Tensor:
+def upscale(generator: nn.Module, lr: Tensor, *, tile: int | None = None, halo: int | None = None) -> Tensor:
     """Return sr (n, 3, scale * h, scale * w), not clamped.
 
     Args:
@@ -58,13 +59,14 @@ def upscale(generator: nn.Module, lr: Tensor, *, tile: int | None = None) -> Ten
         lr: (n, 3, h, w) in [0, 1], in the generator's type and on its device; any size: sides that the generator does
             not accept are padded by mirroring, and sr is cut.
         tile: lr px, side of a tile; 0: the whole image in one piece; None: as memory allows.
+        halo: lr px of context around a tile; None: the generator's own, which makes the result exact.
 
     Raises:
         DataError: The generator can't be tiled and the image is too large for one piece.
         ValueError: The output is not `scale` times as large as the input.
     """
     height, width = lr.shape[2:]
-    image = TiledImage(generator, height, width, lambda rows, columns: lr[:, :, rows[:, None], columns], tile)
+    image = TiledImage(generator, height, width, lambda rows, columns: lr[:, :, rows[:, None], columns], tile, halo)
     return torch.cat([torch.cat(list(pieces), dim=3) for pieces in image.rows()], dim=2)
 
 
@@ -77,20 +79,36 @@ class TiledImage:
         width: px of lr.
         read: Called for each tile, as often as there are passes.
         tile: See `upscale`.
+        halo: See `upscale`.
     """
 
-    def __init__(self, generator: nn.Module, height: int, width: int, read: Reader, tile: int | None = None) -> None:
+    def __init__(
+        self,
+        generator: nn.Module,
+        height: int,
+        width: int,
+        read: Reader,
+        tile: int | None = None,
+        halo: int | None = None,
+    ) -> None:
         self._generator, self._read, self._height, self._width = generator, read, height, width
         self._scale: int = generator.scale  # type: ignore[assignment]
         multiple: int = generator.size_multiple  # type: ignore[assignment]
+        own_halo: int | None = generator.halo  # type: ignore[assignment]
+        used_halo = own_halo if own_halo is None or halo is None else halo
         sides = round_up(height, multiple), round_up(width, multiple)
-        side = _tile_side(generator, sides) if tile is None else tile or max(sides)
-        halo: int | None = generator.halo  # type: ignore[assignment]
-        if halo is None and side < max(sides):
+        side = _tile_side(generator, sides, used_halo) if tile is None else tile or max(sides)
+        if used_halo is None and side < max(sides):
             raise DataError("this generator depends on all of the image at once and can't work in tiles")
-        self._rows, self._columns = (spans(size, side, halo or 0, multiple) for size in sides)
+        self._rows, self._columns = (spans(size, side, used_halo or 0, multiple) for size in sides)
         whole = len(self._rows) == len(self._columns) == 1
         self._num_norms = 0 if whole else measure(generator).num_group_norms
+
+    @property
+    def memory_bytes(self) -> float:
+        """What the largest tile's forward pass takes, by an estimate."""
+        largest = max(s.outer_size for s in self._rows) * max(s.outer_size for s in self._columns)
+        return largest * measure(self._generator).bytes_per_px
 
     @property
     def num_passes(self) -> int:
@@ -144,22 +162,32 @@ class TiledImage:
             return None
 
 
+def memory_budget(generator: nn.Module) -> float:
+    """Return how many bytes a forward pass may take: a share of what is free on the generator's device."""
+    device = next(generator.parameters(), torch.empty(0)).device
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] / 2
+    # In a container the figure is the whole machine's, hence the upper limit.
+    least, most = MEMORY_BYTES
+    return min(max(psutil.virtual_memory().available / 4, least), most)
 
-def _tile_side(generator: nn.Module, sides: tuple[int, int]) -> int:
-    """Return a tile's side in lr px such that its forward pass fits into `MEMORY_BYTES`, but no less than it should."""
-    if max(sides) <= LEAST_TILE:
+
+def _tile_side(generator: nn.Module, sides: tuple[int, int], halo: int | None) -> int:
+    """Return a tile's side in lr px such that its forward pass fits into memory, but no less than makes sense."""
+    least, most = TILE
+    if max(sides) <= least:
         return max(sides)
-    fitting = MEMORY_BYTES / measure(generator).bytes_per_px
-    halo: int | None = generator.halo  # type: ignore[assignment]
+    budget = memory_budget(generator)
+    fitting = budget / measure(generator).bytes_per_px
     if math.prod(sides) <= fitting:
         return max(sides)
     if halo is None:
         raise DataError(
             f"this generator depends on all of the image at once: {sides[1]}x{sides[0]} px don't fit into "
-            f"{MEMORY_BYTES / 2**30:g} GiB; shrink the image to {fitting / 1e6:.1f} megapixels, or insist with --tile 0"
+            f"{budget / 2**30:.1f} GiB; shrink the image to {fitting / 1e6:.1f} megapixels, or insist with --tile 0"
         )
     # With a tile smaller than its halo most of the work would be thrown away.
-    return max(int(math.sqrt(fitting)) - 2 * halo, halo, LEAST_TILE)
+    return max(min(int(math.sqrt(fitting)) - 2 * halo, most), halo, least)
 
 
 def _mirrored(start: int, stop: int, size: int) -> Tensor:

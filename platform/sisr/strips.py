@@ -36,17 +36,25 @@ class Enlargement:
         generator: See `sisr.inference.upscale`.
         picture: What to enlarge.
         tile: See `sisr.inference.upscale`.
+        halo: See `sisr.inference.upscale`.
     """
 
-    def __init__(self, generator: nn.Module, picture: Picture, tile: int | None = None) -> None:
+    def __init__(
+        self, generator: nn.Module, picture: Picture, tile: int | None = None, halo: int | None = None
+    ) -> None:
         self._picture = picture
         self._scale: int = generator.scale  # type: ignore[assignment]
         self._like = next(generator.parameters(), torch.empty(0))
         height, width = picture.pixels.shape[:2]
         self.width, self.height = self._scale * width, self._scale * height
         self.channels = (1 if picture.grey else 3) + (picture.alpha is not None)
-        self._image = TiledImage(generator, height, width, self._read, tile)
+        self._image = TiledImage(generator, height, width, self._read, tile, halo)
         self.num_passes = self._image.num_passes
+
+    @property
+    def memory_bytes(self) -> float:
+        """What the largest tile's forward pass takes, by an estimate."""
+        return self._image.memory_bytes
 
     def strips(self, on_pass: Callable[[], None] = lambda: None) -> Iterator[Strip]:
         """Yield the strips from the top; `on_pass` is called `num_passes` times."""
