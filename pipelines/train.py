@@ -16,10 +16,16 @@ PLAIN = "Plain processes instead of Ray: starts in seconds, for debugging."
 def main(
     recipe: Annotated[str, typer.Argument(help="A recipe's name; `sisr recipes` lists them.")],
     data: Annotated[str, typer.Option(help="demo, a folder of images, celeba:PATH or div2k:PATH.")] = "demo",
-    validation: Annotated[str | None, typer.Option(help="Folder of held-out images; default: split from --data.")] = None,
-    name: Annotated[str | None, typer.Option(help="The run's name; default: recipe and a hash of all settings.")] = None,
+    validation: Annotated[
+        str | None, typer.Option(help="Folder of held-out images; default: split from --data.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The run's name; default: recipe and a hash of all settings.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of the recipe's settings.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="One setting; repeatable.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="One setting; repeatable.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Length of the run; same as --set steps=N.")] = None,
     option: Annotated[
         list[str] | None,
@@ -27,15 +33,23 @@ def main(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, batches and all other random numbers.")] = 0,
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16 or fp64.")] = "auto",
-    compile_: Annotated[bool, typer.Option("--compile", help="Compile the networks: slower start, faster steps.")] = False,
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="Compile the networks: slower start, faster steps.")
+    ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes that share each batch.")] = 1,
-    gpus_per_worker: Annotated[float | None, typer.Option(min=0, help="Fractions share a GPU. Default: 1 if there.")] = None,
+    gpus_per_worker: Annotated[
+        float | None, typer.Option(min=0, help="Fractions share a GPU. Default: 1 if there.")
+    ] = None,
     cpus_per_worker: Annotated[float | None, typer.Option(min=0.1, help="Default: an equal share.")] = None,
     max_failures: Annotated[int, typer.Option(min=0, help="Restarts after a worker or node is lost.")] = 3,
-    address: Annotated[str | None, typer.Option(help="Of a running Ray; default: RAY_ADDRESS, else started here.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Of a running Ray; default: RAY_ADDRESS, else started here.")
+    ] = None,
     local: Annotated[bool, typer.Option("--local", help=PLAIN)] = False,
     runs: Annotated[Path, typer.Option(help="Folder that holds all runs.")] = Path("runs"),
-    tracking_uri: Annotated[str | None, typer.Option(help="MLflow server; default: MLFLOW_TRACKING_URI, else SQLite.")] = None,
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="MLflow server; default: MLFLOW_TRACKING_URI, else SQLite.")
+    ] = None,
     experiment: Annotated[str, typer.Option(help="MLflow experiment.")] = "sisr",
     require_tracking: Annotated[bool, typer.Option(help="Fail at once if MLflow does not answer.")] = False,
     allow_changes: Annotated[bool, typer.Option(help="Go on with other settings or images than before.")] = False,

@@ -101,7 +101,6 @@ def test_a_request_to_stop_saves_at_the_current_step(tmp_path: Path) -> None:
             if step == KILLED_AT:
                 folder.request_stop()
 
-
     status = train_here(tiny_run("pixelshuffle"), folder, Stops())
     assert (status["state"], status["step"]) == ("stopped", KILLED_AT)
     folder.clear_stop()
@@ -111,7 +110,9 @@ def test_a_request_to_stop_saves_at_the_current_step(tmp_path: Path) -> None:
     assert final_digest(folder.path) == final_digest(tmp_path / "straight")
 
 
-@pytest.mark.parametrize("part", ["generator", "discriminator", "generator_optimizer", "discriminator_optimizer", "ema"])
+@pytest.mark.parametrize(
+    "part", ["generator", "discriminator", "generator_optimizer", "discriminator_optimizer", "ema"]
+)
 def test_every_saved_part_matters(tmp_path: Path, part: str) -> None:
     """Resuming with one part left at its start must not end in the same state, or saving it proves nothing."""
     from sisr.training import state as state_module
@@ -141,7 +142,6 @@ def run_until(folder: RunFolder, run: Run, step: int) -> None:
         def metrics(self, at: int, values: dict[str, float]) -> None:
             if at == step:
                 folder.request_stop()
-
 
     train_here(run, folder, Stops())
     folder.clear_stop()

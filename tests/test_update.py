@@ -4,10 +4,10 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from two_workers import on_two_workers
 
 from sisr.errors import ConfigError
 from sisr.training.update import Updates
+from two_workers import on_two_workers
 
 
 def linear(seed: int = 0, dtype: torch.dtype = torch.float64) -> nn.Linear:

@@ -44,7 +44,5 @@ class Draws:
         return self._each(name, lambda rng: rng.standard_normal(shape, dtype=np.float32))
 
     def _each(self, name: str, draw: Callable[[np.random.Generator], Any]) -> Tensor:
-        rows: Sequence[Any] = [
-            draw(generator(self.seed, name, self.step, self.first + i)) for i in range(self.count)
-        ]
+        rows: Sequence[Any] = [draw(generator(self.seed, name, self.step, self.first + i)) for i in range(self.count)]
         return torch.from_numpy(np.stack(rows).astype(np.float32, copy=False)).to(self.device)

@@ -24,7 +24,11 @@ def prepare() -> None:
 
 def _private_token() -> None:
     """Make Ray's token file with mode 0600; Ray itself would write it readable for every local user."""
-    if os.environ["RAY_AUTH_MODE"] != "token" or os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
+    if (
+        os.environ["RAY_AUTH_MODE"] != "token"
+        or os.environ.get("RAY_AUTH_TOKEN")
+        or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    ):
         return
     path = Path.home() / ".ray" / "auth_token"
     try:

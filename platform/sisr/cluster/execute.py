@@ -19,7 +19,7 @@ from sisr.console import err
 from sisr.display import Display
 from sisr.errors import ConfigError, DataError, DivergedError, StoppedError
 from sisr.tracking import courier
-from sisr.tracking.outbox import Outbox
+from sisr.tracking.outbox import Outbox, Status
 from sisr.training import local
 from sisr.training.dataset import open_data
 from sisr.training.run import Options, Run, RunFolder, check_name, code_revision, versions
@@ -28,7 +28,7 @@ from sisr.training.validate import PROTOCOL
 # What may change between two executions of one run without changing what is learned.
 FREE_OPTIONS = {"evaluate_every", "log_every", "keep_checkpoints", "threads", "sample_rows"}
 FREE_CONFIG = {"steps"}
-MLFLOW_STATUS = {"finished": "FINISHED", "stopped": "KILLED"}
+MLFLOW_STATUS: dict[str, Status] = {"finished": "FINISHED", "stopped": "KILLED"}
 DRAIN_S = 60.0
 
 Host = Callable[[Run, RunFolder, Callable[[], None]], dict[str, Any]]  # (run, folder, tick) -> the run's last status
@@ -40,7 +40,7 @@ class Order:
 
     recipe: str
     values: dict[str, Any] = field(default_factory=dict)  # of the recipe's Config, not yet checked
-    options: Options = Options()
+    options: Options = field(default_factory=Options)
     data: str = "demo"
     validation: str | None = None
     name: str | None = None  # None: made from the recipe and a hash of everything that shapes the result

@@ -120,7 +120,7 @@ def _positive(resources: dict[str, float]) -> dict[str, float]:
 
 
 def _worker(config: dict[str, Any]) -> dict[str, Any]:
-    """Run the loop in one of Ray's workers; what the user must know comes back as a value, so that nothing retries it."""
+    """Run the loop in one of Ray's workers; errors for the user come back as values, so that nothing retries them."""
     import torch
 
     from sisr.tracking.outbox import Outbox

@@ -1,11 +1,11 @@
 """One file is one recipe; the file name is its name."""
 
-import difflib
 import importlib
 import pkgutil
 from typing import TYPE_CHECKING, cast
 
 from sisr.errors import ConfigError
+from sisr.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from sisr.recipe import RecipeModule
@@ -31,6 +31,5 @@ def check(name: str) -> None:
     known = names()
     if name in known:
         return
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean '{near[0]}'?" if near else "."
-    raise ConfigError(f"no recipe '{name}'{hint} All recipes: {', '.join(known)}")
+    hint = did_you_mean(name, known)
+    raise ConfigError(f"no recipe '{name}'; {hint + ' ' if hint else ''}All recipes: {', '.join(known)}")

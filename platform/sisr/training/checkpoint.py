@@ -87,7 +87,9 @@ class Checkpoints:
                 warnings.warn(f"checkpoint passed over: {error}", stacklevel=2)
         if problems:
             listed = "; ".join(problems)
-            raise CheckpointError(f"every checkpoint in {self.root} is damaged: {listed}. Restore one or remove them all")
+            raise CheckpointError(
+                f"every checkpoint in {self.root} is damaged: {listed}. Restore one or remove them all"
+            )
         return None
 
     def prune(self, best_step: int | None) -> None:

@@ -60,7 +60,9 @@ def open_data(run: Run, crop: Crop, scale: int, *, show: bool = False) -> Traini
         "refused": packed.index.reasons(),
         "converted": packed.index.notes(),
     }
-    return TrainingData(large, validation_images(held, crop, scale, run.options.validation_side), packed.fingerprint, facts)
+    return TrainingData(
+        large, validation_images(held, crop, scale, run.options.validation_side), packed.fingerprint, facts
+    )
 
 
 def _pack(source: Source, show: bool) -> Store:

@@ -42,7 +42,7 @@ class Guard:
         terms = f"; not finite: {', '.join(broken)}" if broken else "; every logged loss was finite"
         raise DivergedError(
             f"diverged at step {step}: the gradient of {' and '.join(skipped)} was not finite in "
-            f"{self._bad_steps} steps in a row{terms}. The last checkpoint is kept; lower the learning rate or clip_norm"
+            f"{self._bad_steps} steps in a row{terms}. The last checkpoint is kept; try a lower learning rate"
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -170,7 +170,7 @@ def _place(parts: dict[str, Any], device: torch.device, dtype: torch.dtype, chan
         if isinstance(part, nn.Module):
             part.to(device=device, dtype=dtype)
             if channels_last:
-                part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                part.to(memory_format=torch.channels_last)
 
 
 def _compile(parts: dict[str, Any]) -> None:

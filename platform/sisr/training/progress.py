@@ -61,7 +61,13 @@ class Progress:
         share = (self._waits.waited_s - waited) / elapsed
         self._mark = (now, done, self._waits.waited_s)
         eta = (self._steps - done) * self._batch_size / rate if rate else None
-        self._fields |= {"step": done, "images_per_second": rate, "data_wait_share": share, "eta_s": eta, "losses": values}
+        self._fields |= {
+            "step": done,
+            "images_per_second": rate,
+            "data_wait_share": share,
+            "eta_s": eta,
+            "losses": values,
+        }
         self._write()
         return {**values, "speed/images_per_second": rate, "speed/data_wait_share": share}
 

@@ -34,12 +34,18 @@ class Options(Settings):
     seed: int = Field(0, ge=0, description="of the weights, batches and every other random number")
     precision: str = Field("auto", description="auto, fp32, bf16, fp16 or fp64; auto is bf16 where the hardware has it")
     accumulate: int = Field(1, ge=1, description="micro-batches per step and worker, to save memory")
-    clip_norm: float | None = Field(None, gt=0, description="largest L2 norm of a network's gradient; none: not clipped")
-    ema_half_life_images: float = Field(5000, ge=0, description="half-life of the averaged generator, in images; 0: off")
+    clip_norm: float | None = Field(
+        None, gt=0, description="largest L2 norm of a network's gradient; null: not clipped"
+    )
+    ema_half_life_images: float = Field(
+        5000, ge=0, description="half-life of the averaged generator, in images; 0: off"
+    )
     channels_last: bool = Field(True, description="memory layout; the faster one for convolutions on CPUs and GPUs")
     compile: bool = Field(False, description="compile the networks: a minute at the start, faster steps after")
-    threads: int | None = Field(None, ge=1, description="CPU threads per worker; none: its share of the cores")
-    evaluate_every: int = Field(500, ge=1, description="steps from one validation, sample picture and checkpoint to the next")
+    threads: int | None = Field(None, ge=1, description="CPU threads per worker; null: its share of the cores")
+    evaluate_every: int = Field(
+        500, ge=1, description="steps from one validation, sample picture and checkpoint to the next"
+    )
     log_every: int = Field(20, ge=1, description="steps from one line of metrics to the next")
     keep_checkpoints: int = Field(2, ge=2, description="newest checkpoints kept, besides the best one")
     validation_side: int = Field(256, ge=16, description="px; larger validation images are cut to their centre")

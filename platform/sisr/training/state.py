@@ -79,14 +79,16 @@ def assert_equal_on_all_workers(state: Any, session: Session) -> None:
     """Raise CheckpointError unless every worker holds the same bytes."""
     digests = _gather(digest(state), session)
     if len(set(digests)) > 1:
-        raise CheckpointError(f"workers hold different states at the same step: {digests}; this is a bug, please report it")
+        raise CheckpointError(
+            f"workers hold different states at the same step: {digests}; this is a bug, please report it"
+        )
 
 
 def seed_everything(seed: int) -> None:
     """Seed the global generators, which only code that ignores `Draws` (dropout, say) uses."""
     torch.manual_seed(seed)
     random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002
+    np.random.seed(seed % 2**32)
 
 
 def _gather(value: Any, session: Session) -> list[Any]:
@@ -109,7 +111,7 @@ def _plain(value: Any) -> Any:
 
 
 def _random_states() -> dict[str, Any]:
-    numpy_state = np.random.get_state(legacy=False)  # noqa: NPY002
+    numpy_state = np.random.get_state(legacy=False)
     inner = {"key": numpy_state["state"]["key"].tolist(), "pos": int(numpy_state["state"]["pos"])}
     rest = {"has_gauss": int(numpy_state["has_gauss"]), "gauss": float(numpy_state["gauss"])}
     states: dict[str, Any] = {
@@ -125,7 +127,7 @@ def _random_states() -> dict[str, Any]:
 def _restore_random_states(states: dict[str, Any]) -> None:
     random.setstate(states["python"])
     inner = {**states["numpy"]["state"], "key": np.array(states["numpy"]["state"]["key"], dtype=np.uint32)}
-    np.random.set_state({**states["numpy"], "state": inner})  # noqa: NPY002
+    np.random.set_state({**states["numpy"], "state": inner})
     torch.set_rng_state(states["torch"])
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(states["cuda"])

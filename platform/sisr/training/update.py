@@ -42,7 +42,7 @@ class Updates:
         self._names = {id(o): name for name, o in optimizers.items()}
         self._world, self._accumulate, self._clip_norm = world, accumulate, clip_norm
         self._scaled = scaled
-        self._scales = {name: INITIAL_SCALE if scaled else 1.0 for name in optimizers}
+        self._scales = dict.fromkeys(optimizers, INITIAL_SCALE if scaled else 1.0)
         self._good_steps = dict.fromkeys(optimizers, 0)
         self._sums: dict[str, list[Tensor]] = {}
         self._last_micro = True
