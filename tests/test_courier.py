@@ -285,6 +285,8 @@ def test_a_required_server_that_is_away_is_an_error(store):
 
 @pytest.mark.slow
 def test_nothing_is_lost_or_doubled_when_the_server_comes_late_dies_and_comes_back(run_dir, tmp_path):
+    from sisr.tracking.registry import download_model
+
     port, said = free_port(None, 5600), []
     uri, database = f"http://127.0.0.1:{port}", address.default_uri(tmp_path)
     with Outbox(run_dir) as outbox:
@@ -303,12 +305,19 @@ def test_nothing_is_lost_or_doubled_when_the_server_comes_late_dies_and_comes_ba
         server = Server(database, port, tmp_path / "server.log")
         server.wait()
         record(outbox, range(20, 30))
+        (run_dir / "model").mkdir()
+        (run_dir / "model" / "generator.safetensors").write_bytes(b"weights")
+        (run_dir / "model" / "config.json").write_text("{}")
+        outbox.model("model")
         outbox.status("FINISHED")
     try:
         assert handle.finish().delivered
         assert history(run_dir, uri) == [(i, i / 4) for i in range(30)]
         assert len(images(run_dir, uri)) == 2
-        assert received(run_dir, uri).info.status == "FINISHED"
+        run = received(run_dir, uri)
+        assert run.info.status == "FINISHED"
+        for place in (f"runs:/{run.info.run_id}", f"models:/{run.outputs.model_outputs[0].model_id}"):
+            assert (download_model(place, tracking_uri=uri) / "generator.safetensors").read_bytes() == b"weights"
     finally:
         server.stop()
     assert [("buffering" in line, "answers again" in line) for line in said] == [(True, False), (False, True)] * 2

@@ -5,6 +5,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -102,26 +103,50 @@ def download_model(uri: str, *, tracking_uri: str | None = None, runs: Path = Pa
 
 
 def _download(uri: str, server: str, into: str) -> None:
-    """Fetch what the first of the places names that holds something: only a generator's own files, if possible."""
-    scheme, _, rest = uri.rstrip("/").partition(":/")
-    if scheme not in ("models", "runs"):
+    """Fetch what a model address names: only a generator's own files, where they are in the usual places."""
+    try:
+        places = list(_places(MlflowClient(server, registry_uri=server), uri.rstrip("/")))
+        for place in places[:-1]:
+            with contextlib.suppress(MlflowException, OSError):
+                mlflow.artifacts.download_artifacts(place, dst_path=into, tracking_uri=server)
+                return
+        mlflow.artifacts.download_artifacts(places[-1], dst_path=into, tracking_uri=server)
+    except (MlflowException, OSError) as error:
+        reason = redact_text(str(error).splitlines()[0] if str(error) else repr(error))
+        gone = isinstance(error, MlflowException) and error.get_http_status_code() < 500
+        if gone or isinstance(error, FileNotFoundError):
+            raise CheckpointError(f"no model {uri} at {redact_text(server)}: {reason}") from error
+        raise TrackingError(f"{redact_text(server)} can't be asked for {uri}: {reason}") from error
+
+
+def _places(client: MlflowClient, uri: str) -> Iterator[str]:
+    """Yield where the files of a model address may be stored, best guess first.
+
+    MLflow's own download of `models:/` addresses asks the process-wide tracking server, whatever it is told.
+    """
+    scheme, _, rest = uri.partition(":/")
+    name, _, path = rest.strip("/").partition("/")
+    if scheme == "runs":
+        run = client.get_run(name)
+        yield f"{run.info.artifact_uri}/{path or NAME}"
+        for output in [] if path else run.outputs.model_outputs:
+            yield from _places(client, f"models:/{output.model_id}")
+    elif scheme == "models" and path:
+        yield from _places(client, client.get_model_version_download_uri(name, path))
+    elif scheme == "models" and "@" in name:
+        version = client.get_model_version_by_alias(*name.split("@", 1)).version
+        yield from _places(client, f"models:/{name.split('@')[0]}/{version}")
+    elif scheme == "models":
+        location = client.get_logged_model(name).artifact_location
+        yield f"{location}/artifacts/model"
+        yield location
+    elif scheme in ("file", "mlflow-artifacts", "s3", "gs") or not scheme:
+        yield f"{uri}/artifacts/model"  # what older versions of a registered model may point to
+        yield uri
+    else:
         raise CheckpointError(
             f"{uri} names no model: expected models:/NAME@ALIAS, models:/NAME/VERSION or runs:/RUN_ID"
         )
-    bare = uri.rstrip("/") + ("" if scheme == "models" or "/" in rest.strip("/") else f"/{NAME}")
-    problem: Exception | None = None
-    for place in (f"{bare}/artifacts/model", bare):
-        try:
-            mlflow.artifacts.download_artifacts(place, dst_path=into, tracking_uri=server, registry_uri=server)
-            return
-        except (MlflowException, OSError) as error:
-            problem = error
-    assert problem is not None
-    reason = redact_text(str(problem).splitlines()[0] if str(problem) else repr(problem))
-    gone = isinstance(problem, MlflowException) and problem.get_http_status_code() < 500
-    if gone or isinstance(problem, FileNotFoundError):
-        raise CheckpointError(f"no model {uri} at {redact_text(server)}: {reason}") from problem
-    raise TrackingError(f"{redact_text(server)} can't be asked for {uri}: {reason}") from problem
 
 
 def _keep(folder: Path, cache: Path) -> Path:

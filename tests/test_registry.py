@@ -1,0 +1,145 @@
+"""Generators as MLflow models: saved without pickle, loaded by anybody, fetched back as plain files."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from sisr import models, recipes
+from sisr.errors import CheckpointError, TrackingError
+from sisr.tracking import address, courier, progress
+from sisr.tracking.outbox import Outbox
+
+pytestmark = pytest.mark.mlflow
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Return a delivered run's folder that holds a model with random weights."""
+    run_dir = tmp_path_factory.mktemp("registry") / "runs" / "trained"
+    module = recipes.load("pixelshuffle")
+    config = module.tiny()
+    generator = module.generator(config)
+    torch.manual_seed(0)
+    for parameter in generator.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    meta = {"recipe": "pixelshuffle", "config": config.model_dump(mode="json"), "scale": generator.scale, "step": 7}
+    models.save(run_dir / "model", generator, meta)
+    with Outbox(run_dir) as outbox:
+        outbox.params({"steps": 7})
+        outbox.metrics(7, {"val/psnr_y": 30.0})
+        outbox.artifact("model", "generator")
+        outbox.model("model")
+        outbox.status("FINISHED")
+    assert courier.deliver(run_dir).delivered
+    return run_dir
+
+
+@pytest.fixture
+def client(run):
+    from mlflow import MlflowClient
+
+    return MlflowClient(address.default_uri(run.parent))
+
+
+def logged(client, run):
+    found = client.get_run(address.read(run).run_id)
+    return client.search_logged_models([found.info.experiment_id], f"source_run_id = '{found.info.run_id}'")
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8, 3), (3, 13, 21, 3), (2, 40, 9, 3)])
+def test_the_mlflow_model_equals_the_generator_for_any_size_and_batch(run, client, monkeypatch, shape):
+    import mlflow
+
+    uri = address.default_uri(run.parent)
+    mlflow.set_tracking_uri(uri)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    model = mlflow.pyfunc.load_model(f"models:/{logged(client, run)[0].model_id}")
+    mlflow.set_tracking_uri(None)
+    lr = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    with torch.inference_mode():
+        sr = models.load(run / "model").generator(torch.from_numpy(lr).permute(0, 3, 1, 2).float() / 255)
+    expected = (sr.clamp(0, 1) * 255).permute(0, 2, 3, 1).numpy()
+    found = model.predict(lr)
+    assert found.dtype == np.uint8
+    assert np.abs(found - expected).max() <= 1
+
+
+def test_the_model_carries_signature_example_and_requirements_but_no_pickle(run):
+    import mlflow
+
+    path = next((run.parent / "mlartifacts" / "models").glob("m-*/artifacts"))
+    info = mlflow.models.Model.load(str(path))
+    (spec,) = info.signature.inputs.inputs
+    assert (spec.type, spec.shape) == (np.dtype("uint8"), (-1, -1, -1, 3))
+    assert info.load_input_example(str(path)).shape == (2, 8, 8, 3)
+    assert f"torch=={torch.__version__.split('+')[0]}" in (path / "requirements.txt").read_text().splitlines()
+    assert not [p for p in path.rglob("*") if p.suffix in (".pkl", ".pickle", ".pt", ".pth", ".pt2", ".pyc")]
+
+
+def test_the_model_works_where_sisr_is_not_installed(run):
+    path = next((run.parent / "mlartifacts" / "models").glob("m-*/artifacts"))
+    code = (
+        "import sys, json, numpy as np\n"
+        "sys.meta_path = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]\n"
+        "sys.path = [p for p in sys.path if not p.rstrip('/').endswith('/platform')]\n"
+        "import importlib.util; before = importlib.util.find_spec('sisr') is None\n"
+        "import mlflow; m = mlflow.pyfunc.load_model(sys.argv[1])\n"
+        "sr = m.predict(np.zeros((2, 9, 5, 3), np.uint8)); import sisr\n"
+        "print(json.dumps([before, list(sr.shape), sisr.__file__]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    before, shape, origin = json.loads(done.stdout.splitlines()[-1])
+    assert before
+    assert shape[0] == 2
+    assert origin.startswith(str(path))
+
+
+def test_the_model_is_an_output_of_its_run_and_carries_its_validation(run, client):
+    (model,) = logged(client, run)
+    found = client.get_run(address.read(run).run_id)
+    assert [output.model_id for output in found.outputs.model_outputs] == [model.model_id]
+    assert {m.key: m.value for m in model.metrics} == {"val/psnr_y": 30.0}
+    assert str(model.status) == "READY"
+
+
+def test_delivering_again_makes_no_second_model(run, client):
+    (run / progress.FILE).unlink()
+    assert courier.deliver(run).delivered
+    assert len(logged(client, run)) == 1
+
+
+def test_every_address_of_a_model_leads_to_its_files(run, client):
+    from sisr.tracking.registry import download_model
+
+    (model,) = logged(client, run)
+    run_id = address.read(run).run_id
+    client.create_registered_model("sr")
+    client.create_model_version("sr", f"models:/{model.model_id}", run_id, model_id=model.model_id)
+    client.set_registered_model_alias("sr", "champion", "1")
+    addresses = ["models:/sr@champion", "models:/sr/1", f"models:/{model.model_id}"]
+    addresses += [f"runs:/{run_id}", f"runs:/{run_id}/generator"]
+    for uri in addresses:
+        folder = download_model(uri, runs=run.parent)
+        assert sorted(p.name for p in folder.iterdir()) == ["config.json", "generator.safetensors"]
+        for file in folder.iterdir():
+            assert file.read_bytes() == (run / "model" / file.name).read_bytes()
+
+
+@pytest.mark.parametrize("uri", ["models:/sr@nobody", "models:/nope/1", "runs:/" + "0" * 32, "nonsense:/x"])
+def test_an_address_without_a_model_is_a_clear_error(run, uri):
+    from sisr.tracking.registry import download_model
+
+    with pytest.raises(CheckpointError, match=uri):
+        download_model(uri, runs=run.parent)
+
+
+def test_a_server_that_is_away_is_not_mistaken_for_a_missing_model(monkeypatch):
+    from sisr.tracking.registry import download_model
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(TrackingError, match="can't be asked"):
+        download_model("models:/sr@champion", tracking_uri="http://127.0.0.1:9")

@@ -1,0 +1,73 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+
+import psutil
+import pytest
+from PIL import Image
+
+from sisr.errors import ConfigError
+from sisr.tracking import address, courier
+from sisr.tracking.outbox import Outbox
+from sisr.tracking.server import free_port
+
+
+def test_a_port_in_use_is_an_error_and_without_one_the_next_free_port_is_taken():
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match="--port"):
+            free_port(port)
+        assert free_port(None, port) > port
+
+
+def test_a_server_is_not_served_again(tmp_path):
+    from sisr.pipelines.ui import main
+
+    with pytest.raises(ConfigError, match="a server already"):
+        main(runs=tmp_path, tracking_uri="http://127.0.0.1:5000", port=None)
+
+
+@pytest.mark.mlflow
+@pytest.mark.slow
+def test_ui_shows_runs_and_pictures_on_loopback_only_and_ctrl_c_leaves_no_process(tmp_path):
+    run_dir = tmp_path / "runs" / "first"
+    with Outbox(run_dir) as outbox:
+        outbox.metrics(0, {"loss": 1})
+        Image.new("RGB", (30, 10), (9, 200, 9)).save(run_dir / "a.png")
+        outbox.image(0, "val/grid", "a.png")
+    assert courier.deliver(run_dir).delivered
+    command = [sys.executable, "-m", "sisr.pipelines.ui", "--runs", str(tmp_path / "runs")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as ui:
+        url = re.match(r"http://127\.0\.0\.1:\d+", ui.stdout.readline())[0]
+        try:
+            children = psutil.Process(ui.pid).children(recursive=True)
+            assert listening(children) == {"127.0.0.1"}
+            assert b"<title>MLflow" in get(url)
+            run_id = address.read(run_dir).run_id
+            listing = json.loads(get(f"{url}/api/2.0/mlflow/artifacts/list?run_id={run_id}&path=images"))
+            picture = next(f["path"] for f in listing["files"] if f["path"].endswith(".png"))
+            quoted = urllib.request.quote(picture, safe="")
+            shown = get(f"{url}/get-artifact?path={quoted}&run_uuid={run_id}")
+            assert shown == (run_dir / "a.png").read_bytes()
+        finally:
+            os.kill(ui.pid, signal.SIGINT)
+        assert ui.wait(30) == 0
+    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+
+
+def get(url):
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        return answer.read()
+
+
+def listening(processes):
+    found = [c for p in processes for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    return {c.laddr.ip for c in found}
