@@ -7,9 +7,9 @@ Exit codes: 0 done, 2 a wrong option, 3 unusable images, 4 no such model, 73 can
 """
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +18,7 @@ from sisr.pipelines import _models
 
 if TYPE_CHECKING:
     from sisr.models import Model
+    from sisr.strips import Enlargement
 
 FORMAT = "png, jpg or webp. Default: OUTPUT's, else png."
 OUTPUT = "File or folder to write. Default: beside the input, as NAME_x4.png, or the folder NAME_x4."
@@ -42,8 +43,8 @@ class Job:
 
 
 def main(
-    model: Annotated[str, typer.Argument(help=_models.HELP)],
     image: Annotated[Path, typer.Argument(metavar="INPUT", help="An image file, or a folder of them.")],
+    model: Annotated[str, typer.Option("--model", "-m", help=_models.HELP)],
     output: Annotated[Path | None, typer.Option("--output", "-o", help=OUTPUT)] = None,
     format_: Annotated[str | None, typer.Option("--format", help=FORMAT)] = None,
     quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG and WebP.")] = 95,
@@ -64,10 +65,11 @@ def main(
     opened = _models.open_model(model, runs, scale, device)
     jobs = plan(image, output, format_, opened.scale, compare)
     _check_targets(jobs, overwrite)
+    options = {"tile": tile, "halo": halo, "quality": quality}
     done, refused = [], []
     for job in jobs:
         try:
-            done.append(_upscale(opened, job, tile, halo, quality, json))
+            done.append(_upscale(opened, job, options, json))
         except DataError as error:
             if len(jobs) == 1:
                 raise
@@ -154,99 +156,35 @@ def _check_targets(jobs: Sequence[Job], overwrite: bool) -> None:
         raise ConfigError(f"{there[0]}{more} exists already; --overwrite replaces it, --output writes elsewhere")
 
 
-def _upscale(model: "Model", job: Job, tile: int | None, halo: int | None, quality: int, quiet: bool) -> dict[str, Any]:
+def _upscale(model: "Model", job: Job, options: dict[str, Any], quiet: bool) -> dict[str, Any]:
     """Enlarge one image; return what was done, ready for JSON."""
     from sisr import console
-    from sisr.data.images import RefusedError, decode_with_alpha
-    from sisr.strips import Enlargement
+    from sisr.data.images import RefusedError
+    from sisr.enlarge import enlarge
 
     if job.refused:
         raise RefusedError(*job.refused, job.source)
     begun = time.monotonic()
-    picture = decode_with_alpha(job.source)
-    enlargement = Enlargement(model.generator, picture, tile, halo)
-    _check_shapes(enlargement, job)
-    _warn_of_memory(model, enlargement)
-    progress = console.progress(f"upscaling {job.source.name}", enlargement.num_passes)
-    with _memory_errors(job.source), progress as advance:
-        _write(enlargement, job, _profile(job.source, picture.grey), quality, advance)
-    notes = [note for note in picture.notes if note != "transparency flattened"]
+    begin = partial(_begin, model, job.source.name)
+    done = enlarge(model.generator, job.source, job.target, job.comparison, begin=begin, **options)
     seconds = round(time.monotonic() - begun, 2)
     if not quiet:
-        explained = f"; {', '.join(notes)}" if notes else ""
-        size = f"{enlargement.width}x{enlargement.height}"
-        console.out.print(f"{job.target}: {size}, {seconds} s{explained}", markup=False)
-    return {
-        "input": str(job.source),
-        "output": str(job.target),
-        "comparison": str(job.comparison) if job.comparison else None,
-        "width": enlargement.width,
-        "height": enlargement.height,
-        "seconds": seconds,
-        "notes": notes,
-    }
+        explained = f"; {', '.join(done.notes)}" if done.notes else ""
+        console.out.print(f"{job.target}: {done.width}x{done.height}, {seconds} s{explained}", markup=False)
+    files = {"input": str(job.source), "output": str(job.target)}
+    comparison = {"comparison": str(job.comparison)} if job.comparison else {}
+    return {**files, **comparison, **asdict(done), "seconds": seconds}
 
 
-def _shapes(enlargement: Any) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    """Return width, height and channels of the result and of the comparison."""
-    width, height, channels = enlargement.width, enlargement.height, enlargement.channels
-    return (width, height, channels), (3 * width, height, channels)
-
-
-def _check_shapes(enlargement: Any, job: Job) -> None:
-    from sisr.data.writing import check
-
-    for path, shape in zip(job.outputs, _shapes(enlargement), strict=False):
-        check(path, *shape)
-
-
-@contextmanager
-def _memory_errors(path: Path) -> Iterator[None]:
-    """Turn a lack of memory into an error that says what to do."""
-    import torch
-
-    from sisr.errors import OutOfMemoryError
-
-    try:
-        yield
-    except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
-            raise
-        raise OutOfMemoryError(f"{path}: out of memory; try smaller tiles, such as --tile 128") from error
-
-
-def _warn_of_memory(model: "Model", enlargement: Any) -> None:
+def _begin(model: "Model", name: str, enlargement: "Enlargement") -> Any:
+    """Warn of what is about to take too much memory, and show progress."""
     from sisr import console
     from sisr.inference import memory_budget
 
     if enlargement.memory_bytes > 1.5 * memory_budget(model.generator):
         gib = enlargement.memory_bytes / 2**30
         console.err.print(f"one tile takes about {gib:.0f} GiB; --tile 128 --halo 32 takes less, but is not exact")
-
-
-def _write(enlargement: Any, job: Job, profile: bytes | None, quality: int, on_pass: Any) -> None:
-    from sisr.data.writing import written
-
-    size, wide = _shapes(enlargement)
-    with ExitStack() as files:
-        result = files.enter_context(written(job.target, *size, icc=profile, quality=quality))
-        beside = job.comparison and files.enter_context(written(job.comparison, *wide, icc=profile, quality=quality))
-        for strip in enlargement.strips(on_pass):
-            result.write(strip.pixels)
-            if beside:
-                beside.write(enlargement.beside(strip))
-
-
-def _profile(path: Path, grey: bool) -> bytes | None:
-    """Return the file's colour profile where it still describes the pixels: not after conversion from CMYK."""
-    from PIL import Image
-
-    from sisr.data.images import FORMATS
-
-    with Image.open(path, formats=FORMATS) as image:
-        profile: bytes | None = image.info.get("icc_profile")
-    # An ICC header names its colour space at byte 16.
-    return profile if profile and profile[16:20] == (b"GRAY" if grey else b"RGB ") else None
+    return console.progress(f"upscaling {name}", enlargement.num_passes)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ ALLOWED = {
     "global_norm": "spans",
     "inference": "data errors footprint global_norm spans",
     "strips": "data errors inference spans",
+    "enlarge": "data errors strips",
     "nets": f"{BASIS} nets data.bicubic",
     "losses": f"{BASIS} losses",
     "data": f"{BASIS} data",
@@ -40,7 +41,9 @@ ALLOWED = {
     "display": "console errors training",
     "cluster": f"{BASIS} console display models recipes metrics data inference training tracking cluster",
     "cli": "errors suggest",
-    "pipelines": f"{BASIS} cli console suggest strips models recipes metrics data inference training tracking cluster",
+    "pipelines": (
+        f"{BASIS} cli console suggest enlarge strips models recipes metrics data inference training tracking cluster"
+    ),
 }
 # Libraries that only these layers may import. The others are open to all.
 ONLY_IN = {"ray": "cluster", "mlflow": "tracking", "optuna": "cluster", "typer": "cli pipelines"}

@@ -13,9 +13,9 @@ from sisr import cli, models, recipes
 from sisr.data.bicubic import resize
 
 
-def upscale(*argv: object) -> int:
+def upscale(model: object, *argv: object) -> int:
     with pytest.raises(SystemExit) as end:
-        cli.main(["upscale", *map(str, argv)])
+        cli.main(["upscale", *map(str, argv), "--model", str(model)])
     return int(end.value.code or 0)
 
 
@@ -192,7 +192,7 @@ def test_memory_grows_with_the_input_and_not_with_the_output(tmp_path):
         "import resource, sys\n"
         "from sisr import cli\n"
         "try:\n"
-        "    cli.main(['upscale', 'bicubic', sys.argv[1], '--tile', '128', '--json'])\n"
+        "    cli.main(['upscale', sys.argv[1], '--model', 'bicubic', '--tile', '128', '--json'])\n"
         "finally:\n"
         "    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)\n"
     )
