@@ -2,7 +2,9 @@
 
 Half precision squares gradients into overflow or zero. The judge is called under disabled autocast on images that
 require a gradient; the penalty is differentiated once more when the judge steps, so the judge must be twice
-differentiable. Each is the mean over the batch of a per-image value, without the weight; recipes multiply.
+differentiable. Recipes pass the judge's `forward`, which stays as it is when `torch.compile` replaces the call:
+compiled networks can't be differentiated twice. Each is the mean over the batch of a per-image value, without the
+weight; recipes multiply.
 """
 
 from collections.abc import Callable

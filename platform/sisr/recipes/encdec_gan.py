@@ -72,9 +72,10 @@ class Recipe:
         self.generator = generator(c)
         self.discriminator = StridedDiscriminator(c.discriminator_features, c.discriminator_norm)
         betas = (c.beta1, c.beta2)
-        self.generator_optimizer = Adam(self.generator.parameters(), lr=c.learning_rate, betas=betas, fused=True)
+        # Not fused: second derivatives come with transposed strides, which PyTorch's fused CPU Adam misreads.
+        self.generator_optimizer = Adam(self.generator.parameters(), lr=c.learning_rate, betas=betas)
         self.discriminator_optimizer = Adam(
-            self.discriminator.parameters(), lr=c.discriminator_learning_rate, betas=betas, fused=True
+            self.discriminator.parameters(), lr=c.discriminator_learning_rate, betas=betas
         )
 
     def parts(self) -> dict[str, nn.Module | Optimizer]:
@@ -124,7 +125,7 @@ class Recipe:
         loss = adversarial.bce_discriminator(real_logits, fake_logits, c.real_label)
         logged = {"real_logits": real_logits.mean(), "fake_logits": fake_logits.mean()}
         if c.penalty_weight:
-            logged["penalty"] = wgan_gp(self.discriminator, real, fake, mix)
+            logged["penalty"] = wgan_gp(self.discriminator.forward, real, fake, mix)
             loss = loss + c.penalty_weight * logged["penalty"]
         update(self.discriminator_optimizer, loss)
         return {f"discriminator/{name}": value.detach() for name, value in {"total": loss, **logged}.items()}

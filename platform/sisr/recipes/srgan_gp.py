@@ -75,8 +75,9 @@ class Recipe:
         if c.perceptual != "none":
             self.vgg = perceptual.Vgg19(c.perceptual_layers, c.perceptual, c.perceptual_normalise)
         betas = (c.beta1, c.beta2)
-        self.generator_optimizer = Adam(self.generator.parameters(), lr=c.learning_rate, betas=betas, fused=True)
-        self.critic_optimizer = Adam(self.critic.parameters(), lr=c.critic_learning_rate, betas=betas, fused=True)
+        # Not fused: second derivatives come with transposed strides, which PyTorch's fused CPU Adam misreads.
+        self.generator_optimizer = Adam(self.generator.parameters(), lr=c.learning_rate, betas=betas)
+        self.critic_optimizer = Adam(self.critic.parameters(), lr=c.critic_learning_rate, betas=betas)
 
     def parts(self) -> dict[str, nn.Module | Optimizer]:
         parts: dict[str, nn.Module | Optimizer] = {
@@ -97,7 +98,7 @@ class Recipe:
 
         sr = self.generator(lr)
         real_scores, fake_scores = self.critic(hr), self.critic(sr.detach())
-        penalty = wgan_gp(self.critic, hr, sr, draws.uniform("mix"))
+        penalty = wgan_gp(self.critic.forward, hr, sr, draws.uniform("mix"))
         critic_loss = adversarial.wasserstein_critic(real_scores, fake_scores) + c.penalty_weight * penalty
         update(self.critic_optimizer, critic_loss)
 
