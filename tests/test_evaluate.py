@@ -237,3 +237,22 @@ def test_a_mistake_is_explained(folder, tmp_path, capsys, argv, code, reason):
     said = capsys.readouterr()
     assert reason in said.err
     assert said.out == ""
+
+
+@pytest.mark.mlflow
+def test_a_model_in_mlflow_measures_as_its_folder(folder, tmp_path, capsys, monkeypatch):
+    from mlflow import MlflowClient
+
+    from sisr.tracking.registry import log_generator
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    client = MlflowClient(uri)
+    experiment = client.create_experiment("x", artifact_location=(tmp_path / "artifacts").as_uri())
+    run = client.create_run(experiment).info.run_id
+    local = save_model(tmp_path / "mine")
+    logged = log_generator(client, run, tmp_path / "mine", "final")
+    assert evaluate(local, f"models:/{logged}", "--data", folder, "--json") == 0
+    first, second = json.loads(capsys.readouterr().out)["models"]
+    assert first["mean"] == second["mean"]
+    assert evaluate("models:/nobody/1", "--data", folder) == 4
