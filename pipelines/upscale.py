@@ -2,7 +2,8 @@
 
 Large images, up to 50 megapixels, are computed in tiles that leave no seams. Grey and transparent images keep their
 channels, EXIF orientation is applied, 16-bit images are reduced to 8, the colour profile is kept. A tile takes at most
-4 GiB; PNG is written as it is computed, while JPEG and WebP need 4 bytes for each output pixel besides.
+4 GiB (50 megapixels: about 2.5 GB in all with pixelshuffle); PNG is written as it is computed, while JPEG and WebP need
+4 bytes for each output pixel besides.
 Exit codes: 0 done, 2 a wrong option, 3 unusable images, 4 no such model, 73 can't write.
 """
 
