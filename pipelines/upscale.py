@@ -1,10 +1,12 @@
 """Enlarge a photo, or all images of a folder, with a model.
 
 Large images, up to 50 megapixels, are computed in tiles that leave no seams. Grey and transparent images keep their
-channels, EXIF orientation is applied, 16-bit images are reduced to 8, the colour profile is kept. A tile takes at most
-4 GiB (50 megapixels: about 2.5 GB in all with pixelshuffle); PNG is written as it is computed, while JPEG and WebP need
-4 bytes for each output pixel besides.
-Exit codes: 0 done, 2 a wrong option, 3 unusable images, 4 no such model, 73 can't write.
+channels, EXIF orientation is applied, 16-bit images are reduced to 8, the colour profile is kept. Tiles are cut so that
+one takes a quarter of the free memory, 1 to 4 GiB (on a GPU: half of what is free); a network that looks very far needs
+more, and says so. PNG is written as it is computed: 50 megapixels take about 2.5 GB with pixelshuffle. JPEG and WebP
+need 4 bytes for each output pixel besides.
+Exit codes: 0 done, 2 a wrong option, 3 unusable images, 4 no such model, 5 out of memory, 69 MLflow does not answer,
+73 can't write.
 """
 
 import time
