@@ -45,6 +45,13 @@ def run_dir(tmp_path):
     return tmp_path / "runs" / "first"
 
 
+def run_id_of(run_dir: Path) -> str:
+    place = address.read(run_dir)
+    assert place is not None
+    assert place.run_id is not None
+    return place.run_id
+
+
 def client(uri):
     from mlflow import MlflowClient
 
@@ -53,16 +60,16 @@ def client(uri):
 
 def received(run_dir, uri):
     """Return the MLflow run that belongs to a run's folder."""
-    return client(uri).get_run(address.read(run_dir).run_id)
+    return client(uri).get_run(run_id_of(run_dir))
 
 
 def history(run_dir, uri, name="loss"):
-    points = client(uri).get_metric_history(address.read(run_dir).run_id, name)
+    points = client(uri).get_metric_history(run_id_of(run_dir), name)
     return sorted((p.step, p.value) for p in points)
 
 
 def images(run_dir, uri):
-    return sorted(f.path for f in client(uri).list_artifacts(address.read(run_dir).run_id, "images"))
+    return sorted(f.path for f in client(uri).list_artifacts(run_id_of(run_dir), "images"))
 
 
 def record(outbox, steps, name="loss"):
@@ -102,7 +109,7 @@ def test_image_names_are_what_mlflow_itself_would_write(run_dir, store):
     with Outbox(run_dir) as outbox:
         outbox.image(7, "val/grid", picture(run_dir))
     courier.deliver(run_dir, store)
-    speaker, run_id = client(store), address.read(run_dir).run_id
+    speaker, run_id = client(store), run_id_of(run_dir)
     speaker.log_image(run_id, Image.new("RGB", (30, 10)), key="other/key", step=7)
     forms = {re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "UUID", re.sub(r"\d{13}", "TIME", f)) for f in images(run_dir, store)}
     assert forms == {
@@ -132,7 +139,7 @@ def test_a_resumed_run_continues_the_same_mlflow_run(run_dir, store):
         record(outbox, range(6))
         outbox.status("KILLED")
     courier.deliver(run_dir, store)
-    first = address.read(run_dir).run_id
+    first = run_id_of(run_dir)
     with Outbox(run_dir) as outbox:
         outbox.params({"steps": 9})
         outbox.status("RUNNING")
@@ -151,7 +158,7 @@ def test_nothing_is_lost_or_doubled_when_the_courier_is_killed(run_dir, store):
         record(outbox, range(8_000))
         outbox.image(7, "val", picture(run_dir))
         handle = courier.start(run_dir, store)
-        wait_for(lambda: progress.read(run_dir, address.read(run_dir).run_id).offset > 0)
+        wait_for(lambda: progress.read(run_dir, run_id_of(run_dir)).offset > 0)
         killed = handle.pid
         os.kill(killed, signal.SIGKILL)
         record(outbox, range(8_000, 8_100))
@@ -170,7 +177,7 @@ def test_a_record_that_can_not_be_delivered_does_not_hold_up_the_rest(run_dir, s
         record(outbox, [3])
     assert courier.deliver(run_dir, store).delivered
     assert history(run_dir, store) == [(3, 0.75)]
-    assert progress.read(run_dir, address.read(run_dir).run_id).refused == 3
+    assert progress.read(run_dir, run_id_of(run_dir)).refused == 3
 
 
 def test_a_torn_line_in_the_middle_is_passed_over(run_dir, store):
@@ -188,7 +195,7 @@ def test_a_run_deleted_in_mlflow_is_said_and_nothing_is_dropped(run_dir, store):
     with Outbox(run_dir) as outbox:
         record(outbox, range(3))
     courier.deliver(run_dir, store)
-    client(store).delete_run(address.read(run_dir).run_id)
+    client(store).delete_run(run_id_of(run_dir))
     with Outbox(run_dir) as outbox:
         record(outbox, range(3, 6))
     with pytest.raises(TrackingError, match="was deleted"):
@@ -227,8 +234,9 @@ def test_a_run_whose_driver_was_killed_is_marked_killed(run_dir, store):
         "d = pathlib.Path(sys.argv[1]); o = Outbox(d); o.status('RUNNING'); h = courier.start(d, sys.argv[2])\n"
         "[o.metrics(i, {'loss': i / 4}) for i in range(100)]; print(h.pid, flush=True); sys.stdin.read()"
     )
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", code, str(run_dir), store], **pipes) as driver:
+    command = [sys.executable, "-c", code, str(run_dir), store]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as driver:
+        assert driver.stdout is not None
         pid = int(driver.stdout.readline())
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
@@ -241,7 +249,7 @@ def test_a_server_that_never_answers_costs_the_trainer_nothing(run_dir):
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen(50)
-        said = []
+        said: list[str] = []
         with Outbox(run_dir) as outbox:
             began = time.monotonic()
             handle = courier.start(run_dir, f"http://127.0.0.1:{silent.getsockname()[1]}", say=said.append)
@@ -287,7 +295,8 @@ def test_a_required_server_that_is_away_is_an_error(store):
 def test_nothing_is_lost_or_doubled_when_the_server_comes_late_dies_and_comes_back(run_dir, tmp_path):
     from sisr.tracking.registry import download_model
 
-    port, said = free_port(None, 5600), []
+    said: list[str] = []
+    port = free_port(None, 5600)
     uri, database = f"http://127.0.0.1:{port}", address.default_uri(tmp_path)
     with Outbox(run_dir) as outbox:
         began = time.monotonic()

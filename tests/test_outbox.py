@@ -6,6 +6,7 @@ import sys
 from itertools import pairwise
 
 import pytest
+
 from sisr.errors import ConfigError, RunLockedError
 from sisr.tracking import journal
 from sisr.tracking.journal import is_locked, rows
@@ -52,8 +53,10 @@ def test_ten_thousand_records_survive_kill_9(tmp_path):
         "for i in range(10_000): o.metrics(i, {'a': i})\n"
         "print('done', flush=True); sys.stdin.read()"
     )
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], **pipes) as writer:
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as writer:
+        assert writer.stdout is not None
         writer.stdout.readline()
         assert is_locked(tmp_path / FILE)
         os.kill(writer.pid, signal.SIGKILL)

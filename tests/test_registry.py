@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,6 +39,13 @@ def run(tmp_path_factory):
     return run_dir
 
 
+def run_id_of(run_dir: Path) -> str:
+    place = address.read(run_dir)
+    assert place is not None
+    assert place.run_id is not None
+    return place.run_id
+
+
 @pytest.fixture
 def client(run):
     from mlflow import MlflowClient
@@ -46,7 +54,7 @@ def client(run):
 
 
 def logged(client, run):
-    found = client.get_run(address.read(run).run_id)
+    found = client.get_run(run_id_of(run))
     return client.search_logged_models([found.info.experiment_id], f"source_run_id = '{found.info.run_id}'")
 
 
@@ -100,7 +108,7 @@ def test_the_model_works_where_sisr_is_not_installed(run):
 
 def test_the_model_is_an_output_of_its_run_and_carries_its_validation(run, client):
     (model,) = logged(client, run)
-    found = client.get_run(address.read(run).run_id)
+    found = client.get_run(run_id_of(run))
     assert [output.model_id for output in found.outputs.model_outputs] == [model.model_id]
     assert {m.key: m.value for m in model.metrics} == {"val/psnr_y": 30.0}
     assert str(model.status) == "READY"
@@ -116,7 +124,7 @@ def test_every_address_of_a_model_leads_to_its_files(run, client):
     from sisr.tracking.registry import download_model
 
     (model,) = logged(client, run)
-    run_id = address.read(run).run_id
+    run_id = run_id_of(run)
     client.create_registered_model("sr")
     client.create_model_version("sr", f"models:/{model.model_id}", run_id, model_id=model.model_id)
     client.set_registered_model_alias("sr", "champion", "1")

@@ -1,10 +1,10 @@
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
 import urllib.request
+from urllib.parse import quote
 
 import psutil
 import pytest
@@ -46,15 +46,19 @@ def test_ui_shows_runs_and_pictures_on_loopback_only_and_ctrl_c_leaves_no_proces
     assert courier.deliver(run_dir).delivered
     command = [sys.executable, "-m", "sisr.pipelines.ui", "--runs", str(tmp_path / "runs")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as ui:
-        url = re.match(r"http://127\.0\.0\.1:\d+", ui.stdout.readline())[0]
+        assert ui.stdout is not None
+        url = ui.stdout.readline().split()[0]
+        assert url.startswith("http://127.0.0.1:")
         try:
             children = psutil.Process(ui.pid).children(recursive=True)
             assert listening(children) == {"127.0.0.1"}
             assert b"<title>MLflow" in get(url)
-            run_id = address.read(run_dir).run_id
+            place = address.read(run_dir)
+            assert place is not None
+            run_id = place.run_id
             listing = json.loads(get(f"{url}/api/2.0/mlflow/artifacts/list?run_id={run_id}&path=images"))
             picture = next(f["path"] for f in listing["files"] if f["path"].endswith(".png"))
-            quoted = urllib.request.quote(picture, safe="")
+            quoted = quote(picture, safe="")
             shown = get(f"{url}/get-artifact?path={quoted}&run_uuid={run_id}")
             assert shown == (run_dir / "a.png").read_bytes()
         finally:
