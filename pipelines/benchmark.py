@@ -186,12 +186,12 @@ def _plain_srez(config: Any, store: "Store", device: "torch.device", number_form
     from torch.nn.functional import avg_pool2d, l1_loss
     from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
-    from sisr.nets.srez import SrezDiscriminator, SrezGenerator
+    from sisr import recipes
     from sisr.training import precision
 
+    networks: Any = recipes.load("srez").Recipe(config)
     layout = {"memory_format": torch.channels_last}
-    generator = SrezGenerator(config.generator_features).to(device).to(**layout)
-    discriminator = SrezDiscriminator(config.discriminator_features).to(device).to(**layout)
+    generator, discriminator = (n.to(device).to(**layout) for n in (networks.generator, networks.discriminator))
     betas = (config.beta1, config.beta2)
     adam_g = torch.optim.Adam(generator.parameters(), lr=config.learning_rate, betas=betas, fused=True)
     adam_d = torch.optim.Adam(discriminator.parameters(), lr=config.learning_rate, betas=betas, fused=True)

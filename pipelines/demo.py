@@ -50,6 +50,7 @@ def main(
         options=Options(evaluate_every=300, log_every=20),
         name=NAME,
         runs=runs,
+        workers=workers,
     )
     _say("1/3  training a pixelshuffle network with Ray Train on 10 photographs (about three minutes on two cores)")
     status = execute.execute(
@@ -88,25 +89,23 @@ def _compare(runs: Path) -> "list[Report]":
 
 def _upscale(runs: Path) -> Path:
     """Upscale a held-out photograph made small; keep input pixels, bicubic and the model's output side by side."""
-    import numpy as np
     from PIL import Image
+    from sisr.pipelines import _models
 
     from sisr.data.bicubic import resize
-    from sisr.data.images import decode, decode_with_alpha
+    from sisr.data.images import decode
     from sisr.data.sources import open_source
-    from sisr.pipelines import _models
-    from sisr.strips import Enlargement
+    from sisr.enlarge import enlarge
 
     model = _models.open_model(NAME, runs, None)
-    source = next(file.path for file in open_source("demo").validation if file.name == PHOTO)
+    photo = next(file.path for file in open_source("demo").validation if file.name == PHOTO)
     folder = runs / NAME / "upscaled"
     folder.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(resize(decode(source), 1 / model.scale)).save(folder / PHOTO)
-    enlargement = Enlargement(model.generator, decode_with_alpha(folder / PHOTO))
-    strips = [enlargement.beside(strip) for strip in enlargement.strips()]
-    target = folder / PHOTO.replace(".", "_x4_pixels_bicubic_trained.")
-    Image.fromarray(np.concatenate(strips)).save(target)
-    return target
+    small = folder / f"small_{PHOTO}"
+    Image.fromarray(resize(decode(photo), 1 / model.scale)).save(small)
+    compared = folder / f"compared_{PHOTO}"
+    enlarge(model.generator, small, folder / PHOTO, compared)
+    return compared
 
 
 def _show(reports: "list[Report]", result: dict[str, Any]) -> None:

@@ -70,7 +70,7 @@ def read_docstring(doc: str) -> tuple[str, dict[str, str]]:
 
 
 def without_downloads(config: Any) -> Any:
-    """Return a recipe's config with feature networks off: they have no trainable values, and their weights are large."""
+    """Return a recipe's config with feature networks off: nothing in them is trained, and their weights are large."""
     return config.model_copy(update={"perceptual": "none"}) if "perceptual" in type(config).model_fields else config
 
 

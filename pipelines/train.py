@@ -80,6 +80,7 @@ def main(
         validation=validation,
         name=name,
         runs=runs,
+        workers=workers,
         allow_changes=allow_changes,
     )
     if dry_run:

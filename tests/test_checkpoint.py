@@ -85,7 +85,8 @@ def test_when_all_are_damaged_the_error_names_each_and_nothing_is_deleted(tmp_pa
     checkpoints = saved(tmp_path, 5, 10)
     for folder in checkpoints.folders():
         flip(folder / STATE)
-    with pytest.warns(UserWarning, match="passed over"), pytest.raises(CheckpointError, match=r"step_000000010.*step_000000005"):
+    both = r"step_000000010.*step_000000005"
+    with pytest.warns(UserWarning, match="passed over"), pytest.raises(CheckpointError, match=both):
         checkpoints.newest()
     assert len(checkpoints.folders()) == 2
 

@@ -1,4 +1,5 @@
 import pytest
+
 from sisr.tracking.redact import HIDDEN, is_secret_name, redact, redact_text
 
 

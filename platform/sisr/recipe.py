@@ -81,7 +81,7 @@ class RecipeModule(Protocol):
 
     Config: type[Any]
 
-    def Recipe(self, config: Any) -> Recipe: ...  # noqa: N802, D102
+    def Recipe(self, config: Any) -> Recipe: ...  # noqa: D102
 
     def generator(self, config: Any) -> nn.Module: ...  # noqa: D102
 

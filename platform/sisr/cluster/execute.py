@@ -16,12 +16,14 @@ from sisr import recipes
 from sisr.cluster import train
 from sisr.config import build
 from sisr.console import err
+from sisr.data.sources import absolute, open_source
 from sisr.display import Display
 from sisr.errors import ConfigError, DataError, DivergedError, StoppedError
 from sisr.tracking import courier
 from sisr.tracking.outbox import Outbox, Status
 from sisr.training import local
 from sisr.training.dataset import open_data
+from sisr.training.loop import share_of_batch
 from sisr.training.run import Options, Run, RunFolder, check_name, code_revision, versions
 from sisr.training.validate import PROTOCOL
 
@@ -45,6 +47,7 @@ class Order:
     validation: str | None = None
     name: str | None = None  # None: made from the recipe and a hash of everything that shapes the result
     runs: Path = Path("runs")
+    workers: int = 1
     allow_changes: bool = False
     source: str = "--set"  # where `values` were written, for messages
 
@@ -69,13 +72,15 @@ def prepare(order: Order) -> tuple[Run, RunFolder, dict[str, Any]]:
     if order.name is not None:
         check_name(order.name)
     config = build(recipes.load(order.recipe).Config, order.values, source=order.source)
+    open_source(order.data, order.validation)  # an error names the source as it was written
+    share_of_batch(config.batch_size, order.workers, order.options.accumulate)
     run = Run(
         name=order.name or order.recipe,
         recipe=order.recipe,
         config=config.model_dump(mode="json"),
         options=order.options,
-        data=order.data,
-        validation=order.validation,
+        data=absolute(order.data),
+        validation=None if order.validation is None else absolute(order.validation),
     )
     with torch.device("meta"):  # shapes only: what can't be built is said here, before anything starts
         recipe = run.build_recipe()
@@ -99,6 +104,9 @@ def execute(order: Order, tracking: Tracking, host: Host) -> dict[str, Any]:
         stack.enter_context(folder.lock())
         resumed = _take_up(run, folder, facts, order.allow_changes)
         folder.clear_stop()
+        if resumed and _is_finished(run, folder):
+            err.print(f"run {run.name} is finished already; more --steps would go on", markup=False)
+            return {"run": run.name, "folder": str(folder.path), **folder.status()}
         if tracking.required:
             courier.require(tracking.uri or courier.default_uri(order.runs))
         _announce(run, folder, facts, resumed)
@@ -158,6 +166,11 @@ def _take_up(run: Run, folder: RunFolder, facts: dict[str, Any], allow_changes: 
     if previous != run:
         folder.record(run, {"data": facts, "changed": changes})
     return True
+
+
+def _is_finished(run: Run, folder: RunFolder) -> bool:
+    status = folder.status()
+    return status.get("state") == "finished" and status["step"] >= run.config["steps"] and folder.model.is_dir()
 
 
 def _changes(old: Run, new: Run) -> list[str]:

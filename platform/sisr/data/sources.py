@@ -85,6 +85,16 @@ def _with_validation(source: Source, held: Sequence[ImageFile], *, keeps_split: 
     return Source(source.name, sorted(train, key=_by_name), named)
 
 
+def absolute(spec: str) -> str:
+    """Return a source's name that means the same in every folder that a process may work in."""
+    kind, colon, path = spec.partition(":")
+    if spec == "demo":
+        return spec
+    if colon and kind in _LAYOUTS:
+        return f"{kind}:{Path(path).expanduser().absolute()}"
+    return str(Path(spec).expanduser().absolute())
+
+
 def find_images(folder: Path) -> list[ImageFile]:
     """Return all image files below a folder, sorted by name; what can't be followed or read is in it as refused.
 

@@ -74,7 +74,7 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
         _compile(parts)
 
     # Open the data.
-    share = _share(config.batch_size, session.world, options.accumulate)
+    share = share_of_batch(config.batch_size, session.world, options.accumulate)
     data = open_data(run, recipe.crop, recipe.scale)
     validation = Validation(data.validation, recipe, session, dtype)
     batches = Batches(data.store, recipe.crop, config.batch_size, options.seed)
@@ -116,10 +116,10 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
 
     stopping = False
     try:
-        if state.step == 0:
-            if session.rank == 0:
-                log.metrics(0, {f"val/bicubic_{name}": value for name, value in validation.baseline.items()})
-            evaluate(0)
+        if state.step == 0 and session.rank == 0:
+            log.metrics(0, {f"val/bicubic_{name}": value for name, value in validation.baseline.items()})
+        if state.step == 0 or state.step >= config.steps:  # before the first step; or killed before publishing
+            evaluate(state.step)
         for step in range(state.step, config.steps):
             # Take the step.
             for micro, pixels in enumerate(prefetcher.next().split(share)):
@@ -154,8 +154,8 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
 
     # Publish the averaged generator.
     if session.rank == 0:
-        models.save(folder.model, ema.network, model_meta(run, config.steps, progress.validation))
-    return progress.ended("finished", config.steps)
+        models.save(folder.model, ema.network, model_meta(run, state.step, progress.validation))
+    return progress.ended("finished", state.step)
 
 
 def model_meta(run: Run, step: int, metrics: dict[str, float]) -> dict[str, Any]:
@@ -179,8 +179,12 @@ def _compile(parts: dict[str, Any]) -> None:
             part.compile()
 
 
-def _share(batch_size: int, world: int, accumulate: int) -> int:
-    """Return the examples of one worker's micro-batch."""
+def share_of_batch(batch_size: int, world: int, accumulate: int) -> int:
+    """Return the examples of one worker's micro-batch.
+
+    Raises:
+        ConfigError: The batch can't be shared equally.
+    """
     if batch_size % (world * accumulate):
         raise ConfigError(
             f"batch_size {batch_size} can't be shared equally by {world} workers x {accumulate} micro-batches: "

@@ -43,7 +43,9 @@ class Progress:
         }
         self._mark = (time.monotonic(), start, 0.0)
         self._written = 0.0
-        self.validation: dict[str, float] = dict(folder.status().get("validation", {})) if start else {}
+        earlier = folder.status() if start else {}
+        self._fields |= {name: earlier[name] for name in ("validation", "validation_step", "best") if name in earlier}
+        self.validation: dict[str, float] = dict(earlier.get("validation", {}))
         self._write(force=True)
 
     @property
