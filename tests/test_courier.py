@@ -351,6 +351,27 @@ def test_sync_delivers_later_and_says_how_it_went(run_dir, store, capsys):
     assert client(store).get_experiment(received(run_dir, store).info.experiment_id).name == "other"
 
 
+def test_a_server_that_is_away_has_received_nothing_whatever_another_one_has(run_dir, store):
+    with Outbox(run_dir) as outbox:
+        record(outbox, range(5))
+    assert courier.deliver(run_dir, store).delivered
+    report = courier.deliver(run_dir, "http://127.0.0.1:9")
+    assert (report.delivered, report.pending) == (False, 6)
+    assert report.message == "http://127.0.0.1:9 does not take the records: Connection refused"
+    assert courier.deliver(run_dir).delivered
+
+
+def test_each_run_is_delivered_to_its_own_server(run_dir, store):
+    second = run_dir.with_name("second")
+    for folder, uri in ((run_dir, store), (second, "http://127.0.0.1:9")):
+        with Outbox(folder) as outbox:
+            record(outbox, range(2))
+        address.write(folder, address.Address(uri, "sisr"))
+    assert courier.deliver(run_dir).delivered
+    assert "MLFLOW_TRACKING_URI" not in os.environ
+    assert not courier.deliver(second).delivered
+
+
 def wait_for(condition, timeout_s=90):
     deadline = time.monotonic() + timeout_s
     while not condition():

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,10 +140,15 @@ def deliver(run_dir: Path, tracking_uri: str | None = None, experiment: str | No
         TrackingError: The run was deleted in MLflow, or its address had a password and must be given again.
     """
     place = address.decide(run_dir, tracking_uri, experiment)
-    os.environ.update(environment(place.tracking_uri))
-    from sisr.tracking import service
+    with _exported(environment(place.tracking_uri)):
+        from sisr.tracking import service
 
-    problem = service.deliver_once(run_dir, place)
+        problem = service.deliver_once(run_dir, place)
+    reached = address.read(run_dir)
+    there = reached is not None and reached.tracking_uri == redact_text(place.tracking_uri)
+    if not there:  # what another server has received says nothing about the one that was asked for
+        left = progress.pending(run_dir, None)
+        return Report(left == 0, left, problem)
     report = standing(run_dir)
     return Report(report.delivered, report.pending, problem or report.message)
 
@@ -169,6 +174,18 @@ def require(tracking_uri: str) -> None:
 def environment(tracking_uri: str) -> dict[str, str]:
     """Return the environment of a process that imports mlflow. The address travels in it: `ps` shows command lines."""
     return {**address.ENVIRONMENT, **os.environ, "MLFLOW_TRACKING_URI": tracking_uri, "OMP_NUM_THREADS": "1"}
+
+
+@contextlib.contextmanager
+def _exported(variables: dict[str, str]) -> Iterator[None]:
+    """Set environment variables for the block only: the next run may be recorded elsewhere."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _to_stderr(line: str) -> None:

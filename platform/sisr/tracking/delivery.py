@@ -1,6 +1,7 @@
 """Records of an outbox, sent to MLflow in order. Sending one again changes nothing, so a crash costs a repetition."""
 
 import logging
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -108,7 +109,7 @@ class Delivery:
         except (FileNotFoundError, UnidentifiedImageError, CheckpointError) as error:
             raise _RefusedError(redact_text(str(error))) from error
         except FAILURES as error:
-            reason = redact_text(str(error).splitlines()[0] if str(error) else repr(error))
+            reason = why(error)
             if _is_refusal(error) and self._run_answers():
                 raise _RefusedError(reason) from error
             raise OfflineError(reason) from error
@@ -180,6 +181,23 @@ class Delivery:
                 image.save(Path(folder) / f"{name}+compressed.webp")
             self._connect().log_artifacts(self.place.run_id, folder, "images")
         self._connect().set_tag(self.place.run_id, "mlflow.loggedImages", True)
+
+
+def why(error: Exception) -> str:
+    """Return in a few words, without secrets, why a server did not do what it was asked for.
+
+    What HTTP libraries say of a server that is away names the address three times before it names the reason.
+    """
+    text = str(error)
+    if "Max retries exceeded" in text or "HTTPConnectionPool" in text:
+        for form in (
+            r"\[Errno -?\d+\] ([^'\")]+)",
+            r"((?:Read|connect\w*|Connection to \S+) timed out)",
+            r"Caused by (.+)",
+        ):
+            if found := re.search(form, text):
+                return redact_text(found[1].strip()[:200])
+    return redact_text(text.strip().splitlines()[0] if text.strip() else repr(error))[:300]
 
 
 def _is_refusal(error: Exception) -> bool:

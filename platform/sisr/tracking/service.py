@@ -68,7 +68,7 @@ def check(tracking_uri: str) -> int:
     try:
         MlflowClient(tracking_uri).search_experiments(max_results=1)
     except delivery.FAILURES as error:
-        print(redact_text(str(error).splitlines()[0]))
+        print(delivery.why(error))
         return TrackingError.exit_code
     return 0
 
