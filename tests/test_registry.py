@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sisr import models, recipes
-from sisr.errors import CheckpointError, TrackingError
+from sisr.errors import CheckpointError, DiskError, TrackingError
 from sisr.tracking import address, courier, progress
 from sisr.tracking.outbox import Outbox
 
@@ -151,3 +151,12 @@ def test_a_server_that_is_away_is_not_mistaken_for_a_missing_model(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(TrackingError, match="can't be asked"):
         download_model("models:/sr@champion", tracking_uri="http://127.0.0.1:9")
+
+
+def test_a_cache_that_can_not_be_written_is_named(tmp_path, monkeypatch):
+    from sisr.tracking.registry import download_model
+
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SISR_CACHE", str(tmp_path / "file"))
+    with pytest.raises(DiskError, match=r"can't keep models in .*; set SISR_CACHE"):
+        download_model("models:/sr@champion", runs=tmp_path)

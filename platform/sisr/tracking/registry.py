@@ -19,7 +19,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 import sisr
-from sisr.errors import CheckpointError, TrackingError
+from sisr.errors import CheckpointError, DiskError, TrackingError
 from sisr.tracking import address
 from sisr.tracking.redact import redact_text
 
@@ -87,13 +87,17 @@ def download_model(uri: str, *, tracking_uri: str | None = None, runs: Path = Pa
 
     Raises:
         CheckpointError: There is no such model, or it isn't one of ours.
+        DiskError: It can't be kept in the cache folder.
         TrackingError: The server does not answer.
     """
     for name, value in address.ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     server = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or address.default_uri(runs)
     cache = Path(os.environ.get("SISR_CACHE") or Path.home() / ".cache" / "sisr") / "models"
-    cache.mkdir(parents=True, exist_ok=True)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DiskError(f"can't keep models in {cache}: {error.strerror}; set SISR_CACHE") from error
     with tempfile.TemporaryDirectory(dir=cache) as temporary:
         _download(uri, server, temporary)
         found = sorted(Path(temporary).rglob(WEIGHTS), key=lambda path: len(path.parts))
