@@ -1,3 +1,4 @@
+import io
 import json
 import math
 
@@ -9,6 +10,13 @@ from sisr import console
 def test_json_on_stdout_is_one_document_without_nan(capsys: pytest.CaptureFixture[str]) -> None:
     console.print_json({"psnr": math.inf, "rows": [1, math.nan, (2.5, "é")], "none": None})
     assert json.loads(capsys.readouterr().out) == {"psnr": None, "rows": [1, None, [2.5, "é"]], "none": None}
+
+
+def test_json_says_file_names_that_are_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    strict = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="strict")
+    monkeypatch.setattr("sys.stdout", strict)
+    console.print_json({"name": "\udcff.png", "psnr": "é"})
+    assert json.loads(strict.buffer.getvalue()) == {"name": "\udcff.png", "psnr": "é"}
 
 
 def test_a_table_in_a_pipe_is_as_wide_as_its_cells(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ import ast
 import errno
 import functools
 import importlib
+import io
 import os
 import pkgutil
 import sys
@@ -26,7 +27,7 @@ import sisr
 from sisr.errors import ConfigError, DiskError, SisrError
 from sisr.suggest import did_you_mean
 
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR)
 # Plain help: it survives pipes and narrow terminals, and shows [a, b] as written.
 STYLE: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": False}
 
@@ -74,7 +75,7 @@ class Verbs(TyperGroup):
         if name not in known:
             if ctx.resilient_parsing:  # shell completion asks quietly
                 return None, None, []
-            hint = did_you_mean(name, known) or f"All verbs: {', '.join(known)}"
+            hint = did_you_mean(name, known) or f"there are {', '.join(known)}"
             raise ConfigError(f"no verb '{name}'; {hint}")
         module = importlib.import_module(f"sisr.pipelines.{name}")
         return name, _command(_entry(module), name, module.__doc__), args[1:]
@@ -117,6 +118,7 @@ def _command(verb: Callable[..., Any], name: str, doc: str | None) -> Any:
 
 
 def _execute(command: Any, name: str, argv: Sequence[str]) -> NoReturn:
+    _prepare_streams()
     argv = list(argv)
     options = argv[: argv.index("--")] if "--" in argv else argv
     debug = "--debug" in options
@@ -132,6 +134,15 @@ def _execute(command: Any, name: str, argv: Sequence[str]) -> NoReturn:
             traceback.print_exc()
         code = _report(error, debug)
     sys.exit(code)
+
+
+def _prepare_streams() -> None:
+    """Make sure that printing works: where the caller closed the streams, and for file names that are no text."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _report(error: BaseException, debug: bool) -> int | str | None:
@@ -150,7 +161,8 @@ def _report(error: BaseException, debug: bool) -> int | str | None:
     if isinstance(error, SisrError):
         return _say(str(error), error.exit_code)
     if isinstance(error, OSError) and error.errno in UNWRITABLE:
-        return _say(f"{error.filename or 'a file'}: {error.strerror}", DiskError.exit_code)
+        place = error.filename or "can't write the output"
+        return _say(f"{place}: {error.strerror}", DiskError.exit_code)
     kept = "" if debug else f" The traceback is in {_keep_traceback(error)}; --debug shows it here."
     return _say(f"{type(error).__name__}: {error}\nsisr: this is our mistake, not yours.{kept}", SisrError.exit_code)
 

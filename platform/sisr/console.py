@@ -13,15 +13,30 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Let `sisr.cli` decide what it means that a reader such as `head` has seen enough; rich would exit with 1."""
+        raise BrokenPipeError
+
+
+out = _Console(highlight=False, soft_wrap=True)
+err = _Console(stderr=True, highlight=False, soft_wrap=True)
 
 PLAIN_EVERY_S = 5.0  # between two plain progress lines, so that a log stays short
 
 
 def print_json(content: Any) -> None:
     """Write one JSON document to stdout. NaN and infinity, which JSON can't say, become null."""
-    sys.stdout.write(json.dumps(_finite(content), indent=2, ensure_ascii=False, default=str) + "\n")
+    content = _finite(content)
+    text = json.dumps(content, indent=2, ensure_ascii=False, default=str)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except (
+        UnicodeEncodeError
+    ):  # a file name that is not UTF-8, or an output that knows ASCII only: escapes say the same
+        text = json.dumps(content, indent=2, default=str)
+    sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
@@ -45,7 +60,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
     for row in rows:
         built.add_row(*(Text(_cell(value)) for value in row))
     # A file or pipe has no width: every cell is on one line there.
-    target = out if out.is_terminal else Console(width=_width(columns, rows, title), highlight=False)
+    target = out if out.is_terminal else _Console(width=_width(columns, rows, title), highlight=False)
     target.print(built, soft_wrap=False)
 
 
