@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from sisr.data.writing import written
-from sisr.errors import DataError
+from sisr.errors import DataError, DiskError
 
 
 def smooth(height: int, width: int, channels: int) -> np.ndarray:
@@ -89,3 +89,12 @@ def test_what_a_format_cannot_hold_is_refused(tmp_path, name, size, channels, re
     with pytest.raises(DataError, match=reason), written(tmp_path / name, size[0], size[1], channels):
         pass
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("place", ["file/x.png", "folder.png"])
+def test_a_place_that_can_not_be_written_is_named(tmp_path, place):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(DiskError, match=f"can't write .*{place}: "):
+        save(tmp_path / place, smooth(8, 8, 3))
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder.png"]

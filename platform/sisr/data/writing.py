@@ -8,7 +8,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sisr.errors import DataError
+from sisr.errors import DataError, DiskError
 
 Pixels = NDArray[np.uint8]  # (h, w, channels); 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA
 LARGEST = {".png": 2**31 - 1, ".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383}  # px a side, by suffix
@@ -47,12 +47,12 @@ def written(
 
     Raises:
         DataError: The format can't hold such an image.
+        DiskError: The file can't be written.
     """
     check(path, width, height, channels)
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with open(unfinished, "wb") as file:
+        with _created(path, unfinished) as file:
             writer: _Png | _Collected
             if path.suffix.lower() == ".png":
                 writer = _Png(file, width, height, channels, icc)
@@ -60,9 +60,25 @@ def written(
                 writer = _Collected(file, path.suffix.lower(), width, height, channels, icc, quality)
             yield writer
             writer.finish()
-        unfinished.replace(path)
+        try:
+            unfinished.replace(path)
+        except OSError as error:
+            raise _unwritable(path, error) from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):
+            unfinished.unlink()
+
+
+def _created(path: Path, unfinished: Path) -> BinaryIO:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return open(unfinished, "wb")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> DiskError:
+    return DiskError(f"can't write {path}: {error.strerror or error}; choose another --output")
 
 
 def check(path: Path, width: int, height: int, channels: int) -> None:
