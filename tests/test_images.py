@@ -278,6 +278,11 @@ def test_a_bomb_is_refused_before_it_takes_memory(tmp_path: Path) -> None:
     assert int(grown_kib) < 100_000
 
 
+def test_a_bomb_is_told_our_limit_and_not_pillow_s(tmp_path: Path) -> None:
+    bomb = _file(tmp_path, "a.png", _png(60000, 60000, 8, 2, b""))
+    assert examine(bomb, max_pixels=1_000_000).detail == "3,600,000,000; at most 1 million"
+
+
 def test_neither_good_nor_bad_files_make_pillow_warn(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

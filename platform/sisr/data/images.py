@@ -150,7 +150,7 @@ def _refuse_invisible(picture: Picture, path: Path | None = None) -> None:
 
 
 def _picture(file: BinaryIO, max_pixels: int) -> Picture:
-    with _opened(file) as image:
+    with _opened(file, max_pixels) as image:
         _check_header(image, max_pixels)
         mode, notes = image.mode, _notes(image, file)
         shown = ImageOps.exif_transpose(image)
@@ -166,7 +166,7 @@ def _picture(file: BinaryIO, max_pixels: int) -> Picture:
 
 
 @contextmanager
-def _opened(file: BinaryIO) -> Iterator[Image.Image]:
+def _opened(file: BinaryIO, max_pixels: int) -> Iterator[Image.Image]:
     """Open an image; whatever its decoder raises until the end of the block is a refusal."""
     start = file.read(8)
     if not start:
@@ -183,7 +183,11 @@ def _opened(file: BinaryIO) -> Iterator[Image.Image]:
         wanted = "neither PNG, JPEG, WebP, BMP nor TIFF"
         raise RefusedError("not an image", f"{wanted}; it begins with {start!r}") from error
     except Image.DecompressionBombError as error:
-        raise RefusedError("too many pixels", str(error).split(",")[0]) from error
+        # Pillow's own limit is another one than ours.
+        found = next(
+            (f"{int(word.strip('(')):,}" for word in str(error).split() if word.strip("(").isdigit()), "very many"
+        )
+        raise RefusedError("too many pixels", f"{found}; at most {max_pixels / 1e6:g} million") from error
     except Exception as error:  # a decoder that meets hostile bytes may raise anything
         kind = "truncated" if "truncated" in str(error).lower() else "damaged"
         raise RefusedError(kind, f"{error}" or type(error).__name__) from error
