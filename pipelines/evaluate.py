@@ -57,7 +57,7 @@ def _find(data: str) -> "list[ImageFile]":
     path = Path(data)
     if path.is_file():
         return [ImageFile(path.resolve(), path.name)]
-    return find_images(path) if path.is_dir() else open_source(data).validation
+    return find_images(path) if data and path.is_dir() else open_source(data).validation
 
 
 def _open_all(specs: list[str], runs: Path, scale: int | None, device: str) -> "list[Model]":

@@ -109,9 +109,22 @@ def test_another_file_moves_at_most_one_held_out_image() -> None:
     assert len(before - after) <= 1
 
 
+def test_a_file_is_not_a_source_and_is_told_so(tmp_path: Path) -> None:
+    _images(tmp_path, "a.png")
+    with pytest.raises(DataError, match=r"a\.png is one file\. Wanted: demo, a folder"):
+        open_source(str(tmp_path / "a.png"))
+
+
+def test_an_empty_name_is_not_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _images(tmp_path, "a.png", "b.png", "c.png")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="the name of the images is empty"):
+        open_source("")
+
+
 def test_a_folder_of_one_image_is_too_few(tmp_path: Path) -> None:
     _images(tmp_path, "a.png")
-    with pytest.raises(DataError, match="too few: there is none to train on"):
+    with pytest.raises(DataError, match="1 image is too few: there is none to train on"):
         open_source(str(tmp_path))
 
 

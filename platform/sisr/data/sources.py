@@ -65,7 +65,7 @@ def open_source(spec: str, validation: str | None = None) -> Source:
         source = _demo()
     elif colon and kind in _LAYOUTS:
         source = _LAYOUTS[kind](_folder(path))
-    elif Path(spec).is_dir():
+    elif spec and Path(spec).is_dir():  # an empty path, such as an unset variable's, would be the current folder
         source = Source(Path(spec).resolve().name, *hold_out(find_images(_folder(spec))))
     else:
         raise DataError(_no_source(spec, kind if colon else ""))
@@ -73,7 +73,9 @@ def open_source(spec: str, validation: str | None = None) -> Source:
         source = _with_validation(source, find_images(_folder(validation)), keeps_split=spec == "demo" or bool(colon))
     for part, files in (("train on", source.train), ("hold out", source.validation)):
         if not files:
-            raise DataError(f"{spec}: {len(source.files)} images are too few: there is none to {part}")
+            count = len(source.files)
+            found = f"{count} image{' is' if count == 1 else 's are'} too few"
+            raise DataError(f"{spec}: {found}: there is none to {part}")
     return source
 
 
@@ -227,6 +229,10 @@ def _first(folder: Path, layouts: Sequence[str]) -> Path:
 
 
 def _no_source(spec: str, kind: str) -> str:
+    if not spec:
+        return "the name of the images is empty. Wanted: demo, a folder of images, celeba:PATH or div2k:PATH"
+    if Path(spec).is_file():
+        return f"{spec} is one file. Wanted: demo, a folder of images, celeba:PATH or div2k:PATH"
     near = difflib.get_close_matches(kind.lower() or spec, [*_LAYOUTS, "demo"], n=1)
     hint = f"; did you mean '{near[0]}{spec[len(kind) :] if kind else ''}'?" if near else "."
     return f"no images at '{spec}'{hint} Wanted: demo, a folder of images, celeba:PATH or div2k:PATH"
