@@ -56,6 +56,12 @@ def _move(generator: "nn.Module", device: str) -> None:
 
     wanted = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     try:
+        torch.empty(0, device=wanted)  # bicubic has no weights whose move would fail
         generator.to(wanted)
     except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
-        raise ConfigError(f"--device {device} can't be used: {str(error).splitlines()[0]}") from error
+        reason = str(error).splitlines()[0].rstrip(".")
+        if "device string" in reason:
+            reason = "there is no such kind of device"
+        raise ConfigError(
+            f"--device {device} can't be used: {reason}; wanted auto, cpu, cuda or cuda:NUMBER"
+        ) from error

@@ -164,7 +164,8 @@ def test_nothing_is_overwritten_unless_asked(photo, tmp_path, capsys):
         (["model", "photo.png", "--scale", "2"], 2, "4 times as large; --scale 2 is not possible"),
         (["bicubic", "clear.png", "-o", "x.jpg"], 3, "JPEG holds no transparency"),
         (["bicubic", "photo.png", "-o", "x.webp", "--scale", "2000"], 3, "at most 16383 px"),
-        (["bicubic", "photo.png", "--device", "abacus"], 2, "--device abacus can't be used"),
+        (["bicubic", "photo.png", "--device", "abacus"], 2, "abacus can't be used: there is no such kind of device"),
+        (["bicubic", "photo.png", "--device", "cuda:99"], 2, "--device cuda:99 can't be used"),
     ],
 )
 def test_a_mistake_is_explained_before_anything_is_written(photo, model, tmp_path, capsys, argv, code, reason):
