@@ -23,6 +23,7 @@ class Display:
         self._live = Live(console=err, refresh_per_second=2, transient=True) if err.is_terminal else None
         self._last: dict[str, Any] = {}
         self._said_at = 0.0
+        self._warned = len(folder.warnings())  # those of earlier attempts were shown then
         self._said_validation = -1
 
     def __enter__(self) -> "Display":
@@ -39,13 +40,16 @@ class Display:
 
     def refresh(self) -> None:
         """Show what the run's folder says now."""
+        for text in self._folder.warnings()[self._warned :]:
+            self._warned += 1
+            err.print(f"warning: {text}", markup=False)
         status = self._folder.status()
         if not status or status == self._last:
             return
         self._last = status
         self._say_validation(status)
         if self._live:
-            self._live.update(Text(line(status)))
+            self._live.update(Text(line(status), no_wrap=False, overflow="fold"))  # a narrow terminal shows all, too
         elif status["state"] == "running" and "losses" in status and time.monotonic() - self._said_at >= PLAIN_EVERY_S:
             self._said_at = time.monotonic()
             err.print(line(status), markup=False)
