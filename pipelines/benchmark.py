@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     from sisr.data.store import Store
 
-WARM_UP = 3  # blocks not counted
-BLOCK = 4  # steps of one loop before the other's turn
+BLOCK = 10  # steps of one loop before the other's turn
+WARM_UP = 1  # blocks not counted
+ALONE = 2  # blocks at the end without the opponent, in which waiting for data is measured
 
 
 def main(
@@ -28,7 +29,7 @@ def main(
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="One setting; repeatable.")
     ] = None,
     option: Annotated[list[str] | None, typer.Option("--option", metavar="NAME=VALUE", help="How to run.")] = None,
-    blocks: Annotated[int, typer.Option(min=1, help=f"Counted turns of {BLOCK} steps for each loop.")] = 12,
+    blocks: Annotated[int, typer.Option(min=1, help=f"Counted turns of {BLOCK} steps for each loop.")] = 5,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Measure a recipe's training speed."""
@@ -41,9 +42,9 @@ def main(
     from sisr.training.run import Options
 
     recipes.check(recipe)
-    steps = (WARM_UP + blocks) * BLOCK
+    steps = (WARM_UP + blocks + ALONE) * BLOCK
     # No evaluation but the last, which is not timed; the first would only delay the start.
-    options = {"evaluate_every": steps, "validation_side": 64, **parse_overrides(option or [])}
+    options = {"evaluate_every": steps, "validation_side": 64, "log_every": BLOCK, **parse_overrides(option or [])}
     with tempfile.TemporaryDirectory() as folder:
         order = execute.Order(
             recipe=recipe,
@@ -80,7 +81,7 @@ def _race(order: Any, blocks: int) -> dict[str, Any]:
     plain = PLAIN.get(run.recipe)
     store = open_data(run, crop, scale).store
     opponent = plain(run.recipe_config(), store, device, number_format) if plain else None
-    session = Alternating(folder, device, opponent)
+    session = Alternating(folder, device, opponent, WARM_UP + blocks)
     status = train(run, folder, session, NoLog())
     ours, theirs = session.ours[WARM_UP:], session.theirs[WARM_UP:]
     config = run.recipe_config()
@@ -107,9 +108,9 @@ def _race(order: Any, blocks: int) -> dict[str, Any]:
 class Alternating:
     """A session that lets a plain loop run between blocks of the platform's steps, and takes both times."""
 
-    def __init__(self, folder: Any, device: "torch.device", opponent: "Iterator[None] | None") -> None:
+    def __init__(self, folder: Any, device: "torch.device", opponent: "Iterator[None] | None", turns: int) -> None:
         self.folder, self.device, self.rank, self.world = folder, device, 0, 1
-        self._opponent, self._steps = opponent, 0
+        self._opponent, self._steps, self._turns = opponent, 0, turns
         self._mark = 0.0
         self.ours: list[float] = []  # s per step, of each block
         self.theirs: list[float] = []
@@ -119,7 +120,7 @@ class Alternating:
         self._steps += 1
         if self._steps == 1:  # the step before it was the first: start counting behind it
             self._mark = self._now()
-        elif self._steps % BLOCK == 1:
+        elif self._steps % BLOCK == 1 and len(self.ours) < self._turns:
             self.ours.append((self._now() - self._mark) / BLOCK)
             if self._opponent:
                 start = self._now()

@@ -67,6 +67,7 @@ def main(
     from sisr.cluster.train import Scaling
     from sisr.config import build, parse_overrides, read_yaml
     from sisr.console import out, print_json
+    from sisr.errors import ConfigError
     from sisr.training.run import Options
 
     values = read_yaml(config) if config else {}
@@ -88,6 +89,9 @@ def main(
         print_json({"run": run.model_dump(), "folder": str(folder.path), "data": facts})
         return
     if local:
+        useless = {"--gpus-per-worker": gpus_per_worker, "--cpus-per-worker": cpus_per_worker, "--address": address}
+        if given := [flag for flag, value in useless.items() if value is not None]:
+            raise ConfigError(f"{given[0]} has no effect with --local, which uses no Ray: leave one of them out")
         host = execute.in_process if workers == 1 else partial(execute.in_processes, workers)
     else:
         scaling = Scaling(

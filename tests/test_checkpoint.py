@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import subprocess
@@ -114,6 +115,39 @@ def test_the_newest_two_and_the_best_are_kept(tmp_path: Path) -> None:
     checkpoints = saved(tmp_path, 1, 2, 3, 4)
     checkpoints.prune(best_step=1)
     assert [f.name for f in checkpoints.folders()] == ["step_000000004", "step_000000003", "step_000000001"]
+
+
+def test_a_damaged_newest_one_is_set_aside_and_does_not_push_out_whole_ones(tmp_path: Path) -> None:
+    checkpoints = saved(tmp_path, 5, 9, 10)
+    for name in ("step_000000009", "step_000000010"):
+        flip(tmp_path / name / STATE)
+    with pytest.warns(UserWarning, match="passed over"):
+        restored = checkpoints.newest()
+    assert restored is not None
+    checkpoints.set_aside_newer(restored[0])
+    checkpoints.save(6, state(6), write_config, {})
+    checkpoints.prune(None)
+    assert [f.name for f in checkpoints.folders()] == ["step_000000006", "step_000000005"]
+    assert len(list(tmp_path.glob(".damaged-step_*"))) == 2
+
+
+def test_a_disk_that_fills_up_under_the_model_file_is_reported_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sisr import models
+
+    checkpoints = saved(tmp_path, 5)
+    network = torch.nn.Linear(2, 2)
+    real_open = io.open
+
+    def full(path: Any, *arguments: Any, **options: Any) -> Any:
+        return real_open("/dev/full" if str(path).endswith(models.WEIGHTS) else path, *arguments, **options)
+
+    monkeypatch.setattr("io.open", full)
+    meta = {"recipe": "x", "config": {}, "scale": 4}
+    with pytest.warns(UserWarning, match=r"disk full.*training goes on"):
+        assert not checkpoints.save(6, state(6), lambda folder: models.save(folder, network, meta), {})
+    assert not list(tmp_path.glob(".unfinished*"))
 
 
 def test_a_full_disk_keeps_the_last_checkpoint_and_ends_after_several_failures(

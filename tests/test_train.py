@@ -131,8 +131,10 @@ def test_a_second_start_of_the_same_run_is_refused_at_once_and_names_the_holder(
 
 
 @pytest.mark.mlflow
-def test_a_hopeless_learning_rate_ends_as_diverged_and_says_where(config: Path, start: Any) -> None:
-    code, _, err = finish(start(config, "--local", "--set", "learning_rate=1e30", "--set", "zero_last=false"))
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_hopeless_learning_rate_ends_as_diverged_and_says_where(config: Path, start: Any, workers: str) -> None:
+    hopeless = ("--set", "learning_rate=1e30", "--set", "zero_last=false", "--workers", workers)
+    code, _, err = finish(start(config, "--local", *hopeless))
     assert code == EXIT["diverged"]
     assert "diverged at step" in err
     assert "Traceback" not in err
@@ -158,6 +160,7 @@ def test_other_settings_under_an_old_name_are_listed_and_refused(config: Path, s
         (["--name", "../escape"], "config", "can't be used"),
         (["--data", "no/such/folder"], "data", "no images at 'no/such/folder'"),
         (["--local", "--workers", "3"], "config", "batch_size 4 can't be shared equally by 3 workers"),
+        (["--local", "--cpus-per-worker", "1"], "config", "--cpus-per-worker has no effect with --local"),
     ],
 )
 def test_a_mistake_is_answered_in_one_line_and_leaves_nothing_behind(
@@ -206,11 +209,12 @@ def test_a_killed_ray_worker_is_replaced_and_the_run_ends_as_if_undisturbed(
 @pytest.mark.ray
 @pytest.mark.mlflow
 @pytest.mark.slow
-def test_ctrl_c_under_ray_saves_exits_75_and_leaves_no_process(config: Path, start: Any) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_under_ray_saves_exits_75_and_leaves_no_process(config: Path, start: Any, number: int) -> None:
     process = start(config)
     wait_for_step(300, process)
     family = [p.pid for p in descendants(process.pid)]
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     code, _, err = finish(process)
     assert code == EXIT["stopped"], err
     assert status()["state"] == "stopped"

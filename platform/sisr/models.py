@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as save_bytes
 from torch import nn
 
 from sisr import recipes
 from sisr.config import build
-from sisr.errors import CheckpointError
+from sisr.errors import CheckpointError, ConfigError
 
 WEIGHTS = "generator.safetensors"
 CONFIG = "config.json"
@@ -39,7 +40,7 @@ def save(folder: Path, generator: nn.Module, meta: dict[str, Any]) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: _plain(value) for name, value in generator.state_dict().items()}
-    save_file(state, folder / WEIGHTS)
+    (folder / WEIGHTS).write_bytes(save_bytes(state))  # save_file hides "disk full" in an error of its own
     (folder / CONFIG).write_text(json.dumps({"format": FORMAT, **meta}, indent=1, sort_keys=True) + "\n")
 
 
@@ -52,8 +53,11 @@ def load(path: Path, *, name: str | None = None) -> Model:
     folder = path if path.is_dir() else path.parent
     weights = folder / WEIGHTS if path.is_dir() else path
     meta = _read_config(folder / CONFIG)
-    module = recipes.load(meta["recipe"])
-    generator = module.generator(build(module.Config, meta["config"], source=str(folder / CONFIG)))
+    try:
+        module = recipes.load(meta["recipe"])
+        generator = module.generator(build(module.Config, meta["config"], source=str(folder / CONFIG)))
+    except ConfigError as error:
+        raise CheckpointError(f"{folder / CONFIG} describes no generator that this version knows: {error}") from error
     try:
         generator.load_state_dict(load_file(weights))
     except (OSError, SafetensorError) as error:
@@ -93,14 +97,20 @@ def _of_run(folder: Path) -> Path:
         return folder / "model"
     best = folder / "best.json"
     if best.is_file():
-        step = json.loads(best.read_text())["step"]
-        kept = folder / "checkpoints" / f"step_{step:09d}"
+        kept = folder / "checkpoints" / f"step_{_best_step(best):09d}"
         if (kept / WEIGHTS).is_file():
             return kept
     saved = sorted(p.parent for p in folder.glob(f"checkpoints/step_*/{WEIGHTS}"))
     if not saved:
         raise CheckpointError(f"run {folder} has no checkpoint yet: wait for its first evaluation, or train it")
     return saved[-1]
+
+
+def _best_step(path: Path) -> int:
+    try:
+        return int(json.loads(path.read_text())["step"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged ({error!r}): remove it to use the newest checkpoint") from error
 
 
 def _plain(value: torch.Tensor) -> torch.Tensor:

@@ -24,12 +24,9 @@ from sisr.tracking.outbox import Outbox, Status
 from sisr.training import local
 from sisr.training.dataset import open_data
 from sisr.training.loop import share_of_batch
-from sisr.training.run import Options, Run, RunFolder, check_name, code_revision, versions
+from sisr.training.run import FREE_CONFIG, FREE_OPTIONS, Options, Run, RunFolder, check_name, code_revision, versions
 from sisr.training.validate import PROTOCOL
 
-# What may change between two executions of one run without changing what is learned.
-FREE_OPTIONS = {"evaluate_every", "log_every", "keep_checkpoints", "threads", "sample_rows"}
-FREE_CONFIG = {"steps"}
 MLFLOW_STATUS: dict[str, Status] = {"finished": "FINISHED", "stopped": "KILLED"}
 DRAIN_S = 60.0
 
@@ -45,7 +42,7 @@ class Order:
     options: Options = field(default_factory=Options)
     data: str = "demo"
     validation: str | None = None
-    name: str | None = None  # None: made from the recipe and a hash of everything that shapes the result
+    name: str | None = None  # None: made from the recipe and a hash of everything that makes another run
     runs: Path = Path("runs")
     workers: int = 1
     allow_changes: bool = False
@@ -102,16 +99,17 @@ def execute(order: Order, tracking: Tracking, host: Host) -> dict[str, Any]:
     run, folder, facts = prepare(order)
     with ExitStack() as stack:
         stack.enter_context(folder.lock())
+        if tracking.required:
+            courier.require(tracking.uri or courier.default_uri(order.runs))
         resumed = _take_up(run, folder, facts, order.allow_changes)
-        folder.clear_stop()
         if resumed and _is_finished(run, folder):
             err.print(f"run {run.name} is finished already; more --steps would go on", markup=False)
             return {"run": run.name, "folder": str(folder.path), **folder.status()}
-        if tracking.required:
-            courier.require(tracking.uri or courier.default_uri(order.runs))
+        folder.clear_stop()
         _announce(run, folder, facts, resumed)
         delivery = courier.start(folder.path, tracking.uri, tracking.experiment)
         status: dict[str, Any] = {"state": "failed"}
+        drain_s = DRAIN_S
         try:
             stack.enter_context(_stop_on_signal(folder))
             display = stack.enter_context(Display(folder))
@@ -119,9 +117,15 @@ def execute(order: Order, tracking: Tracking, host: Host) -> dict[str, Any]:
         except DivergedError:
             status = folder.status()
             raise
+        except KeyboardInterrupt:
+            drain_s = 0.0
+            raise
+        except Exception as error:
+            folder.write_status(**{**folder.status(), "state": "failed", "message": str(error)})
+            raise
         finally:
             _close(run, folder, status)
-            delivered = delivery.finish(DRAIN_S)
+            delivered = delivery.finish(drain_s)
             if delivered.message:
                 err.print(delivered.message, markup=False)
     if status["state"] == "stopped":
@@ -156,6 +160,9 @@ def _take_up(run: Run, folder: RunFolder, facts: dict[str, Any], allow_changes: 
         folder.record(run, {"data": facts})
         return False
     changes = _changes(previous, run)
+    if changes and _is_finished(previous, folder) and run.config["steps"] <= previous.config["steps"]:
+        listed = "; ".join(changes)
+        raise ConfigError(f"run {run.name} is finished, with other settings: {listed}. Choose another --name")
     if changes and not allow_changes:
         listed = "; ".join(changes)
         wrong = DataError if changes[0].startswith("images") else ConfigError

@@ -7,7 +7,9 @@ Ray is given none, so that its own snapshot, rewritten in place and fatal when d
 import logging
 import math
 import shutil
+import signal
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from sisr.training.run import Run, RunFolder
 
 COLLECTIVE_TIMEOUT_S = 300  # a dead peer is noticed after this; nodes may differ by this much in packing their data
 POLL_S = 0.3
+PEER_REPORT_S = 3.0  # how long a worker whose peer vanished looks for the reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,10 +56,12 @@ def fit(run: Run, folder: RunFolder, scaling: Scaling, tick: Callable[[], None])
     resources = _resources(scaling, ray.cluster_resources())
     scratch = folder.path / "ray"
     shutil.rmtree(scratch, ignore_errors=True)
+    folder.clear_failure()
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"run": run.model_dump(), "folder": str(folder.path.resolve()), **resources},
-        torch_config=TorchConfig(timeout_s=COLLECTIVE_TIMEOUT_S),
+        # NCCL refuses two workers on one GPU.
+        torch_config=TorchConfig(backend="gloo" if resources["GPU"] < 1 else None, timeout_s=COLLECTIVE_TIMEOUT_S),
         scaling_config=ScalingConfig(
             num_workers=scaling.workers, use_gpu=resources["GPU"] > 0, resources_per_worker=_positive(resources)
         ),
@@ -68,9 +73,15 @@ def fit(run: Run, folder: RunFolder, scaling: Scaling, tick: Callable[[], None])
             logging_config=LoggingConfig(log_level="WARNING"),
         ),
     )
-    outcome = _in_thread(trainer.fit, tick)
-    shutil.rmtree(scratch, ignore_errors=True)
-    return _status(outcome, folder)
+    try:
+        outcome = _in_thread(trainer.fit, tick)
+    except Exception as error:
+        raise folder.failure() or _explained(error) from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    if failure := folder.failure():
+        raise failure
+    return dict(outcome.return_value or folder.status())
 
 
 def shutdown() -> None:
@@ -88,7 +99,17 @@ def _connect(address: str | None) -> Any:
     if not ray.is_initialized():
         # Without an address Ray looks for RAY_ADDRESS, which a submitted job finds set, and else starts here.
         options: dict[str, Any] = {"address": address} if address else {}
-        ray.init(**options, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
+        # ray.init puts a handler of its own on SIGTERM, which would end the driver without a checkpoint.
+        ours = signal.getsignal(signal.SIGTERM)
+        try:
+            ray.init(**options, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            if not address:
+                raise
+            raise ConfigError(f"no Ray answers at --address {address}: {str(error).splitlines()[0]}") from error
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, ours)
     return ray
 
 
@@ -119,9 +140,13 @@ def _positive(resources: dict[str, float]) -> dict[str, float]:
     return {name: amount for name, amount in resources.items() if amount > 0}
 
 
-def _worker(config: dict[str, Any]) -> dict[str, Any]:
-    """Run the loop in one of Ray's workers; errors for the user come back as values, so that nothing retries them."""
+def _worker(config: dict[str, Any]) -> dict[str, Any] | None:
+    """Run the loop in one of Ray's workers and return the run's last status.
+
+    An error for the user is left in the run's folder and ends all workers without one: Ray would retry it.
+    """
     import torch
+    import torch.distributed as dist
 
     from sisr.tracking.outbox import Outbox
     from sisr.training.loop import train
@@ -133,11 +158,22 @@ def _worker(config: dict[str, Any]) -> dict[str, Any]:
         torch.set_num_threads(max(1, int(config["CPU"])))
     log = Outbox(folder.path) if session.rank == 0 else NoLog()
     try:
-        return {"status": train(run, folder, session, log)}
+        return train(run, folder, session, log)
     except SisrError as error:
-        return {"error": type(error).__name__, "message": str(error)}
+        folder.report_failure(error)
+        if session.world > 1:
+            dist.destroy_process_group()  # frees the peers that wait for us
+        return None
+    except RuntimeError:
+        # Perhaps a peer has left, and says why.
+        deadline = time.monotonic() + PEER_REPORT_S
+        while folder.failure() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if folder.failure() is None:
+            raise
+        return None
     finally:
-        log.flush()
+        log.close()
 
 
 class RayTrainSession:
@@ -182,25 +218,14 @@ def _in_thread(fit: Callable[[], Any], tick: Callable[[], None]) -> Any:
         thread.join(POLL_S)
         tick()
     if isinstance(outcome[0], BaseException):
-        raise _explained(outcome[0])
+        raise outcome[0]
     return outcome[0]
-
-
-def _status(result: Any, folder: RunFolder) -> dict[str, Any]:
-    returned = result.return_value or {}
-    if "error" in returned:
-        import sisr.errors
-
-        raise getattr(sisr.errors, returned["error"])(returned["message"])
-    return dict(returned.get("status") or folder.status())
 
 
 def _explained(error: BaseException) -> BaseException:
     """Return the error that the user should read."""
     for failure in getattr(error, "worker_failures", {}).values():
         cause = getattr(failure, "cause", failure)
-        if isinstance(cause, SisrError):
-            return cause
         if "out of memory" in str(cause).lower():
             return OutOfMemoryError(f"a worker ran out of memory: {str(cause).splitlines()[0]}")
     return error

@@ -39,6 +39,7 @@ class Checkpoints:
 
     root: Path
     keep: int = 2  # newest ones kept; the best one is kept besides
+    warn: Callable[[str], None] = warnings.warn
     _failures: int = field(default=0, init=False)
 
     def save(self, step: int, state: dict[str, Any], write_model: Callable[[Path], None], meta: dict[str, Any]) -> bool:
@@ -84,7 +85,7 @@ class Checkpoints:
                 return folder, load_state(folder)
             except CheckpointError as error:
                 problems.append(str(error))
-                warnings.warn(f"checkpoint passed over: {error}", stacklevel=2)
+                self.warn(f"checkpoint passed over: {error}")
         if problems:
             listed = "; ".join(problems)
             raise CheckpointError(
@@ -98,7 +99,16 @@ class Checkpoints:
         kept = {f.name for f in whole[: self.keep]} | ({folder_name(best_step)} if best_step is not None else set())
         for folder in whole:
             if folder.name not in kept:
-                shutil.rmtree(folder, ignore_errors=True)
+                # First out of sight: a kill in the middle must not leave half a checkpoint under its name.
+                leaving = self.root / f".unfinished-{uuid.uuid4().hex[:8]}"
+                folder.rename(leaving)
+                shutil.rmtree(leaving, ignore_errors=True)
+
+    def set_aside_newer(self, restored: Path | None) -> None:
+        """Rename what is newer than the checkpoint that was restored: it is damaged, and must not count as kept."""
+        for folder in self.folders():
+            if restored is None or folder.name > restored.name:
+                folder.rename(self.root / f".damaged-{folder.name}-{uuid.uuid4().hex[:8]}")
 
     def folders(self) -> list[Path]:
         """Return the folders of all checkpoints, damaged ones too, newest step first."""
@@ -136,7 +146,7 @@ class Checkpoints:
         message = f"checkpoint of step {step} could not be written to {self.root}: {what}"
         if self._failures >= MAX_FAILED_SAVES:
             raise DiskError(f"{message} ({self._failures} times in a row). Free space and run the same command again")
-        warnings.warn(f"{message}; training goes on", stacklevel=3)
+        self.warn(f"{message}; training goes on")
 
 
 class _Writer:

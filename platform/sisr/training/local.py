@@ -11,7 +11,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
+from torch.multiprocessing.spawn import ProcessException
 
+from sisr.errors import SisrError
 from sisr.training.loop import train
 from sisr.training.run import Run, RunFolder, choose_device
 from sisr.training.session import Log, NoLog, PlainSession
@@ -32,10 +34,22 @@ def train_in_processes(run: Run, folder: RunFolder, workers: int, open_log: Call
         folder: The run's folder.
         workers: Number of processes.
         open_log: Opens the run's log in the first worker, given the folder; must be picklable.
+
+    Raises:
+        SisrError: What a worker raised for the user to read.
     """
-    port = _free_port()
-    arguments = (run.model_dump(), str(folder.path), workers, port, open_log)
-    multiprocessing.start_processes(_worker, arguments, nprocs=workers, start_method="spawn")
+    folder.path.mkdir(parents=True, exist_ok=True)
+    folder.clear_failure()
+    arguments = (run.model_dump(), str(folder.path), workers, _free_port(), open_log)
+    group: Any = multiprocessing.start_processes(_worker, arguments, workers, join=False, start_method="spawn")
+    try:
+        while not group.join():
+            pass
+    except ProcessException as error:
+        raise folder.failure() or error from None
+    finally:
+        for process in group.processes:
+            process.kill()  # they ignore gentler signals; here only after a failure or a second signal
     return folder.status()
 
 
@@ -47,16 +61,22 @@ def _worker(
     # Ctrl-C reaches every process of the terminal; the parent turns it into a request to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // workers))
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     if torch.cuda.is_available():
         torch.cuda.set_device(rank % torch.cuda.device_count())
-    backend = "nccl" if torch.cuda.is_available() and torch.cuda.device_count() >= workers else "gloo"
-    dist.init_process_group(backend, rank=rank, world_size=workers)
+    one_gpu_each = torch.cuda.is_available() and torch.cuda.device_count() >= workers
+    dist.init_process_group("nccl" if one_gpu_each else "gloo", rank=rank, world_size=workers)
     folder = RunFolder(Path(folder_path))
     log = open_log(folder.path) if rank == 0 else NoLog()
-    train(Run(**run), folder, PlainSession(folder, choose_device(), rank, workers), log)
-    log.flush()
-    dist.destroy_process_group()
+    try:
+        train(Run(**run), folder, PlainSession(folder, choose_device(), rank, workers), log)
+    except SisrError as error:
+        folder.report_failure(error)
+        raise
+    finally:
+        log.close()
+        dist.destroy_process_group()  # after an error this frees the peers that wait for us
 
 
 def _free_port() -> int:

@@ -1,5 +1,11 @@
 """The training loop: one function, read from top to bottom, unchanged in a plain process, in Ray Train and in Tune."""
 
+import json
+import math
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,18 +15,19 @@ from torch.optim import Optimizer
 from sisr import models
 from sisr.data.batches import Batches, Prefetcher, to_hr
 from sisr.draws import Draws
-from sisr.errors import ConfigError, DivergedError
+from sisr.errors import ConfigError, DivergedError, OutOfMemoryError
 from sisr.training import precision
-from sisr.training.checkpoint import Checkpoints
+from sisr.training.checkpoint import MANIFEST, Checkpoints
 from sisr.training.dataset import open_data
 from sisr.training.ema import Ema
 from sisr.training.guard import Guard
+from sisr.training.memory import advice, is_out_of_memory
 from sisr.training.progress import Progress
 from sisr.training.run import Run, RunFolder, versions, write_json
 from sisr.training.session import Log, Session, agree, mean_over_workers
-from sisr.training.state import TrainingState, seed_everything
+from sisr.training.state import TrainingState, assert_same_start, seed_everything
 from sisr.training.update import Updates
-from sisr.training.validate import Validation, save_picture
+from sisr.training.validate import PROTOCOL, Validation, save_picture
 
 BEST_METRIC = "val/psnr_y"
 
@@ -65,11 +72,15 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
     seed_everything(options.seed + 1 + session.rank)
 
     # Restore.
-    checkpoints = Checkpoints(folder.checkpoints, options.keep_checkpoints)
+    checkpoints = Checkpoints(folder.checkpoints, options.keep_checkpoints, folder.warn)
     state = TrainingState(parts, ema.network, {"updates": updates, "guard": guard})
     saved = checkpoints.newest()
     if saved:
         state.restore(saved[1], session)
+    assert_same_start(state.step, session)
+    if saved and session.rank == 0:
+        checkpoints.set_aside_newer(saved[0])
+        _say_what_differs(saved[0], session, number_format, folder, log)
     if options.compile:
         _compile(parts)
 
@@ -86,13 +97,16 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
     def evaluate(done: int) -> None:
         """Validate, show and report the averaged generator."""
         values = validation(ema.network)
+        if any(math.isnan(value) for value in values.values()):
+            raise DivergedError(f"diverged by step {done}: the averaged generator's output is not a number")
         if done and values[BEST_METRIC] > state.best.get(BEST_METRIC, float("-inf")):
             state.best = {"step": done, **values}
         if session.rank == 0:
-            picture = folder.samples / "val" / f"step_{done:09d}.png"
-            save_picture(validation.grid(ema.network, options.sample_rows), picture)
             log.metrics(done, values)
-            log.image(done, "val/samples", str(picture.relative_to(folder.path)))
+            with _disk_errors_reported(folder):
+                picture = folder.samples / "val" / f"step_{done:09d}.png"
+                save_picture(validation.grid(ema.network, options.sample_rows), picture)
+                log.image(done, "val/samples", str(picture.relative_to(folder.path)))
         progress.validated(done, values, state.best)
         session.report(done, values)
 
@@ -101,7 +115,7 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
         state.step = done
         captured = state.capture(session)
         if session.rank == 0:
-            meta = model_meta(run, done, progress.validation)
+            meta = model_meta(run, done, progress.validation_at(done))
             wrote = checkpoints.save(
                 done,
                 captured,
@@ -109,10 +123,11 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
                 {"world": session.world, "threads": torch.get_num_threads(), "config_hash": run.config_hash}
                 | {"fingerprint": run.fingerprint, "precision": number_format, "versions": versions()},
             )
-            if wrote and state.best:
-                write_json(folder.best, state.best)
+            with _disk_errors_reported(folder):
+                if wrote and state.best:
+                    write_json(folder.best, state.best)
+                log.flush()
             checkpoints.prune(state.best.get("step"))
-            log.flush()
 
     stopping = False
     try:
@@ -142,19 +157,27 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
             stopping = agree(session.stop_requested(), session)
             if done % options.evaluate_every == 0 or last:
                 evaluate(done)
-            if done % options.evaluate_every == 0 or last or stopping:
+            healthy = number_format == "fp16" or not updates.skipped  # a checkpoint of broken weights would help nobody
+            if (done % options.evaluate_every == 0 or last or stopping) and healthy:
                 save(done)
             if stopping and not last:
                 return progress.ended("stopped", done)
     except DivergedError as error:
         progress.ended("diverged", progress.step, str(error))
         raise
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(advice(run, recipe.crop.side, share, session)) from error
     finally:
         prefetcher.close()
 
     # Publish the averaged generator.
     if session.rank == 0:
-        models.save(folder.model, ema.network, model_meta(run, state.step, progress.validation))
+        unfinished = folder.path / ".model"
+        models.save(unfinished, ema.network, model_meta(run, state.step, progress.validation_at(state.step)))
+        shutil.rmtree(folder.model, ignore_errors=True)
+        unfinished.rename(folder.model)
     return progress.ended("finished", state.step)
 
 
@@ -162,7 +185,28 @@ def model_meta(run: Run, step: int, metrics: dict[str, float]) -> dict[str, Any]
     """Return what `sisr.models` keeps beside the weights."""
     config = run.recipe_config()
     facts = {"run": run.name, "step": step, "metrics": metrics, "data": run.data, "fingerprint": run.fingerprint}
+    facts["metrics_protocol"] = PROTOCOL
     return {"recipe": run.recipe, "config": run.config, "scale": config.scale, **facts, "versions": versions()}
+
+
+def _say_what_differs(restored: Path, session: Session, number_format: str, folder: RunFolder, log: Log) -> None:
+    """Say when a resumed run can't be byte for byte what it would have been undisturbed."""
+    before = json.loads((restored / MANIFEST).read_text())
+    now = {"world": session.world, "threads": torch.get_num_threads(), "precision": number_format}
+    changed = [f"{name} {before[name]} -> {value}" for name, value in now.items() if before.get(name) != value]
+    if changed:
+        folder.warn(f"not bit-exact from step {before['step']} on: {', '.join(changed)}")
+        log.tags({"sisr.not_bit_exact": f"from step {before['step']}: {', '.join(changed)}"})
+
+
+@contextmanager
+def _disk_errors_reported(folder: RunFolder) -> Iterator[None]:
+    """Let training go on when something beside a checkpoint can't be written."""
+    try:
+        yield
+    except OSError as error:
+        with suppress(OSError):
+            folder.warn(f"could not be written, training goes on: {error}")
 
 
 def _place(parts: dict[str, Any], device: torch.device, dtype: torch.dtype, channels_last: bool) -> None:

@@ -1,6 +1,7 @@
 """How far a run is: written to the run's folder by its first worker, shown from there by whoever started it."""
 
 import time
+from contextlib import suppress
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -48,6 +49,10 @@ class Progress:
         self.validation: dict[str, float] = dict(earlier.get("validation", {}))
         self._write(force=True)
 
+    def validation_at(self, done: int) -> dict[str, float]:
+        """Return the validation of exactly this step, or nothing."""
+        return self.validation if self._fields.get("validation_step") == done else {}
+
     @property
     def step(self) -> int:
         """Steps done when last logged."""
@@ -90,4 +95,6 @@ class Progress:
         now = time.monotonic()
         if self._session.rank == 0 and (force or now - self._written >= WRITE_EVERY_S):
             self._written = now
-            self._folder.write_status(**self._fields)
+            # A full disk must not end a run that a freed disk would let finish; checkpoints say so loudly.
+            with suppress(OSError):
+                self._folder.write_status(**self._fields)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -19,9 +19,10 @@ import torch
 from pydantic import Field
 
 import sisr
+import sisr.errors
 from sisr import recipes
 from sisr.config import Settings, build
-from sisr.errors import CheckpointError, ConfigError, RunLockedError
+from sisr.errors import CheckpointError, ConfigError, RunLockedError, SisrError
 from sisr.recipe import Recipe
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -31,7 +32,7 @@ LIBRARIES = ("torch", "torchvision", "ray", "mlflow", "numpy", "pillow")
 class Options(Settings):
     """How a recipe is executed; what is learned is the recipe's own `Config`."""
 
-    seed: int = Field(0, ge=0, description="of the weights, batches and every other random number")
+    seed: int = Field(0, ge=0, lt=2**63, description="of the weights, batches and every other random number")
     precision: str = Field("auto", description="auto, fp32, bf16, fp16 or fp64; auto is bf16 where the hardware has it")
     accumulate: int = Field(1, ge=1, description="micro-batches per step and worker, to save memory")
     clip_norm: float | None = Field(
@@ -52,6 +53,11 @@ class Options(Settings):
     sample_rows: int = Field(4, ge=1, le=16, description="validation images in each sample picture")
 
 
+# What may change between two executions of one run: the run goes on, only longer or watched more closely.
+FREE_OPTIONS = {"evaluate_every", "log_every", "keep_checkpoints", "threads", "sample_rows"}
+FREE_CONFIG = {"steps"}
+
+
 class Run(Settings):
     """One execution: everything needed to repeat it on another machine."""
 
@@ -66,9 +72,10 @@ class Run(Settings):
 
     @property
     def config_hash(self) -> str:
-        """Return 8 hexadecimal digits that differ where anything that shapes the result differs."""
-        content = {"recipe": self.recipe, "config": self.config, "options": self.options.model_dump()}
-        content |= {"data": self.fingerprint}
+        """Return 8 hexadecimal digits that differ where anything differs that makes another run."""
+        config = {name: value for name, value in self.config.items() if name not in FREE_CONFIG}
+        options = self.options.model_dump(exclude=FREE_OPTIONS)
+        content = {"recipe": self.recipe, "config": config, "options": options, "data": self.fingerprint}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
     def build_recipe(self) -> Recipe:
@@ -105,6 +112,8 @@ class RunFolder:
         self.model = path / "model"
         self.best = path / "best.json"
         self._stop = path / ".stop"
+        self._warnings = path / "warnings.log"
+        self._failure = path / ".failure.json"
 
     def read(self) -> Run | None:
         """Return the run recorded here, or None where there is none."""
@@ -144,6 +153,33 @@ class RunFolder:
     def clear_stop(self) -> None:
         """Forget an earlier request to stop."""
         self._stop.unlink(missing_ok=True)
+
+    def warn(self, text: str) -> None:
+        """Say something to the user, who does not see what a worker prints."""
+        with open(self._warnings, "a") as file:
+            file.write(" ".join(text.split()) + "\n")
+
+    def warnings(self) -> list[str]:
+        """Return everything said so far."""
+        return self._warnings.read_text().splitlines() if self._warnings.exists() else []
+
+    def report_failure(self, error: SisrError) -> None:
+        """Leave the reason why a worker ends, for its peers and its driver; the first one counts."""
+        with suppress(FileExistsError), open(self._failure, "x") as file:
+            json.dump({"type": type(error).__name__, "message": str(error)}, file)
+
+    def failure(self) -> SisrError | None:
+        """Return why a worker ended, as it was reported."""
+        try:
+            found = json.loads(self._failure.read_text())
+        except (OSError, ValueError):
+            return None
+        error: SisrError = getattr(sisr.errors, found["type"], SisrError)(found["message"])
+        return error
+
+    def clear_failure(self) -> None:
+        """Forget an earlier failure."""
+        self._failure.unlink(missing_ok=True)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -191,6 +227,7 @@ def code_revision() -> dict[str, Any]:
         return done.stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)  # or a checkout that only surrounds us would answer
         return {"revision": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "-uno"))}
     except (OSError, subprocess.SubprocessError):
         return {}

@@ -29,6 +29,10 @@ class Log(Protocol):
         """Make everything so far durable."""
         ...
 
+    def close(self) -> None:
+        """Flush, and let another process write."""
+        ...
+
 
 class NoLog:
     """The log of workers other than the first."""
@@ -43,6 +47,9 @@ class NoLog:
         """Keep nothing."""
 
     def flush(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
         """Do nothing."""
 
 
@@ -89,8 +96,9 @@ def agree(opinion: bool, session: Session) -> bool:
 
 
 def mean_over_workers(scalars: dict[str, Tensor], session: Session) -> dict[str, float]:
-    """Return each scalar's mean over all workers: the value of the whole batch, since shares are equal."""
-    values = torch.stack([value.detach().double() for value in scalars.values()]) if scalars else torch.zeros(0)
+    """Return each scalar's mean over all workers: the value of their micro-batches together, since shares are equal."""
+    plain = [value.detach().to(session.device, torch.float64) for value in scalars.values()]
+    values = torch.stack(plain) if plain else torch.zeros(0, device=session.device)
     if session.world > 1:
         dist.all_reduce(values)
         values /= session.world

@@ -66,6 +66,8 @@ class TrainingState:
             except (KeyError, RuntimeError, ValueError) as error:
                 reason = str(error).splitlines()[0]
                 raise CheckpointError(f"the checkpoint does not fit '{name}' of this recipe: {reason}") from error
+            if isinstance(part, Optimizer):
+                _lay_out(part)
         self.ema.load_state_dict(state["ema"])
         for name, other in self.others.items():
             other.load_state_dict(state["others"][name])
@@ -82,6 +84,24 @@ def assert_equal_on_all_workers(state: Any, session: Session) -> None:
         raise CheckpointError(
             f"workers hold different states at the same step: {digests}; this is a bug, please report it"
         )
+
+
+def assert_same_start(step: int, session: Session) -> None:
+    """Raise CheckpointError unless every worker starts from the same step."""
+    steps = _gather(step, session)
+    if len(set(steps)) > 1:
+        raise CheckpointError(
+            f"workers see different checkpoints (they would start at steps {steps}): "
+            "put --runs on storage that all of them share"
+        )
+
+
+def _lay_out(optimizer: Optimizer) -> None:
+    """Give restored moments their parameter's strides; fused optimizers on CPUs silently misread any other."""
+    for parameter, moments in optimizer.state.items():
+        for name, value in moments.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                moments[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def seed_everything(seed: int) -> None:
