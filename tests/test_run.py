@@ -21,7 +21,7 @@ def test_a_plain_name_is_a_runs_name(name: str) -> None:
     assert check_name(name) == name
 
 
-NAMES = ["", ".", "..", "../x", "a/b", "/etc", "a..b", ".hidden", "-x", "a b", "a\\b", "a\0b", "a\nb", "0" * 65, "%2e%2e", "~"]
+NAMES = [
     "",
     ".",
     "..",
