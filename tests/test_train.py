@@ -131,6 +131,18 @@ def test_a_second_start_of_the_same_run_is_refused_at_once_and_names_the_holder(
 
 
 @pytest.mark.mlflow
+@pytest.mark.slow
+def test_memory_stays_flat_over_two_thousand_steps(config: Path, start: Any) -> None:
+    process = start(config, "--local", "--steps", "2200")
+    wait_for_step(200, process)
+    early = psutil.Process(process.pid).memory_info().rss
+    wait_for_step(2000, process)
+    late = psutil.Process(process.pid).memory_info().rss
+    assert finish(process)[0] == EXIT["finished"]
+    assert late < 1.05 * early
+
+
+@pytest.mark.mlflow
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_hopeless_learning_rate_ends_as_diverged_and_says_where(config: Path, start: Any, workers: str) -> None:
     hopeless = ("--set", "learning_rate=1e30", "--set", "zero_last=false", "--workers", workers)

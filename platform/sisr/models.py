@@ -52,6 +52,8 @@ def load(path: Path, *, name: str | None = None) -> Model:
     """
     folder = path if path.is_dir() else path.parent
     weights = folder / WEIGHTS if path.is_dir() else path
+    if weights.suffix == ".safetensors" and not (folder / CONFIG).is_file():
+        raise CheckpointError(f"{weights} needs the {CONFIG} that was saved beside it; there is none in {folder}")
     meta = _read_config(folder / CONFIG)
     try:
         module = recipes.load(meta["recipe"])
@@ -79,6 +81,8 @@ def find(spec: str, runs: Path) -> Path:
     Raises:
         CheckpointError: There is nothing to load; the message says where was looked.
     """
+    if not spec:
+        raise CheckpointError("a model's name is empty; name a run, a folder or a weights file")
     path = Path(spec)
     if path.suffix == ".safetensors" and path.is_file():
         return path
@@ -127,6 +131,8 @@ def _read_config(path: Path) -> dict[str, Any]:
             meta[key]
     except OSError as error:
         raise CheckpointError(f"{path} can't be read: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is not a model's config.json: {error!r}") from error
+    except KeyError as error:
+        raise CheckpointError(f"{path} is not a model's {CONFIG}: it lacks {error}") from error
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{path} is not a model's {CONFIG}: {error}") from error
     return meta

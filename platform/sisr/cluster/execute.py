@@ -19,8 +19,9 @@ from sisr.console import err
 from sisr.data.sources import absolute, open_source
 from sisr.display import Display
 from sisr.errors import ConfigError, DataError, DivergedError, StoppedError
-from sisr.tracking import courier
+from sisr.tracking import address, courier
 from sisr.tracking.outbox import Outbox, Status
+from sisr.tracking.redact import redact_text
 from sisr.training import local
 from sisr.training.dataset import open_data
 from sisr.training.loop import share_of_batch
@@ -100,14 +101,16 @@ def execute(order: Order, tracking: Tracking, host: Host) -> dict[str, Any]:
     with ExitStack() as stack:
         stack.enter_context(folder.lock())
         if tracking.required:
-            courier.require(tracking.uri or courier.default_uri(order.runs))
+            courier.require(address.decide(folder.path, tracking.uri, tracking.experiment).tracking_uri)
         resumed = _take_up(run, folder, facts, order.allow_changes)
         if resumed and _is_finished(run, folder):
             err.print(f"run {run.name} is finished already; more --steps would go on", markup=False)
+            delivered = courier.start(folder.path, tracking.uri, tracking.experiment, _say).finish(DRAIN_S)
+            _say(delivered.message)
             return {"run": run.name, "folder": str(folder.path), **folder.status()}
         folder.clear_stop()
         _announce(run, folder, facts, resumed)
-        delivery = courier.start(folder.path, tracking.uri, tracking.experiment)
+        delivery = courier.start(folder.path, tracking.uri, tracking.experiment, _say)
         status: dict[str, Any] = {"state": "failed"}
         drain_s = DRAIN_S
         try:
@@ -121,13 +124,12 @@ def execute(order: Order, tracking: Tracking, host: Host) -> dict[str, Any]:
             drain_s = 0.0
             raise
         except Exception as error:
-            folder.write_status(**{**folder.status(), "state": "failed", "message": str(error)})
+            folder.write_status(**{**folder.status(), "state": "failed", "message": redact_text(str(error))})
             raise
         finally:
             _close(run, folder, status)
             delivered = delivery.finish(drain_s)
-            if delivered.message:
-                err.print(delivered.message, markup=False)
+            _say(delivered.message)
     if status["state"] == "stopped":
         raise StoppedError(f"run {run.name} stopped at step {status['step']}; the same command goes on from there")
     return {"run": run.name, "folder": str(folder.path), **status}
@@ -153,10 +155,15 @@ def on_ray(scaling: train.Scaling, run: Run, folder: RunFolder, tick: Callable[[
         train.shutdown()
 
 
+def _say(message: str) -> None:
+    if message:
+        err.print(message, markup=False)
+
+
 def _take_up(run: Run, folder: RunFolder, facts: dict[str, Any], allow_changes: bool) -> bool:
     """Record a new run, or make sure that an old one may go on; return whether it goes on."""
     previous = folder.read()
-    if previous is None:
+    if previous is None or not any(folder.checkpoints.glob("step_*")):  # nothing learned yet: nothing to mix up
         folder.record(run, {"data": facts})
         return False
     changes = _changes(previous, run)

@@ -22,10 +22,11 @@ import sisr
 import sisr.errors
 from sisr import recipes
 from sisr.config import Settings, build
-from sisr.errors import CheckpointError, ConfigError, RunLockedError, SisrError
+from sisr.errors import CheckpointError, ConfigError, DiskError, RunLockedError, SisrError
 from sisr.recipe import Recipe
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+Precision = Literal["auto", "fp32", "bf16", "fp16", "fp64"]
 LIBRARIES = ("torch", "torchvision", "ray", "mlflow", "numpy", "pillow")
 
 
@@ -33,7 +34,9 @@ class Options(Settings):
     """How a recipe is executed; what is learned is the recipe's own `Config`."""
 
     seed: int = Field(0, ge=0, lt=2**63, description="of the weights, batches and every other random number")
-    precision: str = Field("auto", description="auto, fp32, bf16, fp16 or fp64; auto is bf16 where the hardware has it")
+    precision: Precision = Field(
+        "auto", description="of the arithmetic; auto: bf16 where the hardware has it, else fp32"
+    )
     accumulate: int = Field(1, ge=1, description="micro-batches per step and worker, to save memory")
     clip_norm: float | None = Field(
         None, gt=0, description="largest L2 norm of a network's gradient; null: not clipped"
@@ -188,8 +191,13 @@ class RunFolder:
         Raises:
             RunLockedError: Another process holds it; the message names the process.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / ".lock", "a+") as file:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = open(self.path / ".lock", "a+")  # noqa: SIM115
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise DiskError(f"can't write runs to {self.path.parent}: {reason}; choose another --runs") from error
+        with lock as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
