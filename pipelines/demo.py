@@ -38,7 +38,7 @@ def main(
     import time
     from functools import partial
 
-    from sisr.cluster import execute
+    from sisr.cluster import execute, hosts
     from sisr.cluster.train import Scaling
     from sisr.console import print_json
     from sisr.training.run import Options
@@ -53,9 +53,7 @@ def main(
         workers=workers,
     )
     _say("1/3  training a pixelshuffle network with Ray Train on 10 photographs (about three minutes on two cores)")
-    status = execute.execute(
-        order, execute.Tracking(uri=tracking_uri), partial(execute.on_ray, Scaling(workers=workers))
-    )
+    status = execute.execute(order, execute.Tracking(uri=tracking_uri), partial(hosts.on_ray, Scaling(workers=workers)))
     _say("2/3  comparing with bicubic on three photographs that were never trained on")
     reports = _compare(runs)
     _say("3/3  upscaling a photograph")

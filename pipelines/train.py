@@ -63,7 +63,7 @@ def main(
 
     from functools import partial
 
-    from sisr.cluster import execute
+    from sisr.cluster import execute, hosts
     from sisr.cluster.train import Scaling
     from sisr.config import build, parse_overrides, read_yaml
     from sisr.console import out, print_json
@@ -92,7 +92,7 @@ def main(
         useless = {"--gpus-per-worker": gpus_per_worker, "--cpus-per-worker": cpus_per_worker, "--address": address}
         if given := [flag for flag, value in useless.items() if value is not None]:
             raise ConfigError(f"{given[0]} has no effect with --local, which uses no Ray: leave one of them out")
-        host = execute.in_process if workers == 1 else partial(execute.in_processes, workers)
+        host = hosts.in_process if workers == 1 else partial(hosts.in_processes, workers)
     else:
         scaling = Scaling(
             workers=workers,
@@ -101,7 +101,7 @@ def main(
             max_failures=max_failures,
             address=address,
         )
-        host = partial(execute.on_ray, scaling)
+        host = partial(hosts.on_ray, scaling)
     tracking = execute.Tracking(uri=tracking_uri, experiment=experiment, required=require_tracking)
     status = execute.execute(order, tracking, host)
     if json:

@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from sisr import display
-from sisr.training.run import RunFolder
+from sisr.training.folder import RunFolder
 
 STATUS = {
     "state": "running",

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from sisr import recipes
+from sisr.training.folder import RunFolder
 from sisr.training.local import train_here, train_in_processes
-from sisr.training.run import Options, Run, RunFolder
+from sisr.training.run import Options, Run
 from sisr.training.session import NoLog
 
 STEPS, EVALUATE_EVERY, KILLED_AT = 12, 4, 7

@@ -8,7 +8,8 @@ import pytest
 from sisr import errors
 from sisr.display import Display, duration, line
 from sisr.errors import ConfigError, DataError, RunLockedError
-from sisr.training.run import Options, Run, RunFolder, check_name, code_revision
+from sisr.training.folder import RunFolder
+from sisr.training.run import Options, Run, check_name, code_revision
 
 
 def run(**changes: Any) -> Run:

@@ -9,7 +9,7 @@ from torch import nn
 
 from sisr.errors import CheckpointError
 from sisr.training.checkpoint import digest
-from sisr.training.run import RunFolder
+from sisr.training.folder import RunFolder
 from sisr.training.session import PlainSession
 from sisr.training.state import TrainingState, assert_equal_on_all_workers, assert_same_start, seed_everything
 from two_workers import on_two_workers

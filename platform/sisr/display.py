@@ -8,7 +8,7 @@ from rich.live import Live
 from rich.text import Text
 
 from sisr.console import err
-from sisr.training.run import RunFolder
+from sisr.training.folder import RunFolder
 
 PLAIN_EVERY_S = 10.0
 LOSSES_SHOWN = 4

@@ -18,7 +18,8 @@ from typing import Any
 
 from sisr.cluster import environment
 from sisr.errors import ConfigError, OutOfMemoryError, SisrError
-from sisr.training.run import Run, RunFolder
+from sisr.training.folder import RunFolder
+from sisr.training.run import Run
 
 COLLECTIVE_TIMEOUT_S = 300  # a dead peer is noticed after this; nodes may differ by this much in packing their data
 POLL_S = 0.3

@@ -14,8 +14,9 @@ import torch.multiprocessing as multiprocessing
 from torch.multiprocessing.spawn import ProcessException
 
 from sisr.errors import SisrError
+from sisr.training.folder import RunFolder
 from sisr.training.loop import train
-from sisr.training.run import Run, RunFolder, choose_device
+from sisr.training.run import Run, choose_device
 from sisr.training.session import Log, NoLog, PlainSession
 
 PR_SET_PDEATHSIG = 1  # prctl(2)

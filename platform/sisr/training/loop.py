@@ -20,10 +20,11 @@ from sisr.training import precision
 from sisr.training.checkpoint import MANIFEST, Checkpoints
 from sisr.training.dataset import open_data
 from sisr.training.ema import Ema
+from sisr.training.folder import RunFolder, write_json
 from sisr.training.guard import Guard
 from sisr.training.memory import advice, is_out_of_memory
 from sisr.training.progress import Progress
-from sisr.training.run import Run, RunFolder, versions, write_json
+from sisr.training.run import Run, versions
 from sisr.training.session import Log, Session, agree, mean_over_workers
 from sisr.training.state import TrainingState, assert_same_start, seed_everything
 from sisr.training.update import Updates

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from sisr.training.run import RunFolder
+from sisr.training.folder import RunFolder
 
 
 class Log(Protocol):

@@ -1,0 +1,72 @@
+"""The hosts of the training loop as the driver sees them: this process, several plain ones, or Ray Train's workers."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sisr.cluster import train
+from sisr.tracking.outbox import Outbox
+from sisr.training import local
+from sisr.training.folder import RunFolder
+from sisr.training.run import Run
+
+Host = Callable[[Run, RunFolder, Callable[[], None]], dict[str, Any]]  # (run, folder, tick) -> the run's last status
+
+
+def in_process(run: Run, folder: RunFolder, tick: Callable[[], None]) -> dict[str, Any]:
+    """Host the loop in this very process; a thread shows its progress."""
+    with Outbox(folder.path) as log, _ticking(tick):
+        return local.train_here(run, folder, log)
+
+
+def in_processes(workers: int, run: Run, folder: RunFolder, tick: Callable[[], None]) -> dict[str, Any]:
+    """Host the loop in plain processes on this machine."""
+    with _ticking(tick):
+        return local.train_in_processes(run, folder, workers, Outbox)
+
+
+def on_ray(scaling: train.Scaling, run: Run, folder: RunFolder, tick: Callable[[], None]) -> dict[str, Any]:
+    """Host the loop on Ray Train's workers."""
+    try:
+        return train.fit(run, folder, scaling, tick)
+    finally:
+        train.shutdown()
+
+
+@contextmanager
+def stop_on_signal(folder: RunFolder) -> Iterator[None]:
+    """Turn the first SIGINT or SIGTERM into a request to stop, and a second one into KeyboardInterrupt."""
+
+    def stop(number: int, frame: object) -> None:
+        if folder.stop_requested():
+            raise KeyboardInterrupt
+        folder.request_stop()
+        os.write(2, b"\nstopping after this step and saving; a second signal stops at once\n")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _ticking(tick: Callable[[], None]) -> Iterator[None]:
+    """Call `tick` twice a second from a thread while the block runs."""
+    done = threading.Event()
+
+    def work() -> None:
+        while not done.wait(0.5):
+            tick()
+
+    thread = threading.Thread(target=work, name="display", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

@@ -1,0 +1,106 @@
+"""What the driver writes about a run: its record before step 0, and its outbox's first and last lines."""
+
+import json
+from typing import Any
+
+from sisr.console import err
+from sisr.errors import ConfigError, DataError
+from sisr.tracking.outbox import Outbox, Status
+from sisr.training.folder import RunFolder
+from sisr.training.run import FREE_CONFIG, FREE_OPTIONS, Run, code_revision, versions
+from sisr.training.validate import PROTOCOL
+
+MLFLOW_STATUS: dict[str, Status] = {"finished": "FINISHED", "stopped": "KILLED"}
+
+
+def take_up(run: Run, folder: RunFolder, facts: dict[str, Any], allow_changes: bool) -> bool:
+    """Record a new run, or make sure that an old one may go on; return whether it goes on."""
+    previous = folder.read()
+    if previous is None or not any(folder.checkpoints.glob("step_*")):  # nothing learned yet: nothing to mix up
+        folder.record(run, {"data": facts})
+        return False
+    changes = _changes(previous, run)
+    if changes and is_finished(previous, folder) and run.config["steps"] <= previous.config["steps"]:
+        listed = "; ".join(changes)
+        raise ConfigError(f"run {run.name} is finished, with other settings: {listed}. Choose another --name")
+    if changes and not allow_changes:
+        listed = "; ".join(changes)
+        wrong = DataError if changes[0].startswith("images") else ConfigError
+        raise wrong(
+            f"run {run.name} exists with other settings: {listed}. Choose another --name, or give --allow-changes "
+            "to go on from its last checkpoint with the new ones"
+        )
+    if previous != run:
+        folder.record(run, {"data": facts, "changed": changes})
+    return True
+
+
+def is_finished(run: Run, folder: RunFolder) -> bool:
+    """Return whether the folder holds the end of this run, model included."""
+    status = folder.status()
+    return status.get("state") == "finished" and status["step"] >= run.config["steps"] and folder.model.is_dir()
+
+
+def _changes(old: Run, new: Run) -> list[str]:
+    """Return in words what differs between two descriptions of a run and shapes its result."""
+    if old.recipe != new.recipe:
+        return [f"recipe {old.recipe} -> {new.recipe}"]
+    found = []
+    if old.fingerprint != new.fingerprint:
+        found.append(f"images of {old.data} -> {new.data} (their files or contents differ)")
+    pairs = [
+        (old.config, new.config, FREE_CONFIG),
+        (old.options.model_dump(), new.options.model_dump(), FREE_OPTIONS),
+    ]
+    for before, after, free in pairs:
+        for name in sorted(before.keys() | after.keys()):
+            if name not in free and before.get(name) != after.get(name):
+                found.append(f"{name} {before.get(name)} -> {after.get(name)}")
+    return found
+
+
+def announce(run: Run, folder: RunFolder, facts: dict[str, Any], resumed: bool) -> None:
+    """Put what identifies the run into its outbox, before step 0."""
+    described = {"recipe": run.recipe, "data": run.data, **run.config}
+    described |= {f"run.{name}": value for name, value in run.options.model_dump().items()}
+    code = code_revision()
+    tags = {
+        "sisr.recipe": run.recipe,
+        "sisr.config_hash": run.config_hash,
+        "sisr.data_fingerprint": run.fingerprint,
+        "sisr.data": facts,
+        "sisr.validation_protocol": PROTOCOL,
+        "sisr.folder": str(folder.path.resolve()),
+        **{f"version.{name}": version for name, version in versions().items()},
+    }
+    if code:
+        tags |= {"mlflow.source.git.commit": code["revision"], "sisr.code_changed": code["changed"]}
+    with Outbox(folder.path) as outbox:
+        outbox.params(described)
+        outbox.tags(tags)
+        outbox.status("RUNNING")
+        outbox.artifact("run.json")
+    if resumed:
+        err.print(f"run {run.name} goes on from its last checkpoint", markup=False)
+
+
+def close(run: Run, folder: RunFolder, status: dict[str, Any]) -> None:
+    """Put what became of the run into its outbox."""
+    with Outbox(folder.path) as outbox:
+        for metric in ("psnr_y", "ssim_y"):
+            value = status.get("validation", {}).get(f"val/{metric}")
+            if value is not None:
+                outbox.metrics(int(status["step"]), {f"final/{metric}": value})
+        outbox.tags({"sisr.state": status["state"], "sisr.checkpoints": _checkpoint_references(folder)})
+        if status["state"] == "finished":
+            outbox.artifact("model", "generator")
+            outbox.model("model")
+        outbox.status(MLFLOW_STATUS.get(status["state"], "FAILED"))
+
+
+def _checkpoint_references(folder: RunFolder) -> dict[str, str]:
+    """Return where each kept checkpoint lies, with the digest of the state it holds."""
+    found = {}
+    for path in sorted(folder.checkpoints.glob("step_*/manifest.json")):
+        found[str(path.parent.resolve())] = json.loads(path.read_text())["digest"]
+    return found

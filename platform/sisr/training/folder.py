@@ -1,0 +1,132 @@
+"""The folder of one run: the only place that knows its file names."""
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import sisr.errors
+from sisr.config import build
+from sisr.errors import CheckpointError, DiskError, RunLockedError, SisrError
+from sisr.training.run import Run, code_revision, versions
+
+
+class RunFolder:
+    """The folder of one run; the only place that knows its file names."""
+
+    def __init__(self, path: Path) -> None:
+        """Point at a run's folder, which need not exist yet."""
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.samples = path / "samples"
+        self.model = path / "model"
+        self.best = path / "best.json"
+        self._stop = path / ".stop"
+        self._warnings = path / "warnings.log"
+        self._failure = path / ".failure.json"
+
+    def read(self) -> Run | None:
+        """Return the run recorded here, or None where there is none."""
+        path = self.path / "run.json"
+        if not path.is_file():
+            return None
+        try:
+            return build(Run, json.loads(path.read_text())["run"], source=str(path))
+        except (ValueError, KeyError) as error:
+            raise CheckpointError(f"{path} can't be read ({error}); restore it, or use another run name") from error
+
+    def record(self, run: Run, extra: dict[str, Any]) -> None:
+        """Write down the run, and `extra` facts about its data, before step 0."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        facts = {"run": run.model_dump(), "versions": versions(), "code": code_revision(), **extra}
+        write_json(self.path / "run.json", {**facts, "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
+
+    def write_status(self, **fields: Any) -> None:
+        """Replace the run's status: state, step, rates, losses, last validation."""
+        write_json(self.path / "status.json", fields)
+
+    def status(self) -> dict[str, Any]:
+        """Return the last status, or an empty dict."""
+        try:
+            return dict(json.loads((self.path / "status.json").read_text()))
+        except (OSError, ValueError):
+            return {}
+
+    def request_stop(self) -> None:
+        """Ask the run to save its state and end at the next step; safe in a signal handler."""
+        self._stop.touch()
+
+    def stop_requested(self) -> bool:
+        """Return whether the run was asked to end."""
+        return self._stop.exists()
+
+    def clear_stop(self) -> None:
+        """Forget an earlier request to stop."""
+        self._stop.unlink(missing_ok=True)
+
+    def warn(self, text: str) -> None:
+        """Say something to the user, who does not see what a worker prints."""
+        with open(self._warnings, "a") as file:
+            file.write(" ".join(text.split()) + "\n")
+
+    def warnings(self) -> list[str]:
+        """Return everything said so far."""
+        return self._warnings.read_text().splitlines() if self._warnings.exists() else []
+
+    def report_failure(self, error: SisrError) -> None:
+        """Leave the reason why a worker ends, for its peers and its driver; the first one counts."""
+        with suppress(FileExistsError), open(self._failure, "x") as file:
+            json.dump({"type": type(error).__name__, "message": str(error)}, file)
+
+    def failure(self) -> SisrError | None:
+        """Return why a worker ended, as it was reported."""
+        try:
+            found = json.loads(self._failure.read_text())
+        except (OSError, ValueError):
+            return None
+        error: SisrError = getattr(sisr.errors, found["type"], SisrError)(found["message"])
+        return error
+
+    def clear_failure(self) -> None:
+        """Forget an earlier failure."""
+        self._failure.unlink(missing_ok=True)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run while the block executes; the lock is freed by the system however the process ends.
+
+        Raises:
+            RunLockedError: Another process holds it; the message names the process.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = open(self.path / ".lock", "a+")  # noqa: SIM115
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise DiskError(f"can't write runs to {self.path.parent}: {reason}; choose another --runs") from error
+        with lock as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                raise RunLockedError(
+                    f"run {self.path.name} is held by {holder}: wait for it, stop it, or use another --name"
+                ) from None
+            file.truncate(0)
+            since = time.strftime("%Y-%m-%d %H:%M:%S")
+            file.write(f"process {os.getpid()} on {socket.gethostname()} since {since}\n")
+            file.flush()
+            yield
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Replace a JSON file atomically: readers see the old content or the new."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    os.replace(temporary, path)
