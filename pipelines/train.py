@@ -85,8 +85,8 @@ def main(
         allow_changes=allow_changes,
     )
     if dry_run:
-        run, folder, facts = execute.prepare(order)
-        print_json({"run": run.model_dump(), "folder": str(folder.path), "data": facts})
+        run, folder, images = execute.prepare(order)
+        print_json({"run": run.model_dump(), "folder": str(folder.path), "data": images.facts})
         return
     if local:
         useless = {"--gpus-per-worker": gpus_per_worker, "--cpus-per-worker": cpus_per_worker, "--address": address}

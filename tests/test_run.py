@@ -60,8 +60,9 @@ def test_the_hash_tells_runs_apart_and_ignores_what_only_watches_them() -> None:
 
 def test_a_recorded_run_reads_back(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    folder.record(run(), {"data": {"train": 3}})
+    folder.record(run(), {"data": {"train": 3}}, {"a.png": "00"})
     assert folder.read() == run()
+    assert folder.file_hashes() == {"a.png": "00"}
     assert json.loads((tmp_path / "run/run.json").read_text())["data"] == {"train": 3}
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from PIL import Image
 
 from sisr import recipes
 
@@ -162,6 +163,23 @@ def test_other_settings_under_an_old_name_are_listed_and_refused(config: Path, s
     code, _, err = finish(start(config, "--local", "--steps", "40"))
     assert code == 0, "more steps are not another run: " + err
     assert status()["step"] == 40
+
+
+@pytest.mark.mlflow
+def test_images_that_changed_since_are_counted_and_refused(config: Path, start: Any, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(4):
+        Image.effect_noise((96, 96), 40 + number).convert("RGB").save(photos / f"{number}.png")
+    first = start(config, "--local", "--steps", "20", "--data", str(photos))
+    assert finish(first)[0] == EXIT["finished"]
+    (photos / "0.png").unlink()
+    Image.effect_noise((96, 96), 90).convert("RGB").save(photos / "new.png")
+    code, _, err = finish(start(config, "--local", "--steps", "40", "--data", str(photos)))
+    assert code == EXIT["data"]
+    assert "+1 -1 ~0 files, e.g. new.png, 0.png" in err
+    code, _, err = finish(start(config, "--local", "--steps", "40", "--data", str(photos), "--allow-changes"))
+    assert code == EXIT["finished"], err
 
 
 @pytest.mark.parametrize(

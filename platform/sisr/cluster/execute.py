@@ -17,7 +17,7 @@ from sisr.display import Display
 from sisr.errors import DivergedError, StoppedError
 from sisr.tracking import address, courier
 from sisr.tracking.redact import redact_text
-from sisr.training.dataset import open_data
+from sisr.training.dataset import TrainingData, open_data
 from sisr.training.folder import RunFolder
 from sisr.training.loop import share_of_batch
 from sisr.training.run import Options, Run, check_name
@@ -51,8 +51,8 @@ class Tracking:
     required: bool = False
 
 
-def prepare(order: Order) -> tuple[Run, RunFolder, dict[str, Any]]:
-    """Check an order, pack its images, and return the run, its folder and facts about the data.
+def prepare(order: Order) -> tuple[Run, RunFolder, TrainingData]:
+    """Check an order, pack its images, and return the run, its folder and its data.
 
     Raises:
         ConfigError: The recipe, a setting or the name can't be used.
@@ -78,7 +78,7 @@ def prepare(order: Order) -> tuple[Run, RunFolder, dict[str, Any]]:
     run = run.model_copy(update={"fingerprint": data.fingerprint})
     if order.name is None:
         run = run.model_copy(update={"name": f"{order.recipe}-{run.config_hash}"})
-    return run, RunFolder(order.runs / run.name), data.facts
+    return run, RunFolder(order.runs / run.name), data
 
 
 def execute(order: Order, tracking: Tracking, host: Host) -> dict[str, Any]:
@@ -89,19 +89,19 @@ def execute(order: Order, tracking: Tracking, host: Host) -> dict[str, Any]:
         RunLockedError: Another process is executing it.
         DivergedError: Its numbers can't recover.
     """
-    run, folder, facts = prepare(order)
+    run, folder, data = prepare(order)
     with ExitStack() as stack:
         stack.enter_context(folder.lock())
         if tracking.required:
             courier.require(address.decide(folder.path, tracking.uri, tracking.experiment).tracking_uri)
-        resumed = record.take_up(run, folder, facts, order.allow_changes)
+        resumed = record.take_up(run, folder, data, order.allow_changes)
         if resumed and record.is_finished(run, folder):
             err.print(f"run {run.name} is finished already; more --steps would go on", markup=False)
             delivered = courier.start(folder.path, tracking.uri, tracking.experiment, _say).finish(DRAIN_S)
             _say(delivered.message)
             return {"run": run.name, "folder": str(folder.path), **folder.status()}
         folder.clear_stop()
-        record.announce(run, folder, facts, resumed)
+        record.announce(run, folder, data.facts, resumed)
         delivery = courier.start(folder.path, tracking.uri, tracking.experiment, _say)
         status: dict[str, Any] = {"state": "failed"}
         drain_s = DRAIN_S

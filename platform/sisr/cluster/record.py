@@ -4,8 +4,10 @@ import json
 from typing import Any
 
 from sisr.console import err
+from sisr.data.index import changes as changed_files
 from sisr.errors import ConfigError, DataError
 from sisr.tracking.outbox import Outbox, Status
+from sisr.training.dataset import TrainingData
 from sisr.training.folder import RunFolder
 from sisr.training.run import FREE_CONFIG, FREE_OPTIONS, Run, code_revision, versions
 from sisr.training.validate import PROTOCOL
@@ -13,25 +15,31 @@ from sisr.training.validate import PROTOCOL
 MLFLOW_STATUS: dict[str, Status] = {"finished": "FINISHED", "stopped": "KILLED"}
 
 
-def take_up(run: Run, folder: RunFolder, facts: dict[str, Any], allow_changes: bool) -> bool:
-    """Record a new run, or make sure that an old one may go on; return whether it goes on."""
+def take_up(run: Run, folder: RunFolder, data: TrainingData, allow_changes: bool) -> bool:
+    """Record a new run, or make sure that an old one may go on; return whether it goes on.
+
+    Raises:
+        ConfigError: A run of this name exists with other settings.
+        DataError: A run of this name exists with the same settings, and its images have changed.
+    """
     previous = folder.read()
     if previous is None or not any(folder.checkpoints.glob("step_*")):  # nothing learned yet: nothing to mix up
-        folder.record(run, {"data": facts})
+        folder.record(run, {"data": data.facts}, data.hashes)
         return False
-    changes = _changes(previous, run)
+    images, changes = _image_changes(previous, run, folder, data), _setting_changes(previous, run)
+    wrong = ConfigError if changes else DataError
+    changes += images
     if changes and is_finished(previous, folder) and run.config["steps"] <= previous.config["steps"]:
         listed = "; ".join(changes)
-        raise ConfigError(f"run {run.name} is finished, with other settings: {listed}. Choose another --name")
+        raise ConfigError(f"run {run.name} is finished, and differs: {listed}. Choose another --name")
     if changes and not allow_changes:
         listed = "; ".join(changes)
-        wrong = DataError if changes[0].startswith("images") else ConfigError
         raise wrong(
-            f"run {run.name} exists with other settings: {listed}. Choose another --name, or give --allow-changes "
+            f"run {run.name} exists and differs: {listed}. Choose another --name, or give --allow-changes "
             "to go on from its last checkpoint with the new ones"
         )
     if previous != run:
-        folder.record(run, {"data": facts, "changed": changes})
+        folder.record(run, {"data": data.facts, "changed": changes}, data.hashes)
     return True
 
 
@@ -41,13 +49,18 @@ def is_finished(run: Run, folder: RunFolder) -> bool:
     return status.get("state") == "finished" and status["step"] >= run.config["steps"] and folder.model.is_dir()
 
 
-def _changes(old: Run, new: Run) -> list[str]:
-    """Return in words what differs between two descriptions of a run and shapes its result."""
+def _image_changes(old: Run, new: Run, folder: RunFolder, data: TrainingData) -> list[str]:
+    if old.fingerprint == new.fingerprint:
+        return []
+    found = changed_files(folder.file_hashes(), data.hashes)
+    return [f"images of {new.data}: {found}" if old.data == new.data else f"images {old.data} -> {new.data} ({found})"]
+
+
+def _setting_changes(old: Run, new: Run) -> list[str]:
+    """Return in words which settings differ that shape the result."""
     if old.recipe != new.recipe:
         return [f"recipe {old.recipe} -> {new.recipe}"]
     found = []
-    if old.fingerprint != new.fingerprint:
-        found.append(f"images of {old.data} -> {new.data} (their files or contents differ)")
     pairs = [
         (old.config, new.config, FREE_CONFIG),
         (old.options.model_dump(), new.options.model_dump(), FREE_OPTIONS),

@@ -23,6 +23,7 @@ class TrainingData:
     validation: list[NDArray[np.uint8]]  # (h, w, 3) each, sides multiples of the scale
     fingerprint: str  # of all files, their contents and the split
     facts: dict[str, Any]  # counts and reasons, for the run's record
+    hashes: dict[str, str]  # SHA-256 of each file's content, by name
 
 
 def open_data(run: Run, crop: Crop, scale: int, *, show: bool = False) -> TrainingData:
@@ -60,9 +61,9 @@ def open_data(run: Run, crop: Crop, scale: int, *, show: bool = False) -> Traini
         "refused": packed.index.reasons(),
         "converted": packed.index.notes(),
     }
-    return TrainingData(
-        large, validation_images(held, crop, scale, run.options.validation_side), packed.fingerprint, facts
-    )
+    hashes = {name: verdict.sha256 for name, verdict in packed.index.verdicts.items()}
+    images = validation_images(held, crop, scale, run.options.validation_side)
+    return TrainingData(large, images, packed.fingerprint, facts, hashes)
 
 
 def _pack(source: Source, show: bool) -> Store:

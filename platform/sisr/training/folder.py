@@ -5,7 +5,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ class RunFolder:
         self.samples = path / "samples"
         self.model = path / "model"
         self.best = path / "best.json"
+        self._files = path / "files.json"
         self._stop = path / ".stop"
         self._warnings = path / "warnings.log"
         self._failure = path / ".failure.json"
@@ -40,11 +41,19 @@ class RunFolder:
         except (ValueError, KeyError) as error:
             raise CheckpointError(f"{path} can't be read ({error}); restore it, or use another run name") from error
 
-    def record(self, run: Run, extra: dict[str, Any]) -> None:
-        """Write down the run, and `extra` facts about its data, before step 0."""
+    def record(self, run: Run, extra: dict[str, Any], hashes: dict[str, str]) -> None:
+        """Write down the run, `extra` facts about it and the hash of each of its image files, before step 0."""
         self.path.mkdir(parents=True, exist_ok=True)
+        write_json(self._files, hashes)
         facts = {"run": run.model_dump(), "versions": versions(), "code": code_revision(), **extra}
         write_json(self.path / "run.json", {**facts, "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
+
+    def file_hashes(self) -> dict[str, str]:
+        """Return the hash of each image file that the run was started with; empty where that was not kept."""
+        try:
+            return dict(json.loads(self._files.read_text()))
+        except (OSError, ValueError):
+            return {}
 
     def write_status(self, **fields: Any) -> None:
         """Replace the run's status: state, step, rates, losses, last validation."""
@@ -125,7 +134,7 @@ class RunFolder:
             yield
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Replace a JSON file atomically: readers see the old content or the new."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
