@@ -1,6 +1,8 @@
 """Losses against numbers worked out by hand and PyTorch's own functions."""
 
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sisr.losses import adversarial, gradient_penalty, pixel
+from two_workers import WORLD, on_two_workers
 
 REAL = torch.tensor([2.0, -1.0, 0.5], dtype=torch.float64)
 FAKE = torch.tensor([-3.0, 1.0, 0.0], dtype=torch.float64)
@@ -70,6 +73,27 @@ def test_relativistic_average_equals_its_equation() -> None:
 
 def test_a_blind_relativistic_judge_pays_twice_ln_2() -> None:
     assert adversarial.relativistic_average_discriminator(BLIND, BLIND).item() == pytest.approx(2 * math.log(2))
+
+
+def relativistic_losses(weight: Tensor, share: slice) -> dict[str, Tensor]:
+    """Both losses of a judge whose logits are weight * input, and their gradients."""
+    weight = weight.clone().requires_grad_()
+    real, fake = weight * torch.cat([REAL, REAL + 1])[share], weight * torch.cat([FAKE, FAKE - 2])[share]
+    judge = adversarial.relativistic_average_discriminator(real, fake)
+    generator = adversarial.relativistic_average_generator(real.detach(), fake)
+    gradients = [torch.autograd.grad(loss, weight, retain_graph=True)[0] for loss in (judge, generator)]
+    return {"losses": torch.stack([judge, generator]).detach(), "gradients": torch.stack(gradients)}
+
+
+def half_of_the_relativistic_losses(rank: int) -> dict[str, Any]:
+    return relativistic_losses(torch.tensor(0.7).double(), slice(3 * rank, 3 * rank + 3))
+
+
+def test_two_workers_average_relativistic_logits_like_one(tmp_path: Path) -> None:
+    together = relativistic_losses(torch.tensor(0.7).double(), slice(0, 6))
+    workers = on_two_workers(half_of_the_relativistic_losses, tmp_path)
+    for key, expected in together.items():
+        torch.testing.assert_close(sum(worker[key] for worker in workers) / WORLD, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_losses_of_half_precision_outputs_are_float32() -> None:

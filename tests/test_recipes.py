@@ -11,7 +11,7 @@ from sisr.config import build
 from sisr.draws import Draws
 from sisr.errors import ConfigError
 from sisr.recipe import Crop, parameter_count
-from sisr.recipes import encdec_gan, pixelshuffle, srez, srgan_gp
+from sisr.recipes import encdec_gan, esrgan, pixelshuffle, srez, srgan_gp, srresnet
 
 
 def no_update(optimizer, loss, *, retain_graph=False):
@@ -306,3 +306,113 @@ def test_encdec_gan_without_norm_has_biases_instead():
 def test_encdec_gan_refuses_a_pixel_phase_that_never_ends():
     with pytest.raises(ConfigError, match="pretrain_steps must be less than steps 100"):
         build(encdec_gan.Config, {"steps": 100})
+
+
+@pytest.mark.parametrize(("scale", "count"), [(2, 1_369_859), (3, 1_554_499), (4, 1_517_571)])
+def test_srresnet_has_the_published_parameter_counts(scale, count):
+    assert parameter_count(srresnet.generator(srresnet.Config(scale=scale, hr_crop=96))) == count
+
+
+def test_srresnet_keeps_the_published_module_names():
+    names = set(srresnet.generator(srresnet.Config()).state_dict())
+    outer = {"conv_first", "upconv1", "upconv2", "conv_hr", "conv_last"}
+    blocks = {f"body.{i}.conv{j}" for i in range(16) for j in (1, 2)}
+    assert names == {f"{module}.{kind}" for module in outer | blocks for kind in ("weight", "bias")}
+
+
+def test_srresnet_restarts_its_cosine_four_times():
+    recipe = srresnet.Recipe(srresnet.Config(num_blocks=1, num_features=8))
+    rates = [recipe.learning_rate(step) for step in (0, 125_000, 249_999, 250_000, 999_999)]
+    assert rates == pytest.approx([2e-4, 1.0005e-4, 1e-7, 2e-4, 1e-7], rel=1e-4)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("l1", F.l1_loss), ("mse", F.mse_loss)])
+def test_srresnet_lowers_the_loss_asked_for(name, expected):
+    torch.manual_seed(0)
+    recipe = srresnet.Recipe(srresnet.tiny().model_copy(update={"pixel_loss": name}))
+    hr = torch.rand(2, 3, 16, 16)
+    lr = recipe.degrade(hr, draws(2))
+    logged = recipe.train_step(lr, hr, draws(2), 0, no_update)
+    torch.testing.assert_close(logged["generator/total"], expected(recipe.generator(lr), hr).detach())
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        ({"scale": 3}, "hr_crop must be a multiple of scale 3, got 128"),
+        ({"steps": 3}, "num_cycles must be at most steps 3, got 4"),
+        ({"final_learning_rate": 1.0}, "final_learning_rate must be at most learning_rate, got 1"),
+    ],
+)
+def test_srresnet_refuses_settings_that_do_not_fit(values, wanted):
+    with pytest.raises(ConfigError, match=wanted):
+        build(srresnet.Config, values)
+
+
+def test_esrgan_has_the_published_parameter_counts():
+    recipe = esrgan.Recipe(esrgan.Config(perceptual="none"))
+    assert parameter_count(recipe.generator) == 16_697_987
+    assert parameter_count(recipe.discriminator) == 14_499_401
+
+
+def test_esrgan_keeps_the_published_module_names():
+    recipe = esrgan.Recipe(esrgan.Config(perceptual="none", num_blocks=1))
+    modules = {key.split(".")[0] for key in recipe.discriminator.state_dict()}
+    pairs = {f"{kind}{i}_{j}" for kind in ("conv", "bn") for i in range(5) for j in (0, 1)} - {"bn0_0"}
+    assert modules == pairs | {"linear1", "linear2"}
+
+
+def esrgan_step(**values):
+    """Return a recipe, a batch and what the recipe logs of it in its adversarial phase."""
+    torch.manual_seed(0)
+    recipe = esrgan.Recipe(esrgan.tiny().model_copy(update=values))
+    hr = torch.rand(4, 3, 32, 32)
+    lr = recipe.degrade(hr, draws(4))
+    return recipe, lr, hr, recipe.train_step(lr, hr, draws(4), 1, no_update)
+
+
+def test_esrgan_losses_follow_the_paper():
+    recipe, lr, hr, logged = esrgan_step()
+    sr = recipe.generator(lr)
+    real, fake = recipe.discriminator(hr), recipe.discriminator(sr)
+    real_wins, fake_wins = real - fake.mean(), fake - real.mean()
+    bce, one, zero = F.binary_cross_entropy_with_logits, torch.ones(4), torch.zeros(4)
+    torch.testing.assert_close(logged["discriminator/total"], (bce(real_wins, one) + bce(fake_wins, zero)).detach())
+    adversarial = bce(real_wins, zero) + bce(fake_wins, one)
+    vgg = torch.stack([F.l1_loss(a, b) for a, b in zip(recipe.vgg(sr), recipe.vgg(hr), strict=True)]).sum()
+    torch.testing.assert_close(
+        logged["generator/total"], (vgg + 5e-3 * adversarial + 1e-2 * F.l1_loss(sr, hr)).detach()
+    )
+
+
+def test_esrgan_updates_the_generator_first_after_its_pixel_phase():
+    recipe, lr, hr, _ = esrgan_step()
+    first, later = Recorder(), Recorder()
+    logged = recipe.train_step(lr, hr, draws(4), 0, first)
+    recipe.train_step(lr, hr, draws(4), 1, later)
+    assert first.order == [recipe.generator_optimizer]
+    torch.testing.assert_close(logged["generator/total"], F.l1_loss(recipe.generator(lr), hr).detach())
+    assert later.order == [recipe.generator_optimizer, recipe.discriminator_optimizer]
+
+
+def test_esrgan_halves_both_rates_at_the_published_steps():
+    published = {"pretrain_steps": 0, "halve_at": esrgan.Config().halve_at}
+    recipe, lr, hr, _ = esrgan_step(**published)
+    rates = []
+    for step in (0, 49_999, 50_000, 100_000, 200_000, 399_999):
+        recipe.train_step(lr, hr, draws(4), step, no_update)
+        rates.append(recipe.generator_optimizer.param_groups[0]["lr"])
+        assert recipe.discriminator_optimizer.param_groups[0]["lr"] == rates[-1]
+    assert rates == pytest.approx([1e-4, 1e-4, 5e-5, 2.5e-5, 1.25e-5, 6.25e-6])
+
+
+def test_esrgan_uses_the_published_layer_and_can_do_without():
+    assert esrgan.Config().perceptual_layers == ("conv5_4",)
+    recipe, _, _, logged = esrgan_step(perceptual="none")
+    assert "vgg" not in recipe.parts()
+    assert "generator/perceptual" not in logged
+
+
+def test_esrgan_refuses_a_pixel_phase_that_never_ends():
+    with pytest.raises(ConfigError, match="pretrain_steps must be less than steps 100, got 100"):
+        build(esrgan.Config, {"steps": 100, "pretrain_steps": 100})

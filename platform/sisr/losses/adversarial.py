@@ -5,9 +5,11 @@ unbounded. Every loss is a scalar mean, computed in float32 at least. The judge'
 wants of real and of fake images, without a factor 1/2.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sisr.collective import all_reduce_sum, num_workers
 from sisr.losses.precision import wide
 
 
@@ -79,11 +81,12 @@ def relativistic_average_discriminator(real_logits: Tensor, fake_logits: Tensor)
     """Return the loss of a judge of real images against the average fake, and the reverse; 2 ln 2 if it can't tell.
 
     Wang et al., "ESRGAN", 2018, equation 1. https://arxiv.org/abs/1809.00219
-    The averages are this worker's: on several workers each judges against its own share of the batch.
+    The averages are over all workers, who hold equally many examples: two workers step like one.
     """
     real_logits, fake_logits = wide(real_logits), wide(fake_logits)
-    real = F.softplus(-(real_logits - fake_logits.mean()))
-    return real.mean() + F.softplus(fake_logits - real_logits.mean()).mean()
+    average_real, average_fake = _averages(real_logits, fake_logits)
+    real = F.softplus(-(real_logits - average_fake))
+    return real.mean() + F.softplus(fake_logits - average_real).mean()
 
 
 def relativistic_average_generator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -92,3 +95,9 @@ def relativistic_average_generator(real_logits: Tensor, fake_logits: Tensor) -> 
     Wang et al., 2018, equation 2.
     """
     return relativistic_average_discriminator(fake_logits, real_logits)
+
+
+def _averages(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """Return both means (2,) over all workers; one collective for the two."""
+    averages = torch.stack([real_logits.mean(), fake_logits.mean()])
+    return all_reduce_sum(averages) / num_workers() if num_workers() > 1 else averages

@@ -1,25 +1,11 @@
 """Batch normalisation that is exact over all workers and twice differentiable."""
 
-from typing import Any
-
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-class _AllReduceSum(torch.autograd.Function):
-    """Sum over all workers; its gradient is the same sum, so any number of derivatives may follow."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor) -> Tensor:
-        total = value.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return _AllReduceSum.apply(gradient)
+from sisr.collective import all_reduce_sum, num_workers
 
 
 class BatchNorm(nn.Module):
@@ -62,7 +48,7 @@ class BatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x normalised: same shape and type."""
-        if self.training and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        if self.training and num_workers() > 1:
             return self._over_all_workers(x)
         keep = self.training or not self.batch_statistics
         return F.batch_norm(
@@ -102,9 +88,9 @@ def _global_statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     channels = x.shape[1]
     variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
     count = x.new_full((1,), x.numel() // channels)
-    table = x.new_zeros(dist.get_world_size(), 1 + 2 * channels)
+    table = x.new_zeros(num_workers(), 1 + 2 * channels)
     own = torch.nn.functional.one_hot(torch.tensor(dist.get_rank(), device=x.device), len(table)).to(x.dtype)
-    table = _AllReduceSum.apply(table + own[:, None] * torch.cat([count, mean, variance]))
+    table = all_reduce_sum(table + own[:, None] * torch.cat([count, mean, variance]))
 
     counts, means, variances = table[:, :1].detach(), table[:, 1 : 1 + channels], table[:, 1 + channels :]
     share = counts / counts.sum()
