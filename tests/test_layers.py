@@ -30,9 +30,6 @@ ALLOWED = {
     "inference": "data errors footprint global_norm spans",
     "strips": "data errors inference spans",
     "enlarge": "data errors strips",
-    "animation": "errors",
-    "animation_files": "animation errors",
-    "animation_limit": "animation animation_files errors",
     "nets": f"{BASIS} collective nets data.bicubic",
     "losses": f"{BASIS} collective losses",
     "data": f"{BASIS} data",
@@ -46,8 +43,7 @@ ALLOWED = {
     "cluster": f"{BASIS} console display models recipes metrics data inference training tracking cluster",
     "cli": "errors suggest",
     "pipelines": (
-        f"{BASIS} cli console suggest enlarge strips models recipes metrics data inference training tracking cluster "
-        "animation animation_files animation_limit"
+        f"{BASIS} cli console suggest enlarge strips models recipes metrics data inference training tracking cluster"
     ),
 }
 # Libraries that only these layers may import. The others are open to all.
