@@ -30,6 +30,9 @@ ALLOWED = {
     "inference": "data errors footprint global_norm spans",
     "strips": "data errors inference spans",
     "enlarge": "data errors strips",
+    "animation": "errors",
+    "animation_files": "animation errors",
+    "animation_limit": "animation animation_files errors",
     "nets": f"{BASIS} collective nets data.bicubic",
     "losses": f"{BASIS} collective losses",
     "data": f"{BASIS} data",
@@ -43,7 +46,8 @@ ALLOWED = {
     "cluster": f"{BASIS} console display models recipes metrics data inference training tracking cluster",
     "cli": "errors suggest",
     "pipelines": (
-        f"{BASIS} cli console suggest enlarge strips models recipes metrics data inference training tracking cluster"
+        f"{BASIS} cli console suggest enlarge strips models recipes metrics data inference training tracking cluster "
+        "animation animation_files animation_limit"
     ),
 }
 # Libraries that only these layers may import. The others are open to all.

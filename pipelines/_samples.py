@@ -1,0 +1,159 @@
+"""A run's sample pictures and what was measured at their steps: what `sisr animate` draws."""
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from json import loads
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sisr.animation import Layout, Sample
+
+MAX_FRAMES = 300  # all are in memory while they are encoded
+
+
+def find(name: str, runs: Path) -> Path:
+    """Return the folder of the run called `name`, or at the path `name`.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    from sisr.errors import ConfigError
+    from sisr.suggest import did_you_mean
+
+    for folder in (runs / name, Path(name)):
+        if (folder / "run.json").is_file():
+            return folder
+    known = sorted(path.parent.name for path in runs.glob("*/run.json"))
+    there = f"there are {', '.join(known)}" if known else f"{runs} holds none: name their folder with --runs"
+    raise ConfigError(f"no run '{name}' in {runs}, and no folder of that name; {did_you_mean(name, known) or there}")
+
+
+def read_samples(folder: Path) -> "list[Sample]":
+    """Return a run's sample pictures in the order of their steps, with the words to stand below them.
+
+    Raises:
+        DataError: There are none.
+    """
+    from sisr.animation import Sample
+    from sisr.errors import DataError
+    from sisr.training.folder import RunFolder
+
+    pictures = RunFolder(folder).samples / "val"
+    named = ((re.fullmatch(r"step_(\d+)", path.stem), path) for path in pictures.glob("step_*.png"))
+    found = {int(name[1]): path for name, path in named if name}
+    if not found:
+        raise DataError(f"run {folder.name} has no sample pictures in {pictures}; each evaluation in training adds one")
+    metrics = _metrics(folder)
+    bicubic: dict[str, float] = {}
+    for values in metrics.values():
+        bicubic |= {name: value for name, value in values.items() if name.startswith("val/bicubic_")}
+    beside = f"bicubic {_number(bicubic, 'val/bicubic_psnr_y', '.2f')} dB, {_number(bicubic, 'val/bicubic_ssim_y')}"
+    return [Sample(step, found[step], (*_words(step, metrics.get(step, {})), beside)) for step in sorted(found)]
+
+
+def _words(step: int, values: Mapping[str, float]) -> tuple[str, str, str]:
+    psnr, ssim = _number(values, "val/psnr_y", ".2f"), _number(values, "val/ssim_y")
+    return f"step {step:,}", f"PSNR-Y {psnr} dB", f"SSIM-Y {ssim}"
+
+
+def _number(values: Mapping[str, float], name: str, form: str = ".4f") -> str:
+    return format(values[name], form) if name in values else "?"
+
+
+def _metrics(folder: Path) -> dict[int, dict[str, float]]:
+    """Return what was recorded of each step; the last value counts, as it does for the pictures."""
+    from sisr.tracking import outbox
+    from sisr.tracking.journal import rows
+
+    found: dict[int, dict[str, float]] = {}
+    with suppress(FileNotFoundError):
+        for row, _ in rows(folder / outbox.FILE):
+            if row and row["op"] == "metrics":
+                found.setdefault(row["step"], {}).update(row["values"])
+    return found
+
+
+def spaced(samples: "list[Sample]", first: int, last: int | None, every: int) -> "list[Sample]":
+    """Return the samples from `first` to `last`, at least `every` steps apart; the last one is among them.
+
+    Raises:
+        DataError: There are fewer than two.
+    """
+    from sisr.errors import DataError
+
+    inside = [sample for sample in samples if first <= sample.step and (last is None or sample.step <= last)]
+    chosen: list[Sample] = []
+    for sample in inside:
+        if not chosen or sample.step - chosen[-1].step >= every:
+            chosen.append(sample)
+    if inside and chosen[-1] is not inside[-1]:
+        chosen.append(inside[-1])
+    if len(chosen) < 2:
+        there = ", ".join(f"{sample.step:,}" for sample in samples[:5]) + (" ..." if len(samples) > 5 else "")
+        wanted = "train on, or widen --steps" if len(samples) > 1 else "train on; evaluate_every sets how often"
+        raise DataError(
+            f"an animation wants two pictures at least, found {len(chosen)} of {len(samples)} (step {there}): {wanted}"
+        )
+    return chosen
+
+
+def alike(folder: Path, samples: "list[Sample]") -> "tuple[Layout, list[Sample], list[str]]":
+    """Return how the newest picture is divided, the pictures divided likewise, and in words what was left out.
+
+    Raises:
+        CheckpointError: The run's record can't be read.
+        DataError: Fewer than two pictures are divided in one way.
+    """
+    from sisr.animation import Layout, spread
+    from sisr.errors import DataError
+    from sisr.training.validate import COLUMNS, HEADER
+
+    width, height = size(samples[-1].path)
+    if height <= HEADER:
+        raise DataError(f"{samples[-1].path} is no sample picture: {width}x{height} px hold no row")
+    layout = Layout(HEADER, len(COLUMNS), width, (height - HEADER) // _count_rows(folder, height - HEADER))
+    same = [sample for sample in samples if layout.count_rows(size(sample.path))]
+    notes = []
+    if len(same) < len(samples):
+        notes.append(f"left out {len(samples) - len(same)} pictures whose cells have another size than the newest's")
+    if len(same) < 2:
+        raise DataError(f"no two pictures of run {folder.name} have cells of the same size")
+    if len(same) > MAX_FRAMES:
+        notes.append(f"{MAX_FRAMES} of {len(same)} pictures; --steps shows others")
+        same = [same[i] for i in spread(len(same), MAX_FRAMES)]
+    return layout, same, notes
+
+
+def _count_rows(folder: Path, height: int) -> int:
+    """Return how many rows make up `height` px of a run's newest picture."""
+    from sisr.errors import CheckpointError
+    from sisr.training.validate import CELL
+
+    path = folder / "run.json"
+    try:
+        record = loads(path.read_text())
+        most = min(int(record["run"]["options"]["sample_rows"]), int(record["data"]["held_out"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} can't be read ({error!r}); restore it") from error
+    # Held-out images that are too small have no row, so there may be fewer.
+    fitting = [rows for rows in range(most, 0, -1) if height % rows == 0 and height // rows <= CELL]
+    return fitting[0] if fitting else 1
+
+
+def size(path: Path) -> tuple[int, int]:
+    """Return (width, height) of a picture in px.
+
+    Raises:
+        DataError: It is none.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    from sisr.errors import DataError
+
+    try:
+        with Image.open(path) as picture:
+            return picture.size
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path} is no picture; delete it, or leave it out with --steps") from error

@@ -1,0 +1,145 @@
+"""Show how a run's output evolved: an animation of its sample pictures, one frame for each evaluation.
+
+The pictures are those that training kept, of held-out images that chance chose. Below them stand the step and its
+PSNR-Y and SSIM-Y over all held-out images, as training measured them, beside bicubic's. WebP is lossless where that
+fits; what had to be given up for --max-mb is said. MP4 needs the package imageio-ffmpeg.
+Exit codes: 0 done, 2 a wrong option or no such run, 3 too few or damaged pictures, 4 a damaged record, 73 can't write.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from sisr.pipelines import _samples
+
+OUTPUT = "File to write: .webp, .gif or .mp4. Default: evolution.webp in the run's folder. An older one is replaced."
+ROWS = "Rows of the sample pictures to show, counted from 1, as in 1,3. Default: all."
+STEPS = "FIRST:LAST:EVERY, each may be missing: only pictures in between, EVERY steps apart. The last is always shown."
+LOG = "Log it to the run, if no process trains it; `sisr sync` delivers it."
+
+
+def main(
+    run: Annotated[str, typer.Argument(help="A run's name or folder.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help=OUTPUT)] = None,
+    rows: Annotated[str | None, typer.Option(help=ROWS)] = None,
+    steps: Annotated[str, typer.Option(help=STEPS)] = "::",
+    frames_per_second: Annotated[float, typer.Option(min=0.1, max=50, help="Evaluations shown in a second.")] = 4.0,
+    hold_last: Annotated[float, typer.Option(min=0, max=600, help="Seconds that the last frame stays.")] = 2.0,
+    max_mb: Annotated[float, typer.Option(min=0.001, help="Largest file, in millions of bytes.")] = 10.0,
+    log: Annotated[bool, typer.Option(help=LOG)] = True,
+    runs: Annotated[Path, typer.Option(help="Folder that holds all runs.")] = Path("runs"),
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Animate a run's sample pictures."""
+    from sisr import animation_files, console
+    from sisr.animation import Artist
+    from sisr.animation_limit import fit
+
+    first, last, every = _range(steps)
+    folder = _samples.find(run, runs)
+    target = output or folder / "evolution.webp"
+    suffix = animation_files.check(target)
+    found = _samples.spaced(_samples.read_samples(folder), first, last, every)
+    layout, samples, notes = _samples.alike(folder, found)
+    shown = _rows(rows, min(layout.count_rows(_samples.size(sample.path)) for sample in samples))
+    timing = animation_files.Timing(frames_per_second, hold_last)
+    artist = Artist(layout, shown, samples)
+    made = fit(artist.draw, len(samples), layout, suffix, timing, int(max_mb * 1e6))
+    _write(target, made.content)
+    why_not = _log(folder, target) if log else "--no-log"
+    result = {
+        "run": folder.name,
+        "output": str(target),
+        "bytes": len(made.content),
+        "width": made.size[0],
+        "height": made.size[1],
+        "seconds": round(sum(timing.durations_ms(len(made.chosen))) / 1000, 2),
+        "rows": [row + 1 for row in shown],
+        "steps": [samples[i].step for i in made.chosen],
+        "notes": notes + made.given_up(len(samples), suffix),
+        "logged": why_not is None,
+        "not_logged_because": why_not,
+    }
+    if json:
+        console.print_json(result)
+    else:
+        _print(result)
+
+
+def _range(text: str) -> tuple[int, int | None, int]:
+    """Return the first and last step (None: the newest) and the least distance that --steps asks for."""
+    from sisr.errors import ConfigError
+
+    try:
+        first, last, every = (int(part) if part.strip() else None for part in (text + "::").split(":", 3)[:3])
+    except ValueError:
+        raise ConfigError(f"--steps {text}: wanted FIRST:LAST:EVERY in whole steps, as in 0:10000:1000") from None
+    if text.count(":") not in (1, 2) or min(first or 0, last or 0) < 0 or (every is not None and every < 1):
+        raise ConfigError(f"--steps {text}: wanted FIRST:LAST:EVERY in whole steps, as in 0:10000:1000")
+    return first or 0, last, every or 1
+
+
+def _rows(text: str | None, there: int) -> list[int]:
+    """Return the rows that --rows asks for, counted from 0."""
+    from sisr.errors import ConfigError
+
+    if text is None:
+        return list(range(there))
+    try:
+        chosen = [int(part) - 1 for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--rows {text}: wanted numbers from 1 to {there}, as in 1,{there}") from None
+    if len(set(chosen)) < len(chosen) or not all(0 <= row < there for row in chosen):
+        raise ConfigError(f"--rows {text}: wanted different numbers from 1 to {there}; so many rows have all pictures")
+    return chosen
+
+
+def _write(target: Path, content: bytes) -> None:
+    """Write a file, replacing an older one atomically."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        unfinished.write_bytes(content)
+        unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _log(folder: Path, target: Path) -> str | None:
+    """Record the animation as an artifact of its run; return why that was not possible, or None."""
+    from sisr.errors import DiskError, RunLockedError
+    from sisr.tracking.outbox import Outbox
+    from sisr.training.folder import RunFolder
+
+    if not target.resolve().is_relative_to(folder.resolve()):
+        return f"it lies outside of the run's folder {folder}"
+    try:
+        with RunFolder(folder).lock(), Outbox(folder) as outbox:
+            outbox.artifact(target.resolve().relative_to(folder.resolve()))
+    except RunLockedError as error:
+        return f"{error}; animate again when it has ended"
+    except DiskError as error:
+        return str(error)
+    return None
+
+
+def _print(result: Mapping[str, Any]) -> None:
+    from sisr import console
+
+    size = f"{result['width']}x{result['height']} px, {result['bytes'] / 1e6:.2f} MB"
+    frames = f"{len(result['steps'])} frames in {result['seconds']:g} s"
+    console.out.print(f"{result['output']}: {frames}, {size}", markup=False)
+    for note in result["notes"]:
+        console.out.print(f"  {note}", markup=False)
+    if result["logged"]:
+        console.out.print(f"  logged to run {result['run']}; `sisr sync` delivers it", markup=False)
+    elif result["not_logged_because"] != "--no-log":
+        console.err.print(f"  not logged: {result['not_logged_because']}", markup=False)
+
+
+if __name__ == "__main__":
+    from sisr.cli import run
+
+    run(main)
