@@ -8,6 +8,7 @@ Exit codes: 0 done, 2 a wrong option or no such run, 3 too few or damaged pictur
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -98,13 +99,18 @@ def _rows(text: str | None, there: int) -> list[int]:
 
 def _write(target: Path, content: bytes) -> None:
     """Write a file, replacing an older one atomically."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    from sisr.errors import DiskError
+
     unfinished = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         unfinished.write_bytes(content)
         unfinished.replace(target)
+    except OSError as error:
+        raise DiskError(f"{target} can't be written: {error.strerror}; choose another --output") from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):
+            unfinished.unlink()
 
 
 def _log(folder: Path, target: Path) -> str | None:

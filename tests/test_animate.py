@@ -274,6 +274,15 @@ def test_a_run_may_be_named_by_its_folder_and_the_output_lie_in_a_new_one(drawn:
     assert len(frames("new/folder/out.webp")[0]) == 5
 
 
+def test_an_unwritable_output_is_named_and_leaves_nothing(drawn: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("folder.webp").mkdir()
+    Path("file").write_text("")
+    for output in ("folder.webp", "file/out.webp"):
+        assert animate("drawn", "-o", output) == 73
+        assert f"{output} can't be written: " in capsys.readouterr().err
+    assert sorted(path.name for path in Path().iterdir()) == ["file", "folder.webp", "runs"]
+
+
 def test_an_unknown_run_is_an_error_that_suggests(drawn: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert animate("drwan") == 2
     assert "no run 'drwan' in runs, and no folder of that name; did you mean 'drawn'?" in capsys.readouterr().err
