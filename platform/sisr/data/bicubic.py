@@ -9,6 +9,7 @@ tensors, for degradations and skips inside a training step.
 """
 
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -53,7 +54,7 @@ def upscale(lr: Tensor, scale: int) -> Tensor:
         scale: hr side / lr side, at least 1.
     """
     # 2 pixels of support and one to spare; torch renormalises at the edge of what it is given, MATLAB mirrors.
-    return _resample(lr, margin=3, out_margin=3 * scale, grow=scale, shrink=1)
+    return _resample(lr, margin=3, out_margin=3 * scale, grow=scale)
 
 
 def downscale(hr: Tensor, scale: int) -> Tensor:
@@ -70,7 +71,20 @@ def downscale(hr: Tensor, scale: int) -> Tensor:
     height, width = hr.shape[-2:]
     if height % scale or width % scale:
         raise ValueError(f"downscale by {scale} wants sides that are multiples of it, got {height}x{width}")
-    return _resample(hr, margin=3 * scale, out_margin=3, grow=1, shrink=scale)
+    wide = hr if hr.dtype == torch.float64 else hr.float()
+    rows, columns = (_matrix(side, scale, wide.dtype, hr.device) for side in (height, width))
+    with torch.autocast(hr.device.type, enabled=False):  # 8 bits of mantissa are too few for an image
+        return (rows @ wide @ columns.T).to(hr.dtype)
+
+
+@lru_cache(maxsize=64)
+def _matrix(side: int, scale: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the weights of one axis as a matrix (side / scale, side): for crops faster than a sliding kernel."""
+    index, weights = contributions(side, Fraction(1, scale), "mirror")
+    matrix = np.zeros((len(index), side))
+    np.add.at(matrix, (np.arange(len(index))[:, None], index), weights)
+    with torch.inference_mode(False):  # kept for later calls, which may be in training
+        return torch.from_numpy(matrix).to(device, dtype)
 
 
 def cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -128,12 +142,12 @@ def _resize_axis(image: NDArray[Any], scale: Fraction, axis: int, border: Border
     return np.clip(np.floor(total + 0.5), 0, 255).astype(np.uint8)
 
 
-def _resample(x: Tensor, *, margin: int, out_margin: int, grow: int, shrink: int) -> Tensor:
+def _resample(x: Tensor, *, margin: int, out_margin: int, grow: int) -> Tensor:
     height, width = x.shape[-2:]
     rows, columns = _mirrored(height, margin, x.device), _mirrored(width, margin, x.device)
     wide = x if x.dtype == torch.float64 else x.float()
     wide = wide.index_select(-2, rows).index_select(-1, columns)
-    size = (len(rows) * grow // shrink, len(columns) * grow // shrink)
+    size = (len(rows) * grow, len(columns) * grow)
     y = functional.interpolate(wide, size=size, mode="bicubic", antialias=True, align_corners=False)
     return y[..., out_margin:-out_margin, out_margin:-out_margin].to(x.dtype)
 
