@@ -74,7 +74,7 @@ def test_quantise_gives_what_a_file_would_hold_and_passes_gradients() -> None:
 
 def test_weights_made_while_measuring_serve_training_too() -> None:
     with torch.inference_mode():
-        degradations.bicubic(torch.rand(1, 3, 44, 44), 4)
+        bicubic(torch.rand(1, 3, 44, 44), 4)
     hr = torch.rand(1, 3, 44, 44, requires_grad=True)
-    degradations.bicubic(hr, 4).square().sum().backward()
+    bicubic(hr, 4).square().sum().backward()
     assert hr.grad is not None
