@@ -147,6 +147,16 @@ def test_prefetched_batches_are_those_of_the_steps() -> None:
     prefetcher.close()
 
 
+def test_without_depth_the_same_batches_are_cut_when_asked_for_and_no_thread_starts() -> None:
+    batches, before = _batches(), threading.active_count()
+    prefetcher = Prefetcher(batches, rank=1, world=2, start_step=6, depth=0)
+    for step in range(6, 9):
+        np.testing.assert_array_equal(prefetcher.next().numpy(), batches.take(step, 2, 2))
+    assert threading.active_count() == before
+    assert prefetcher.waited_s > 0
+    prefetcher.close()
+
+
 def test_waiting_is_counted() -> None:
     photos = Photos(1)
 

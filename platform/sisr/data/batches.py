@@ -105,7 +105,7 @@ class Prefetcher:
         world: Number of workers; the batch size must be a multiple of it.
         start_step: The step that the first `next` belongs to.
         device: Where `next` puts the pixels; copies to a GPU come from pinned memory and don't block.
-        depth: Batches held ready.
+        depth: Batches held ready; 0: no thread, each batch is cut when it is asked for.
 
     Raises:
         ConfigError: The batch can't be shared equally.
@@ -127,11 +127,13 @@ class Prefetcher:
         self._batches, self._device = batches, torch.device(device)
         self._count = batches.batch_size // world
         self._first = rank * self._count
+        self._depth, self._step = depth, start_step
         self._ready: queue.SimpleQueue[Tensor | Exception] = queue.SimpleQueue()
         self._free = threading.Semaphore(depth)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._work, args=(start_step,), name="prefetch", daemon=True)
-        self._thread.start()
+        if depth:
+            self._thread.start()
 
     def next(self) -> Tensor:
         """Return the next step's pixels, uint8 (n, window, window, 3) on the device.
@@ -140,7 +142,7 @@ class Prefetcher:
             DataError: The batch could not be made; the message names the file.
         """
         start = time.perf_counter()
-        item = self._ready.get()
+        item = self._ready.get() if self._depth else self._cut_now()
         self.waited_s += time.perf_counter() - start
         if isinstance(item, Exception):
             self._ready.put(item)  # the thread is gone: say it again to whoever asks again
@@ -152,7 +154,13 @@ class Prefetcher:
         """End the thread. Further calls do nothing."""
         self._closed.set()
         self._free.release()
-        self._thread.join()
+        if self._depth:
+            self._thread.join()
+
+    def _cut_now(self) -> Tensor:
+        pixels = torch.from_numpy(self._batches.take(self._step, self._first, self._count))
+        self._step += 1
+        return pixels
 
     def _work(self, step: int) -> None:
         try:

@@ -9,7 +9,9 @@ leaves open is marked "ours" in `Config`.
 
 Command: sisr train pixelshuffle --data celeba:PATH
 
-Measured: not measured yet.
+Measured: 30.75 dB PSNR-Y, 0.8737 SSIM-Y on Set5 (rgb8; bicubic 28.43, 0.8111) after 12,000 steps on the 199 photographs
+of BSDS500_train200, 27 minutes on two CPU cores in bf16 (119 images/s), with hr_crop=96 blur_sigma_max=0
+learning_rate=1e-3 turn=true. Not measured on CelebA at 512 pixels.
 """
 
 from typing import Literal, Self

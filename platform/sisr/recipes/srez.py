@@ -10,7 +10,9 @@ Command: sisr train srez --data celeba:PATH
 For CelebA at half size (89x109): --set hr_crop=64 --set source_side=64 --set box=[8,26,72,72]
 For any photographs: --set box=null
 
-Measured: not measured yet.
+Measured: VGG-19 relu3_1 distance 3.05 (bicubic 6.10), 23.09 dB PSNR-Y (bicubic 24.35) on 16 held-out faces after 1,800
+steps on 2,984 half-size CelebA faces, 24 minutes on two CPU cores in bf16 (4,450 batches an hour). The 130,000
+batches of the published picture were not run.
 """
 
 from typing import Literal, Self

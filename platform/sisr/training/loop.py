@@ -90,7 +90,9 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
     data = open_data(run, recipe.crop, recipe.scale)
     validation = Validation(data.validation, recipe, session, dtype)
     batches = Batches(data.store, recipe.crop, config.batch_size, options.seed)
-    prefetcher = Prefetcher(batches, session.rank, session.world, state.step, device)
+    # On a CPU a thread would only take time, and Python's lock, from the threads that train.
+    depth = 0 if device.type == "cpu" else 2
+    prefetcher = Prefetcher(batches, session.rank, session.world, state.step, device, depth=depth)
     first = session.rank * share * options.accumulate  # this worker's place in the global batch
     progress = Progress(folder, session, config.steps, config.batch_size, state.step, prefetcher, validation.baseline)
     scalars: dict[str, Tensor] = {}
