@@ -158,6 +158,7 @@ def test_nothing_is_lost_or_doubled_when_the_courier_is_killed(run_dir, store):
         record(outbox, range(8_000))
         outbox.image(7, "val", picture(run_dir))
         handle = courier.start(run_dir, store)
+        wait_for(lambda: (address.read(run_dir) or address.Address("", "")).run_id)
         wait_for(lambda: progress.read(run_dir, run_id_of(run_dir)).offset > 0)
         killed = handle.pid
         os.kill(killed, signal.SIGKILL)
