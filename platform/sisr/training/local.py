@@ -4,6 +4,7 @@ import ctypes
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,12 +73,17 @@ def _worker(
     log = open_log(folder.path) if rank == 0 else NoLog()
     try:
         train(Run(**run), folder, PlainSession(folder, choose_device(), rank, workers), log)
+        dist.barrier()  # leave together
     except SisrError as error:
         folder.report_failure(error)
         raise
     finally:
         log.close()
         dist.destroy_process_group()  # after an error this frees the peers that wait for us
+    # Not by the interpreter's own way out: gloo's threads, still ending, may abort a process that has done its work.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _free_port() -> int:
