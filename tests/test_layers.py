@@ -43,15 +43,16 @@ ALLOWED = {
     "training": f"{BASIS} console models recipes metrics data inference training",
     "tracking": "config errors models inference tracking",
     "display": "console errors training",
-    "cluster": f"{BASIS} console display models recipes metrics data inference training tracking cluster",
+    "sweep": f"{BASIS} console suggest strict_yaml wanted recipes tracking.journal sweep",
+    "cluster": f"{BASIS} console display models recipes metrics data inference training tracking sweep cluster",
     "cli": "errors suggest",
     "pipelines": (
         f"{BASIS} cli console suggest enlarge strips models recipes metrics data inference training tracking cluster "
-        "animation animation_files animation_limit"
+        "sweep animation animation_files animation_limit"
     ),
 }
 # Libraries that only these layers may import. The others are open to all.
-ONLY_IN = {"ray": "cluster", "mlflow": "tracking", "optuna": "cluster", "typer": "cli pipelines"}
+ONLY_IN = {"ray": "cluster", "mlflow": "tracking", "optuna": "sweep", "typer": "cli pipelines"}
 # Layers that import these libraries and the standard library, nothing else.
 PURE = {
     "nets": {"torch"},

@@ -192,7 +192,7 @@ class RayTrainSession:
         self.device = ray.train.torch.get_device() if gpu else torch.device("cpu")
         self._folder = folder
 
-    def stop_requested(self) -> bool:
+    def stop_requested(self, step: int) -> bool:
         """Return whether the run's folder holds a request to stop."""
         return self.rank == 0 and self._folder.stop_requested()
 

@@ -157,9 +157,9 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
 
             # Evaluate and save.
             last = done == config.steps
-            stopping = agree(session.stop_requested(), session)
             if done % options.evaluate_every == 0 or last:
                 evaluate(done)
+            stopping = agree(session.stop_requested(done), session)
             healthy = number_format == "fp16" or not updates.skipped  # a checkpoint of broken weights would help nobody
             if (done % options.evaluate_every == 0 or last or stopping) and healthy:
                 save(done)

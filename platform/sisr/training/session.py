@@ -60,8 +60,8 @@ class Session(Protocol):
     world: int
     device: torch.device
 
-    def stop_requested(self) -> bool:
-        """Return whether this worker was asked to end; asked of the first worker only."""
+    def stop_requested(self, step: int) -> bool:
+        """Return whether this worker was asked to end with `step` steps done; the first worker's answer counts."""
         ...
 
     def report(self, step: int, metrics: dict[str, float]) -> None:
@@ -78,7 +78,7 @@ class PlainSession:
     rank: int = 0
     world: int = 1
 
-    def stop_requested(self) -> bool:
+    def stop_requested(self, step: int) -> bool:
         """Return whether the run's folder holds a request to stop."""
         return self.folder.stop_requested()
 
