@@ -77,9 +77,9 @@ def _race(order: Any, blocks: int) -> dict[str, Any]:
     device = choose_device()
     number_format = precision.resolve(run.options.precision, device)
     with torch.device("meta"):
-        crop, scale = (shapes := run.build_recipe()).crop, shapes.scale
+        recipe = run.build_recipe()
     plain = PLAIN.get(run.recipe)
-    store = open_data(run, crop, scale).store
+    store = open_data(run, recipe).store
     opponent = plain(run.recipe_config(), store, device, number_format) if plain else None
     session = Alternating(folder, device, opponent, WARM_UP + blocks)
     status = train(run, folder, session, NoLog())

@@ -27,6 +27,11 @@ def test_without_a_box_the_centre_is_cut_to_a_multiple_of_the_scale(held: Store)
     np.testing.assert_array_equal(second, held[2][1:29, 1:29])  # b is smaller than 11 + 2 * 4
 
 
+def test_without_a_box_the_centre_is_cut_to_what_the_generator_accepts(held: Store) -> None:
+    (only,) = validation_images(held, Crop(side=512), 4, size_multiple=4)
+    np.testing.assert_array_equal(only, held[0][4:36, 6:54])  # 32 x 48 of 40 x 61: multiples of 16; the others are less
+
+
 def test_with_a_box_the_window_at_its_centre_is_averaged(held: Store) -> None:
     crop = Crop(side=4, source_side=8, box=(10, 2, 20, 12))
     images = validation_images(held, crop, 4)

@@ -74,7 +74,7 @@ def prepare(order: Order) -> tuple[Run, RunFolder, TrainingData]:
     )
     with torch.device("meta"):  # shapes only: what can't be built is said here, before anything starts
         recipe = run.build_recipe()
-    data = open_data(run, recipe.crop, recipe.scale, show=True)
+    data = open_data(run, recipe, show=True)
     run = run.model_copy(update={"fingerprint": data.fingerprint})
     if order.name is None:
         run = run.model_copy(update={"name": f"{order.recipe}-{run.config_hash}"})

@@ -8,8 +8,12 @@ from sisr.errors import DataError
 from sisr.recipe import Crop
 
 
-def validation_images(store: Store, crop: Crop, scale: int, limit_side: int = 256) -> list[NDArray[np.uint8]]:
-    """Return one hr example of each held-out image, without chance: uint8 (h, w, 3), sides multiples of `scale`.
+def validation_images(
+    store: Store, crop: Crop, scale: int, limit_side: int = 256, size_multiple: int = 1
+) -> list[NDArray[np.uint8]]:
+    """Return one hr example of each held-out image, without chance: uint8 (h, w, 3).
+
+    Its sides are multiples of `scale` x `size_multiple`, of which latter the generator wants the sides of lr.
 
     With a box: the window at its centre, averaged to the crop's side. Without: the centre of the image, at most
     `limit_side` each way. Images too small for it, or smaller than SSIM's window of 11 pixels and a border of `scale`,
@@ -18,7 +22,8 @@ def validation_images(store: Store, crop: Crop, scale: int, limit_side: int = 25
     Raises:
         DataError: No image is large enough.
     """
-    least = 11 + 2 * scale
+    multiple = scale * size_multiple
+    least = -(-(11 + 2 * scale) // multiple) * multiple
     left, top, width, height = crop.box or (0, 0, least, least)
     large = store.at_least(left + width, top + height)
     if not len(large):
@@ -26,11 +31,11 @@ def validation_images(store: Store, crop: Crop, scale: int, limit_side: int = 25
     images = (large[i] for i in range(len(large)))
     if crop.box:
         return [_centre_of_box(image, crop, crop.box) for image in images]
-    return [_centre(image, limit_side, scale) for image in images]
+    return [_centre(image, limit_side, multiple) for image in images]
 
 
-def _centre(image: NDArray[np.uint8], limit_side: int, scale: int) -> NDArray[np.uint8]:
-    height, width = (min(side, limit_side) // scale * scale for side in image.shape[:2])
+def _centre(image: NDArray[np.uint8], limit_side: int, multiple: int) -> NDArray[np.uint8]:
+    height, width = (min(side, limit_side) // multiple * multiple for side in image.shape[:2])
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     return image[top : top + height, left : left + width].copy()
 

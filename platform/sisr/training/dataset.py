@@ -11,7 +11,7 @@ from sisr.data.batches import validation_images
 from sisr.data.sources import Source, open_source
 from sisr.data.store import Store, pack
 from sisr.errors import DataError
-from sisr.recipe import Crop
+from sisr.recipe import Recipe
 from sisr.training.run import Run
 
 
@@ -26,18 +26,18 @@ class TrainingData:
     hashes: dict[str, str]  # SHA-256 of each file's content, by name
 
 
-def open_data(run: Run, crop: Crop, scale: int, *, show: bool = False) -> TrainingData:
+def open_data(run: Run, recipe: Recipe, *, show: bool = False) -> TrainingData:
     """Return a run's images; packed on first use, opened after.
 
     Args:
         run: Names the source, and the fingerprint that the images must have where it is already known.
-        crop: What training examples are cut by: smaller images are left out, and counted.
-        scale: hr side / lr side.
+        recipe: Its crop cuts training examples, and smaller images are left out, and counted.
         show: Show on stderr how far packing is.
 
     Raises:
         DataError: Images can't be used, are too few, or differ from those the run was started with.
     """
+    crop = recipe.crop
     source = open_source(run.data, run.validation)
     packed = _pack(source, show)
     if run.fingerprint and packed.fingerprint != run.fingerprint:
@@ -62,7 +62,8 @@ def open_data(run: Run, crop: Crop, scale: int, *, show: bool = False) -> Traini
         "converted": packed.index.notes(),
     }
     hashes = {name: verdict.sha256 for name, verdict in packed.index.verdicts.items()}
-    images = validation_images(held, crop, scale, run.options.validation_side)
+    multiple = int(recipe.generator.size_multiple)  # type: ignore[arg-type]
+    images = validation_images(held, crop, recipe.scale, run.options.validation_side, multiple)
     return TrainingData(large, images, packed.fingerprint, facts, hashes)
 
 

@@ -87,7 +87,7 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
 
     # Open the data.
     share = share_of_batch(config.batch_size, session.world, options.accumulate)
-    data = open_data(run, recipe.crop, recipe.scale)
+    data = open_data(run, recipe)
     validation = Validation(data.validation, recipe, session, dtype)
     batches = Batches(data.store, recipe.crop, config.batch_size, options.seed)
     # On a CPU a thread would only take time, and Python's lock, from the threads that train.
