@@ -1,0 +1,172 @@
+"""What is known about a sweep: a pure function of its plan and its ledger, live and after any interruption."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from sisr.errors import CheckpointError, ConfigError
+from sisr.sweep import plan as plans
+from sisr.sweep.plan import Plan, value_of
+from sisr.tracking.journal import rows
+
+LEDGER = "ledger.jsonl"
+
+# waiting: recorded, not begun. paused: stands at `step`, and may go on. The last three never go on.
+State = Literal["waiting", "running", "paused", "finished", "diverged", "failed"]
+ENDED: tuple[State, ...] = ("finished", "diverged", "failed")
+
+
+@dataclass
+class Exploit:
+    """One copy of a better trial's networks and settings by a worse one (PBT)."""
+
+    step: int  # where the copy was taken
+    donor: int
+    params: dict[str, Any]  # the donor's, perturbed
+
+
+@dataclass
+class Trial:
+    """One point of the search space and how far it got."""
+
+    number: int
+    params: dict[str, Any]  # the swept settings that hold now
+    first_params: dict[str, Any]  # those it began with; another ones only where it copied another trial
+    state: State = "waiting"
+    step: int = 0  # steps done at its last evaluation or end
+    until: int = 0  # steps it was asked to reach last
+    curve: list[tuple[int, dict[str, float]]] = field(default_factory=list)  # every evaluation: (step, values)
+    exploits: list[Exploit] = field(default_factory=list)
+    seconds: float = 0.0  # of running, start-up included
+    message: str = ""  # why it diverged or failed
+
+    @property
+    def name(self) -> str:
+        """The name of its folder in `trials`."""
+        return f"{self.number:04d}"
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Its last evaluation; empty before the first."""
+        return self.curve[-1][1] if self.curve else {}
+
+    def values_at(self, step: int) -> dict[str, float]:
+        """Return its evaluation at exactly this step; empty where there was none."""
+        return next((values for at, values in reversed(self.curve) if at == step), {})
+
+
+@dataclass
+class Sweep:
+    """A plan and all its trials, by number."""
+
+    plan: Plan
+    trials: list[Trial] = field(default_factory=list)
+    state: str = "running"  # or finished, stopped
+
+    def apply(self, row: dict[str, Any]) -> None:
+        """Take one row of the ledger into account; see `Ledger` for the rows."""
+        if row["op"] == "trial":
+            if row["trial"] != len(self.trials):
+                raise CheckpointError(f"the ledger skips from trial {len(self.trials) - 1} to {row['trial']}")
+            self.trials.append(Trial(row["trial"], row["params"], row["params"]))
+        elif row["op"] == "sweep":
+            self.state = row["state"]
+        elif row["op"] in ("start", "exploit", "end"):
+            _apply_to(self.trials[row["trial"]], row)
+
+    def rank_score(self, values: dict[str, float]) -> float:
+        """Return what schedulers rank by, larger is better; minus infinity where it is missing or not finite."""
+        metric, mode = self.plan.rank_metric
+        value = value_of(values, metric)
+        if value is None or not math.isfinite(value):
+            return -math.inf
+        return value if mode == "max" else -value
+
+    def ranking(self) -> list[Trial]:
+        """Return the trials that may be chosen, best first: those that went further before those that did not.
+
+        Values at unequal steps don't compare. Diverged and failed trials, and those never evaluated, are left out.
+        """
+        found = [t for t in self.trials if t.state not in ("diverged", "failed")]
+        found = [t for t in found if math.isfinite(self.rank_score(t.values))]
+        return sorted(found, key=lambda t: (-t.step, -self.rank_score(t.values), t.number))
+
+    def best(self) -> Trial | None:
+        """Return the best trial, or None as long as there is none."""
+        return next(iter(self.ranking()), None)
+
+    def pareto(self) -> list[Trial]:
+        """Return the trials at the furthest step that no other beats in both objectives, by the first objective."""
+        candidates = self.ranking()
+        candidates = [t for t in candidates if t.step == candidates[0].step]
+        points = {t.number: self._signed(t) for t in candidates}
+        kept = [t for t in candidates if not any(_dominates(points[o.number], points[t.number]) for o in candidates)]
+        return sorted(kept, key=lambda t: points[t.number], reverse=True)
+
+    def _signed(self, trial: Trial) -> tuple[float, ...]:
+        pairs = zip(self.plan.objective, self.plan.mode, strict=True)
+        found = ((value_of(trial.values, metric), mode) for metric, mode in pairs)
+        return tuple(-math.inf if v is None else v if mode == "max" else -v for v, mode in found)
+
+
+def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one != other and all(a >= b for a, b in zip(one, other, strict=True))
+
+
+def _apply_to(trial: Trial, row: dict[str, Any]) -> None:
+    if row["op"] == "start":
+        trial.state, trial.until = "running", row["until"]
+    elif row["op"] == "exploit":
+        trial.exploits.append(Exploit(row["step"], row["donor"], row["params"]))
+        trial.params, trial.step = row["params"], row["step"]
+    else:
+        trial.state, trial.step, trial.message = row["state"], row["step"], row.get("message", "")
+        trial.seconds += row.get("seconds", 0.0)
+        trial.curve += [(int(step), dict(values)) for step, values in row.get("curve", [])]
+
+
+def replay(plan: Plan, records: Iterable[dict[str, Any]]) -> Sweep:
+    """Return the sweep that a ledger's records tell of; trials that were running when it broke off are paused."""
+    sweep = Sweep(plan)
+    for record in records:
+        sweep.apply(record)
+    for trial in sweep.trials:
+        if trial.state == "running":
+            trial.state = "paused"
+    return sweep
+
+
+def read(folder: Path) -> Sweep:
+    """Return the sweep in a folder, without disturbing a driver that is at work on it.
+
+    Raises:
+        ConfigError: There is no sweep.
+        CheckpointError: Its plan or a line of its ledger is damaged.
+    """
+    plan = plans.read(folder)
+    if plan is None:
+        raise ConfigError(f"{folder} holds no sweep: name the folder of one, or a sweep in --runs")
+    return replay(plan, records(folder))
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of a sweep's ledger; a last line that a crash cut off is left out.
+
+    Raises:
+        CheckpointError: Another line is damaged.
+    """
+    path, found = folder / LEDGER, []
+    if not path.is_file():
+        return []
+    torn = 0
+    for number, (row, _) in enumerate(rows(path), 1):
+        if row is None:
+            torn = torn or number
+        elif torn and row["op"] != "resume":  # what a crash tore is followed by the next attempt's first row
+            raise CheckpointError(f"{path}:{torn} is damaged, and not by a crash: restore the file, or start another sweep")
+        else:
+            torn = 0
+            found.append(row)
+    return found
