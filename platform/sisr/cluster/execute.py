@@ -97,12 +97,12 @@ def execute(order: Order, tracking: Tracking, host: Host) -> dict[str, Any]:
         resumed = record.take_up(run, folder, data, order.allow_changes)
         if resumed and record.is_finished(run, folder):
             err.print(f"run {run.name} is finished already; more --steps would go on", markup=False)
-            delivered = courier.start(folder.path, tracking.uri, tracking.experiment, _say).finish(DRAIN_S)
-            _say(delivered.message)
+            delivered = courier.start(folder.path, tracking.uri, tracking.experiment, say).finish(DRAIN_S)
+            say(delivered.message)
             return {"run": run.name, "folder": str(folder.path), **folder.status()}
         folder.clear_stop()
         record.announce(run, folder, data.facts, resumed)
-        delivery = courier.start(folder.path, tracking.uri, tracking.experiment, _say)
+        delivery = courier.start(folder.path, tracking.uri, tracking.experiment, say)
         status: dict[str, Any] = {"state": "failed"}
         drain_s = DRAIN_S
         try:
@@ -121,13 +121,14 @@ def execute(order: Order, tracking: Tracking, host: Host) -> dict[str, Any]:
         finally:
             record.close(run, folder, status)
             delivered = delivery.finish(drain_s)
-            _say(delivered.message)
+            say(delivered.message)
     if status["state"] == "stopped":
         raise StoppedError(f"run {run.name} stopped at step {status['step']}; the same command goes on from there")
     return {"run": run.name, "folder": str(folder.path), **status}
 
 
-def _say(message: str) -> None:
+def say(message: str) -> None:
+    """Tell the user something about delivery, if there is something."""
     if message:
         err.print(message, markup=False)
 

@@ -23,6 +23,7 @@ from sisr.training.run import Run
 
 COLLECTIVE_TIMEOUT_S = 300  # a dead peer is noticed after this; nodes may differ by this much in packing their data
 POLL_S = 0.3
+RESERVATION = ".placement_group"  # in the run's folder while it is trained
 PEER_REPORT_S = 3.0  # how long a worker whose peer vanished looks for the reason
 
 
@@ -37,7 +38,9 @@ class Scaling:
     address: str | None = None  # of a running cluster; None: the one this process was submitted to, else a local one
 
 
-def fit(run: Run, folder: RunFolder, scaling: Scaling, tick: Callable[[], None]) -> dict[str, Any]:
+def fit(
+    run: Run, folder: RunFolder, scaling: Scaling, tick: Callable[[], None], *, until: int | None = None
+) -> dict[str, Any]:
     """Train on Ray's workers and return the run's last status.
 
     Args:
@@ -45,12 +48,13 @@ def fit(run: Run, folder: RunFolder, scaling: Scaling, tick: Callable[[], None])
         folder: The run's folder, on storage that all workers reach.
         scaling: How many workers, and how large.
         tick: Called several times a second by the calling thread while training goes on.
+        until: Stop, resumable, after this many steps; None: at the run's end.
 
     Raises:
         ConfigError: The workers can never fit into this Ray.
         SisrError: What stopped the training, as the worker raised it.
     """
-    ray = _connect(scaling.address)
+    ray = connect(scaling.address)
     from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -60,7 +64,7 @@ def fit(run: Run, folder: RunFolder, scaling: Scaling, tick: Callable[[], None])
     folder.clear_failure()
     trainer = TorchTrainer(
         _worker,
-        train_loop_config={"run": run.model_dump(), "folder": str(folder.path.resolve()), **resources},
+        train_loop_config={"run": run.model_dump(), "folder": str(folder.path.resolve()), "until": until, **resources},
         # NCCL refuses two workers on one GPU.
         torch_config=TorchConfig(backend="gloo" if resources["GPU"] < 1 else None, timeout_s=COLLECTIVE_TIMEOUT_S),
         scaling_config=ScalingConfig(
@@ -75,7 +79,7 @@ def fit(run: Run, folder: RunFolder, scaling: Scaling, tick: Callable[[], None])
         ),
     )
     try:
-        outcome = _in_thread(trainer.fit, tick)
+        outcome = in_thread(trainer.fit, tick)
     except Exception as error:
         raise folder.failure() or _explained(error) from None
     finally:
@@ -93,7 +97,12 @@ def shutdown() -> None:
         ray.shutdown()
 
 
-def _connect(address: str | None) -> Any:
+def connect(address: str | None) -> Any:
+    """Return Ray, connected: as it is already, to `address`, or to a cluster of its own on this machine.
+
+    Raises:
+        ConfigError: Nothing answers at `address`.
+    """
     environment.prepare()
     import ray
 
@@ -124,7 +133,7 @@ def _resources(scaling: Scaling, cluster: dict[str, float]) -> dict[str, float]:
         cpus = 1.0 if gpus else max(1.0, math.floor(cluster.get("CPU", 1) / scaling.workers))
     for name, each in (("CPU", cpus), ("GPU", gpus)):
         there = cluster.get(name, 0.0)
-        if each * scaling.workers > there + 1e-9 and not _can_grow():
+        if each * scaling.workers > there + 1e-9 and not can_grow():
             raise ConfigError(
                 f"{scaling.workers} workers x {each:g} {name} need {each * scaling.workers:g} {name}, but this Ray has "
                 f"{there:g}: use fewer --workers or fewer {name}s per worker"
@@ -132,7 +141,7 @@ def _resources(scaling: Scaling, cluster: dict[str, float]) -> dict[str, float]:
     return {"CPU": cpus, "GPU": gpus}
 
 
-def _can_grow() -> bool:
+def can_grow() -> bool:
     """Return whether an autoscaler may add nodes."""
     return (Path.home() / "ray_bootstrap_config.yaml").exists()
 
@@ -154,7 +163,9 @@ def _worker(config: dict[str, Any]) -> dict[str, Any] | None:
     from sisr.training.session import NoLog
 
     run, folder = Run(**config["run"]), RunFolder(Path(config["folder"]))
-    session = RayTrainSession(folder, use_gpu=config["GPU"] > 0)
+    session = RayTrainSession(folder, use_gpu=config["GPU"] > 0, until=config["until"])
+    if session.rank == 0:
+        _note_reservation(folder)
     if session.device.type == "cpu":
         torch.set_num_threads(max(1, int(config["CPU"])))
     log = Outbox(folder.path) if session.rank == 0 else NoLog()
@@ -177,11 +188,20 @@ def _worker(config: dict[str, Any]) -> dict[str, Any] | None:
         log.close()
 
 
+def _note_reservation(folder: RunFolder) -> None:
+    """Leave the placement group's id for whoever must give it back if this run is killed."""
+    import ray.util
+
+    group = ray.util.get_current_placement_group()
+    if group is not None:
+        (folder.path / RESERVATION).write_text(group.id.hex())
+
+
 class RayTrainSession:
     """A Ray Train worker's place among its peers."""
 
-    def __init__(self, folder: RunFolder, *, use_gpu: bool) -> None:
-        """Ask Ray who we are."""
+    def __init__(self, folder: RunFolder, *, use_gpu: bool, until: int | None = None) -> None:
+        """Ask Ray who we are; `until` is the step to stop at, if that is before the run's end."""
         import ray.train.torch
         import torch
 
@@ -190,10 +210,12 @@ class RayTrainSession:
         # Ray believes in GPUs that its user declared; torch knows whether there is one.
         gpu = use_gpu and torch.cuda.is_available()
         self.device = ray.train.torch.get_device() if gpu else torch.device("cpu")
-        self._folder = folder
+        self._folder, self._until = folder, until
 
     def stop_requested(self, step: int) -> bool:
-        """Return whether the run's folder holds a request to stop."""
+        """Return whether the step to stop at is reached or the run's folder holds a request to stop."""
+        if self._until is not None and step >= self._until:
+            return True
         return self.rank == 0 and self._folder.stop_requested()
 
     def report(self, step: int, metrics: dict[str, float]) -> None:
@@ -203,8 +225,8 @@ class RayTrainSession:
         ray.train.report({"step": step, **{n: v for n, v in metrics.items() if math.isfinite(v)}})
 
 
-def _in_thread(fit: Callable[[], Any], tick: Callable[[], None]) -> Any:
-    """Call `fit` in a thread: it would replace the signal handlers of the main one."""
+def in_thread(fit: Callable[[], Any], tick: Callable[[], None]) -> Any:
+    """Call `fit` in a thread, which would replace the main one's signal handlers, and `tick` in this one meanwhile."""
     outcome: list[Any] = []
 
     def work() -> None:

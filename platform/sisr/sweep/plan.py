@@ -1,5 +1,6 @@
 """What a sweep is to do, recorded in `sweep.json` before its first trial."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -51,6 +52,12 @@ class Plan(Settings):
         if self.scheduler == "pbt" and self.interval is None:
             raise ValueError("pbt needs an interval")
         return self
+
+    @property
+    def hash(self) -> str:
+        """Return 8 hexadecimal digits that differ where anything differs that makes another sweep."""
+        content = self.model_dump(mode="json", exclude={"format", "name", "trials"})
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
     @property
     def rank_metric(self) -> tuple[str, Mode]:

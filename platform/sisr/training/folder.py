@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import math
 import os
 import socket
 import time
@@ -26,6 +27,7 @@ class RunFolder:
         self.samples = path / "samples"
         self.model = path / "model"
         self.best = path / "best.json"
+        self._evaluations = path / "evaluations.jsonl"
         self._files = path / "files.json"
         self._stop = path / ".stop"
         self._warnings = path / "warnings.log"
@@ -65,6 +67,20 @@ class RunFolder:
             return dict(json.loads((self.path / "status.json").read_text()))
         except (OSError, ValueError):
             return {}
+
+    def add_evaluation(self, step: int, values: dict[str, float]) -> None:
+        """Note the numbers of one evaluation."""
+        with open(self._evaluations, "a") as file:
+            file.write(json.dumps({"step": step, "values": values}) + "\n")
+
+    def evaluations(self) -> list[tuple[int, dict[str, float]]]:
+        """Return the finite numbers of every evaluation by step; of one that was repeated, the last."""
+        found: dict[int, dict[str, float]] = {}
+        for line in self._evaluations.read_text().splitlines() if self._evaluations.exists() else ():
+            with suppress(ValueError, KeyError):  # a line that a crash tore
+                row = json.loads(line)
+                found[row["step"]] = {name: v for name, v in row["values"].items() if math.isfinite(v)}
+        return sorted(found.items())
 
     def request_stop(self) -> None:
         """Ask the run to save its state and end at the next step; safe in a signal handler."""

@@ -83,6 +83,9 @@ class Progress:
         self.validation = values
         self._fields |= {"step": done, "validation": values, "validation_step": done, "best": best}
         self._write(force=True)
+        if self._session.rank == 0:
+            with suppress(OSError):
+                self._folder.add_evaluation(done, values)
         self._mark = (time.monotonic(), done, self._waits.waited_s)
 
     def ended(self, state: str, done: int, message: str = "") -> dict[str, Any]:

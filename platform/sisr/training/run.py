@@ -1,5 +1,6 @@
 """One execution of a recipe: what it is, recorded before step 0, and the folder that holds all of it."""
 
+import functools
 import hashlib
 import json
 import re
@@ -104,6 +105,7 @@ def versions() -> dict[str, str]:
     return {"sisr": sisr.__version__, "python": sys.version.split()[0], **found}
 
 
+@functools.cache
 def code_revision() -> dict[str, Any]:
     """Return the commit of the installed code and whether it was changed; empty where it is not a checkout."""
     here = Path(__file__).resolve().parent

@@ -77,10 +77,11 @@ class PlainSession:
     device: torch.device
     rank: int = 0
     world: int = 1
+    until: int | None = None  # step to stop at, resumable; None: the run's end
 
     def stop_requested(self, step: int) -> bool:
-        """Return whether the run's folder holds a request to stop."""
-        return self.folder.stop_requested()
+        """Return whether the step to stop at is reached or the folder holds a request to stop."""
+        return (self.until is not None and step >= self.until) or self.folder.stop_requested()
 
     def report(self, step: int, metrics: dict[str, float]) -> None:
         """Do nothing: the run's folder already holds everything."""

@@ -61,6 +61,7 @@ class TrainingState:
             CheckpointError: The state is of networks of another shape.
         """
         for name, part in self.parts.items():
+            settings = _settings(part)
             try:
                 part.load_state_dict(state["parts"][name])
             except (KeyError, RuntimeError, ValueError) as error:
@@ -68,6 +69,9 @@ class TrainingState:
                 raise CheckpointError(f"the checkpoint does not fit '{name}' of this recipe: {reason}") from error
             if isinstance(part, Optimizer):
                 _lay_out(part)
+                # The configuration decides, not the run that the state is from: it may have had other settings.
+                for group, configured in zip(part.param_groups, settings, strict=True):
+                    group.update(configured)
         self.ema.load_state_dict(state["ema"])
         for name, other in self.others.items():
             other.load_state_dict(state["others"][name])
@@ -94,6 +98,13 @@ def assert_same_start(step: int, session: Session) -> None:
             f"workers see different checkpoints (they would start at steps {steps}): "
             "put --runs on storage that all of them share"
         )
+
+
+def _settings(part: nn.Module | Optimizer) -> list[dict[str, Any]]:
+    """Return what an optimizer was built with, for each group of its parameters."""
+    if not isinstance(part, Optimizer):
+        return []
+    return [{name: value for name, value in group.items() if name != "params"} for group in part.param_groups]
 
 
 def _lay_out(optimizer: Optimizer) -> None:
