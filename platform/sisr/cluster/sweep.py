@@ -21,11 +21,12 @@ from sisr.config import build
 from sisr.data.sources import absolute, open_source
 from sisr.errors import ConfigError, StoppedError
 from sisr.sweep import plan as plans
-from sisr.sweep import results, schedule, search
-from sisr.sweep.board import SweepDisplay
+from sisr.sweep import results, schedule, search, space_file
+from sisr.sweep.live import SweepDisplay
 from sisr.sweep.ledger import Ledger
 from sisr.sweep.plan import Plan
 from sisr.sweep.space import SearchSpace
+from sisr.sweep.space_file import SpaceFile
 from sisr.sweep.state import Sweep, Trial
 from sisr.tracking import address, courier
 from sisr.tracking.outbox import Outbox, Status
@@ -44,10 +45,32 @@ COPIES = ".copies"  # how many copies of other trials a trial's checkpoints hold
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
-    """What somebody asked to search, and with what."""
+class Wanted:
+    """What somebody asked to search; None leaves it to the search space's file."""
 
-    plan: Plan  # without fingerprint, and with the name to be made where it is empty
+    recipe: str
+    data: str = "demo"
+    validation: str | None = None
+    name: str = ""  # empty: made from the recipe and a hash of the plan
+    search_space: Path | None = None  # None: the recipe's own
+    space: tuple[str, ...] = ()  # texts of --space
+    settings: tuple[str, ...] = ()  # texts of --set
+    trials: int | None = None
+    steps: int | None = None
+    search: str | None = None
+    scheduler: str | None = None
+    objective: list[str] | None = None
+    rungs: tuple[int, ...] | None = None  # asha: None: a ninth and a third of the steps
+    interval: int | None = None  # pbt: None: a tenth of the steps
+    options: dict[str, Any] = field(default_factory=dict)  # of `training.run.Options`
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """A sweep, and what it may use."""
+
+    plan: Plan
     space: SearchSpace
     runs: Path = Path("runs")
     workers: int = 1  # of each trial
@@ -55,7 +78,57 @@ class Order:
     gpus_per_worker: float | None = None
     concurrency: int | None = None
     address: str | None = None  # of a running Ray
-    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def plan_of(wanted: Wanted) -> tuple[Plan, SearchSpace]:
+    """Return the plan of a sweep, and its space, both checked against the recipe.
+
+    Raises:
+        ConfigError: The recipe, its space, or a setting can't be used.
+    """
+    recipes.check(wanted.recipe)
+    names = ("trials", "steps", "search", "scheduler", "objective")
+    file, space = space_file.load(
+        space_file.find(wanted.recipe, wanted.search_space),
+        recipes.load(wanted.recipe).Config,
+        options={name: getattr(wanted, name) for name in names},
+        space=wanted.space,
+        settings=wanted.settings,
+    )
+    marks, every = _marks(file, wanted)
+    options = {"evaluate_every": every, "seed": wanted.seed, **wanted.options}
+    build(Options, options, source="--option")
+    fields = {**file.plan_fields(), **marks, "options": options, "seed": wanted.seed, "name": wanted.name}
+    given = {"recipe": wanted.recipe, "data": wanted.data, "validation": wanted.validation}
+    return build(Plan, {**fields, **given}, source="the sweep"), space
+
+
+def _marks(file: SpaceFile, wanted: Wanted) -> tuple[dict[str, Any], int]:
+    """Return where trials are compared, as a plan's fields, and how often they are evaluated.
+
+    Raises:
+        ConfigError: The scheduler compares elsewhere, or trials are not evaluated where they are compared.
+    """
+    for option, value, scheduler in (("--rungs", wanted.rungs, "asha"), ("--interval", wanted.interval, "pbt")):
+        if value is not None and file.scheduler != scheduler:
+            raise ConfigError(f"{option} has no effect with the scheduler {file.scheduler}: leave it out")
+    steps, every = file.steps, wanted.options.get("evaluate_every")
+    if file.scheduler == "asha":
+        every = every or (wanted.rungs[0] if wanted.rungs else max(1, steps // 18))
+        rungs = wanted.rungs or tuple(sorted({max(1, round(steps / part / every)) * every for part in (9, 3)} - {steps}))
+        fields: dict[str, Any] = {"rungs": rungs}
+    elif file.scheduler == "pbt":
+        rungs = (wanted.interval or max(1, steps // 10),)
+        every = every or rungs[0]
+        fields = {"interval": rungs[0]}
+    else:
+        every, rungs, fields = every or max(1, steps // 10), (), {}
+    if wrong := [rung for rung in rungs if rung % every]:
+        raise ConfigError(
+            f"trials are compared at step {wrong[0]:,} but evaluated every {every:,}: give an --option evaluate_every "
+            f"that divides {', '.join(map(str, rungs))}"
+        )
+    return fields, every
 
 
 def trial_run(plan: Plan, trial: Trial) -> Run:
@@ -278,8 +351,7 @@ class Driver(Host):
         """Let a trial go on as a copy of a better one, with its settings perturbed."""
         plan = self._sweep.plan
         chance = random.Random(f"{plan.seed}/explore/{trial.number}/{len(trial.exploits)}")
-        space = self._order.space
-        params = {name: space[name].explore(value, chance) for name, value in donor.params.items()}
+        params = self._order.space.explore(donor.params, chance)
         self._ledger.write("exploit", trial=trial.number, donor=donor.number, step=donor.step, params=params)
         self._copy_networks(trial)
         with Outbox(self._folder_of(trial).path) as outbox:

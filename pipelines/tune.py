@@ -1,0 +1,154 @@
+"""Search a recipe's hyperparameters on images; the same command goes on after any interruption.
+
+What is searched stands in the recipe's search space (search_spaces/RECIPE.yaml, or --search-space FILE). Writes the
+sweep's folder under --runs: a ledger of all trials, a folder for each, best.yaml for `sisr train RECIPE --config`, and
+results/index.html. In MLflow a sweep is one run with a child for each trial.
+Exit codes: 0 finished, 2 a wrong option or space, 3 unusable images, 5 every trial diverged, 6 the sweep is held by
+another process, 75 stopped and resumable.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def main(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name or file; `sisr recipes` lists them.")],
+    data: Annotated[str, typer.Option(help="demo, a folder of images, celeba:PATH or div2k:PATH.")] = "demo",
+    validation: Annotated[
+        str | None, typer.Option(help="Folder of held-out images; default: split from --data.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The sweep's name; default: recipe and a hash of the plan.")] = None,
+    search_space: Annotated[Path | None, typer.Option(help="YAML file instead of the recipe's own space.")] = None,
+    space: Annotated[
+        list[str] | None,
+        typer.Option("--space", metavar="NAME=OPERATOR(...)", help="Search one setting like this; repeatable."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Fix one setting; repeatable.")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Points of the space to try.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Length of a trial that goes all the way.")] = None,
+    search: Annotated[str | None, typer.Option(help="random, grid or tpe.")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="asha (promote the best), pbt (copy the best) or none (train all to the end).")
+    ] = None,
+    objective: Annotated[
+        str | None, typer.Option(help="A metric of the validation, or two for a Pareto search: val/psnr_y,val/perceptual.")
+    ] = None,
+    rungs: Annotated[
+        str | None, typer.Option(help="asha: steps at which trials are compared, such as 300,1000.")
+    ] = None,
+    interval: Annotated[int | None, typer.Option(min=1, help="pbt: steps from one comparison to the next.")] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", metavar="NAME=VALUE", help="How trials run, such as evaluate_every=200; repeatable."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the search, and of every trial's weights and batches.")] = 0,
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16 or fp64.")] = "auto",
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Trials at a time; default: as many as fit.")] = None,
+    workers_per_trial: Annotated[int, typer.Option(min=1, help="Processes that share each trial's batch.")] = 1,
+    gpus_per_trial: Annotated[
+        float | None, typer.Option(min=0, help="Of each trial's worker; fractions share a GPU. Default: 1 if there.")
+    ] = None,
+    cpus_per_trial: Annotated[float | None, typer.Option(min=0.1, help="Of each trial's worker; default: 1.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Of a running Ray; default: RAY_ADDRESS, else started here.")
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="Folder that holds all runs and sweeps.")] = Path("runs"),
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="MLflow server; default: MLFLOW_TRACKING_URI, else SQLite.")
+    ] = None,
+    experiment: Annotated[str, typer.Option(help="MLflow experiment.")] = "sisr",
+    require_tracking: Annotated[bool, typer.Option(help="Fail at once if MLflow does not answer.")] = False,
+    then_train: Annotated[bool, typer.Option("--then-train", help="Train a full run with the best settings.")] = False,
+    then_steps: Annotated[
+        int | None, typer.Option(min=1, help="Length of that run; default: the recipe's own.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option(help="Check everything, print the plan, train nothing.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Search RECIPE's hyperparameters."""
+    from sisr import recipes
+
+    recipes.check(recipe)
+
+    from sisr.cluster import sweep as driver
+    from sisr.cluster.execute import Tracking
+    from sisr.config import parse_overrides
+    from sisr.console import print_json
+    from sisr.errors import ConfigError
+
+    if then_steps is not None and not then_train:
+        raise ConfigError("--then-steps has no effect without --then-train")
+    wanted = driver.Wanted(
+        recipe=recipe,
+        data=data,
+        validation=validation,
+        name=name or "",
+        search_space=search_space,
+        space=tuple(space or ()),
+        settings=tuple(set_ or ()),
+        trials=trials,
+        steps=steps,
+        search=search,
+        scheduler=scheduler,
+        objective=objective.replace(" ", "").split(",") if objective else None,
+        rungs=_numbers("--rungs", rungs) if rungs else None,
+        interval=interval,
+        options={"precision": precision, **parse_overrides(option or [])},
+        seed=seed,
+    )
+    plan, found_space = driver.plan_of(wanted)
+    order = driver.Order(
+        plan=plan,
+        space=found_space,
+        runs=runs,
+        workers=workers_per_trial,
+        cpus_per_worker=cpus_per_trial,
+        gpus_per_worker=gpus_per_trial,
+        concurrency=concurrency,
+        address=address,
+    )
+    if dry_run:
+        prepared, folder, images = driver.prepare(order)
+        print_json({"sweep": prepared.model_dump(), "folder": str(folder.path), "data": images.facts})
+        return
+    tracking = Tracking(uri=tracking_uri, experiment=experiment, required=require_tracking)
+    found = driver.execute(order, tracking)
+    result = {"folder": str(runs / found.plan.name), **board.as_json(found, board.rows(found))}
+    if not json:
+        _show(found, runs / found.plan.name)
+    if then_train:
+        result["run"] = _train_best(found, order, tracking, then_steps)
+    if json:
+        print_json(result)
+
+
+def _numbers(option: str, text: str) -> tuple[int, ...]:
+    from sisr.errors import ConfigError
+
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError:
+        raise ConfigError(f"{option} wants steps such as 300,1000, got '{text}'") from None
+
+
+def _show(sweep: "Sweep", folder: Path) -> None:
+    from sisr.console import out, table
+    from sisr.sweep import board
+
+    titles, cells = board.table(sweep, board.rows(sweep)[:SHOWN], out.width if out.is_terminal else 200)
+    table(f"sweep {sweep.plan.name}: the best {min(SHOWN, len(cells))} of {len(sweep.trials)} trials", titles, cells)
+    best = sweep.best()
+    if best is None:
+        raise DivergedError(...)
+    out.print(f"all of it:  {folder}/results/index.html", markup=False)
+    out.print(f"go on:      sisr train {sweep.plan.recipe} --data ... --config {folder}/best.yaml", markup=False)
+
+
+if __name__ == "__main__":
+    from sisr.cli import run
+
+    run(main)
