@@ -1,14 +1,13 @@
 """A run's sample pictures and what was measured at their steps: what `sisr animate` draws."""
 
-import re
 from collections.abc import Mapping
 from contextlib import suppress
-from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sisr.animation import Layout, Sample
+    from sisr.animation import Sample
+    from sisr.sheet import Layout
 
 MAX_FRAMES = 300  # all are in memory while they are encoded
 
@@ -38,19 +37,18 @@ def read_samples(folder: Path) -> "list[Sample]":
     """
     from sisr.animation import Sample
     from sisr.errors import DataError
-    from sisr.training.folder import RunFolder
+    from sisr.sheet import FOLDER, pictures
 
-    pictures = RunFolder(folder).samples / "val"
-    named = ((re.fullmatch(r"step_(\d+)", path.stem), path) for path in pictures.glob("step_*.png"))
-    found = {int(name[1]): path for name, path in named if name}
+    found = pictures(folder)
     if not found:
-        raise DataError(f"run {folder.name} has no sample pictures in {pictures}; each evaluation in training adds one")
+        place = folder / FOLDER
+        raise DataError(f"run {folder.name} has no sample pictures in {place}; each evaluation in training adds one")
     metrics = _metrics(folder)
     bicubic: dict[str, float] = {}
     for values in metrics.values():
         bicubic |= {name: value for name, value in values.items() if name.startswith("val/bicubic_")}
     beside = f"bicubic {_number(bicubic, 'val/bicubic_psnr_y', '.2f')} dB, {_number(bicubic, 'val/bicubic_ssim_y')}"
-    return [Sample(step, found[step], (*_words(step, metrics.get(step, {})), beside)) for step in sorted(found)]
+    return [Sample(step, found[step], (*_words(step, metrics.get(step, {})), beside)) for step in found]
 
 
 def _words(step: int, values: Mapping[str, float]) -> tuple[str, str, str]:
@@ -106,14 +104,11 @@ def alike(folder: Path, samples: "list[Sample]") -> "tuple[Layout, list[Sample],
         CheckpointError: The run's record can't be read.
         DataError: Fewer than two pictures are divided in one way.
     """
-    from sisr.animation import Layout, spread
+    from sisr.animation import spread
     from sisr.errors import DataError
-    from sisr.training.validate import COLUMNS, HEADER
+    from sisr.sheet import layout_of, size
 
-    width, height = size(samples[-1].path)
-    if height <= HEADER:
-        raise DataError(f"{samples[-1].path} is no sample picture: {width}x{height} px hold no row")
-    layout = Layout(HEADER, len(COLUMNS), width, (height - HEADER) // _count_rows(folder, height - HEADER))
+    layout = layout_of(folder, samples[-1].path)
     same = [sample for sample in samples if layout.count_rows(size(sample.path))]
     notes = []
     if len(same) < len(samples):
@@ -124,36 +119,3 @@ def alike(folder: Path, samples: "list[Sample]") -> "tuple[Layout, list[Sample],
         notes.append(f"{MAX_FRAMES} of {len(same)} pictures; --steps shows others")
         same = [same[i] for i in spread(len(same), MAX_FRAMES)]
     return layout, same, notes
-
-
-def _count_rows(folder: Path, height: int) -> int:
-    """Return how many rows make up `height` px of a run's newest picture."""
-    from sisr.errors import CheckpointError
-    from sisr.training.validate import CELL
-
-    path = folder / "run.json"
-    try:
-        record = loads(path.read_text())
-        most = min(int(record["run"]["options"]["sample_rows"]), int(record["data"]["held_out"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} can't be read ({error!r}); restore it") from error
-    # Held-out images that are too small have no row, so there may be fewer.
-    fitting = [rows for rows in range(most, 0, -1) if height % rows == 0 and height // rows <= CELL]
-    return fitting[0] if fitting else 1
-
-
-def size(path: Path) -> tuple[int, int]:
-    """Return (width, height) of a picture in px.
-
-    Raises:
-        DataError: It is none.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    from sisr.errors import DataError
-
-    try:
-        with Image.open(path) as picture:
-            return picture.size
-    except UnidentifiedImageError as error:
-        raise DataError(f"{path} is no picture; delete it, or leave it out with --steps") from error

@@ -37,6 +37,7 @@ def main(
     from sisr import animation_files, console
     from sisr.animation import Artist
     from sisr.animation_limit import fit
+    from sisr.sheet import size
 
     first, last, every = _range(steps)
     folder = _samples.find(run, runs)
@@ -44,7 +45,7 @@ def main(
     suffix = animation_files.check(target)
     found = _samples.spaced(_samples.read_samples(folder), first, last, every)
     layout, samples, notes = _samples.alike(folder, found)
-    shown = _rows(rows, min(layout.count_rows(_samples.size(sample.path)) for sample in samples))
+    shown = _rows(rows, min(layout.count_rows(size(sample.path)) for sample in samples))
     timing = animation_files.Timing(frames_per_second, hold_last)
     artist = Artist(layout, shown, samples)
     made = fit(artist.draw, len(samples), layout, suffix, timing, int(max_mb * 1e6))

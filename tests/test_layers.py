@@ -30,9 +30,10 @@ ALLOWED = {
     "inference": "data errors footprint global_norm spans",
     "strips": "data errors inference spans",
     "enlarge": "data errors strips",
-    "animation": "errors",
+    "sheet": "errors",
+    "animation": "errors sheet",
     "animation_files": "animation errors",
-    "animation_limit": "animation animation_files errors",
+    "animation_limit": "animation animation_files errors sheet",
     "nets": f"{BASIS} collective nets data.bicubic",
     "losses": f"{BASIS} collective losses",
     "data": f"{BASIS} data",
@@ -40,15 +41,15 @@ ALLOWED = {
     "recipes": "errors recipe suggest",
     "recipes.*": f"{BASIS} schedules nets losses data.degradations",
     "models": f"{BASIS} recipes",
-    "training": f"{BASIS} console models recipes metrics data inference training",
+    "training": f"{BASIS} console sheet models recipes metrics data inference training",
     "tracking": "config errors models inference tracking",
     "display": "console errors training",
-    "sweep": f"{BASIS} console suggest strict_yaml wanted recipes tracking.journal sweep",
+    "sweep": f"{BASIS} console suggest strict_yaml wanted recipes sheet tracking.journal sweep",
     "cluster": f"{BASIS} console display models recipes metrics data inference training tracking sweep cluster",
     "cli": "errors suggest",
     "pipelines": (
         f"{BASIS} cli console suggest enlarge strips models recipes metrics data inference training tracking cluster "
-        "sweep animation animation_files animation_limit"
+        "sweep sheet animation animation_files animation_limit"
     ),
 }
 # Libraries that only these layers may import. The others are open to all.

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from sisr import errors
-from sisr.display import Display, duration, line
+from sisr.console import duration
+from sisr.display import Display, line
 from sisr.errors import ConfigError, DataError, RunLockedError
 from sisr.training.folder import RunFolder
 from sisr.training.run import Options, Run, check_name, code_revision

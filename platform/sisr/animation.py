@@ -1,7 +1,6 @@
 """Frames of an animation, drawn from sample pictures: chosen rows, smaller where wanted, with a caption below.
 
-A sample picture is a header with a title above each column, then rows of equal cells. The pixels of the cells stay as
-they are unless a frame has to be smaller.
+The pixels of the cells stay as they are unless a frame has to be smaller.
 """
 
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from sisr.errors import DataError
+from sisr.sheet import Layout, read
 
 FONT_SIZE = 13  # px
 LINE = 18  # px, height of one line of a caption
@@ -25,26 +24,6 @@ class Sample:
     step: int
     path: Path
     words: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a sample picture is divided, in px."""
-
-    header: int
-    columns: int
-    width: int  # of the whole picture
-    row_height: int
-
-    @property
-    def column_width(self) -> int:
-        """Width of one cell."""
-        return self.width // self.columns
-
-    def count_rows(self, size: tuple[int, int]) -> int:
-        """Return how many rows a picture of this (width, height) holds; 0: it is divided in another way."""
-        rows, rest = divmod(size[1] - self.header, self.row_height)
-        return 0 if rest or size[0] != self.width else rows
 
 
 class Artist:
@@ -100,19 +79,6 @@ class Artist:
             places.append((x, y))
             x += word_width + GAP
         return places, y + LINE
-
-
-def read(path: Path) -> Image.Image:
-    """Return a sample picture in RGB.
-
-    Raises:
-        DataError: The file can't be decoded.
-    """
-    try:
-        with Image.open(path) as picture:
-            return picture.convert("RGB")
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{path} can't be read ({error}); delete it, or leave it out with --steps") from error
 
 
 def spread(count: int, wanted: int) -> list[int]:

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 
 from PIL import Image
 
-from sisr.animation import Layout, spread
+from sisr.animation import spread
 from sisr.animation_files import QUALITY, Timing, encode
 from sisr.errors import ConfigError
+from sisr.sheet import Layout
 
 FEW = 24  # frames; this many are kept before they are made smaller
 LEAST_COLUMN = 48  # px; columns are not made narrower

@@ -76,6 +76,16 @@ def _width(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str) ->
     return max(sum(width + 3 for width in widest) + 1, len(title))
 
 
+def duration(seconds: float | None) -> str:
+    """Return a time span such as 2 h 05 min, 3 min 20 s or 12 s."""
+    if seconds is None:
+        return "?"
+    whole = int(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
+
+
 class Advance(Protocol):
     """Reports progress."""
 

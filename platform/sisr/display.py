@@ -7,7 +7,7 @@ from typing import Any
 from rich.live import Live
 from rich.text import Text
 
-from sisr.console import err
+from sisr.console import duration, err
 from sisr.training.folder import RunFolder
 
 PLAIN_EVERY_S = 10.0
@@ -81,13 +81,3 @@ def validation(status: dict[str, Any]) -> str:
     values = status.get("validation", {})
     psnr, ssim = values.get("val/psnr_y", float("nan")), values.get("val/ssim_y", float("nan"))
     return f"held-out images {psnr:.2f} dB PSNR-Y, {ssim:.4f} SSIM-Y"
-
-
-def duration(seconds: float | None) -> str:
-    """Return a time span such as 2 h 05 min, 3 min 20 s or 12 s."""
-    if seconds is None:
-        return "?"
-    whole = int(seconds)
-    if whole >= 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"

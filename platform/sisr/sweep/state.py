@@ -9,7 +9,7 @@ from typing import Any, Literal
 from sisr.errors import CheckpointError, ConfigError
 from sisr.sweep import plan as plans
 from sisr.sweep.plan import Plan, value_of
-from sisr.tracking.journal import rows
+from sisr.tracking.journal import is_locked, rows
 
 LEDGER = "ledger.jsonl"
 
@@ -73,8 +73,17 @@ class Sweep:
             self.trials.append(Trial(row["trial"], row["params"], row["params"]))
         elif row["op"] == "sweep":
             self.state = row["state"]
+        elif row["op"] == "resume":
+            self.state = "running"
+            self.pause()
         elif row["op"] in ("start", "exploit", "end"):
             _apply_to(self.trials[row["trial"]], row)
+
+    def pause(self) -> None:
+        """Take note that no driver is at work on the trials that were running."""
+        for trial in self.trials:
+            if trial.state == "running":
+                trial.state = "paused"
 
     def rank_score(self, values: dict[str, float]) -> float:
         """Return what schedulers rank by, larger is better; minus infinity where it is missing or not finite."""
@@ -102,7 +111,7 @@ class Sweep:
         candidates = self.ranking()
         candidates = [t for t in candidates if t.step == candidates[0].step]
         points = {t.number: self._signed(t) for t in candidates}
-        kept = [t for t in candidates if not any(_dominates(points[o.number], points[t.number]) for o in candidates)]
+        kept = [t for t in candidates if not any(dominates(points[o.number], points[t.number]) for o in candidates)]
         return sorted(kept, key=lambda t: points[t.number], reverse=True)
 
     def _signed(self, trial: Trial) -> tuple[float, ...]:
@@ -111,7 +120,8 @@ class Sweep:
         return tuple(-math.inf if v is None else v if mode == "max" else -v for v, mode in found)
 
 
-def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+def dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Return whether one point is at least as large as another everywhere, and another point."""
     return one != other and all(a >= b for a, b in zip(one, other, strict=True))
 
 
@@ -129,17 +139,22 @@ def _apply_to(trial: Trial, row: dict[str, Any]) -> None:
 
 def replay(plan: Plan, records: Iterable[dict[str, Any]]) -> Sweep:
     """Return the sweep that a ledger's records tell of; trials that were running when it broke off are paused."""
+    sweep = _applied(plan, records)
+    sweep.pause()
+    return sweep
+
+
+def _applied(plan: Plan, records: Iterable[dict[str, Any]]) -> Sweep:
     sweep = Sweep(plan)
     for record in records:
         sweep.apply(record)
-    for trial in sweep.trials:
-        if trial.state == "running":
-            trial.state = "paused"
     return sweep
 
 
 def read(folder: Path) -> Sweep:
     """Return the sweep in a folder, without disturbing a driver that is at work on it.
+
+    Trials are running only while a driver holds the ledger.
 
     Raises:
         ConfigError: There is no sweep.
@@ -148,7 +163,7 @@ def read(folder: Path) -> Sweep:
     plan = plans.read(folder)
     if plan is None:
         raise ConfigError(f"{folder} holds no sweep: name the folder of one, or a sweep in --runs")
-    return replay(plan, records(folder))
+    return _applied(plan, records(folder)) if is_locked(folder / LEDGER) else replay(plan, records(folder))
 
 
 def records(folder: Path) -> list[dict[str, Any]]:

@@ -19,13 +19,11 @@ from sisr.draws import Draws
 from sisr.metrics.psnr import psnr_y
 from sisr.metrics.ssim import ssim_y
 from sisr.recipe import Recipe
+from sisr.sheet import CELL, COLUMNS, HEADER
 from sisr.training.session import Session
 
 PROTOCOL = "Y|crop=scale|recipe-lr|sr-u8|mean-of-images"
 SEED = 20_160_830  # of the validation's own random numbers, the same for every run
-COLUMNS = ("LR", "bicubic", "SR", "HR")
-CELL = 128  # px, largest side of one picture in a sample grid
-HEADER = 16  # px
 
 
 @dataclass(frozen=True)
