@@ -130,9 +130,8 @@ def standing(folder: Path) -> Report:
     if report.delivered:
         return report
     where = place.tracking_uri if place else "MLflow"
-    return replace(
-        report, message=f"{report.pending} records are not at {where} yet; `sisr sync {folder}` delivers them"
-    )
+    message = f"{report.pending} records are not at {where} yet; `sisr sync {folder}` delivers them"
+    return replace(report, message=message)
 
 
 def deliver(folder: Path, tracking_uri: str | None = None, experiment: str | None = None) -> Report:
@@ -163,9 +162,10 @@ def deliver(folder: Path, tracking_uri: str | None = None, experiment: str | Non
 def _count(folder: Path, place: Address | None) -> Report:
     """Return, without words, what of a run or a sweep has arrived at `place`; `None`: nothing has."""
     of_trials = {
-        trial.name: progress.pending(trial, place and address.of_trial(trial, place).run_id) for trial in trials(folder)
+        trial.name: progress.pending(trial, address.of_trial(trial, place).run_id if place else None)
+        for trial in trials(folder)
     }
-    left = progress.pending(folder, place and place.run_id) + sum(of_trials.values())
+    left = progress.pending(folder, place.run_id if place else None) + sum(of_trials.values())
     return Report(left == 0, left, "", of_trials)
 
 
