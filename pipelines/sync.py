@@ -1,9 +1,9 @@
-"""Deliver to MLflow what runs have recorded while the tracking server was away.
+"""Deliver to MLflow what runs and sweeps have recorded while the tracking server was away.
 
-Without a name, all runs. Delivering what has arrived already changes nothing.
+Without a name, all of them; a sweep with all its trials. Delivering what has arrived already changes nothing.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,10 +11,11 @@ import typer
 
 from sisr import console
 from sisr.errors import ConfigError, TrackingError
+from sisr.tracking.sweep_folder import is_sweep, sweep_of
 
 
 def main(
-    run: Annotated[list[str] | None, typer.Argument(help="Names or folders of runs; default: all in --runs.")] = None,
+    run: Annotated[list[str] | None, typer.Argument(help="Names or folders of runs or sweeps; default: all.")] = None,
     runs: Annotated[Path, typer.Option(help="The folder that holds the runs.")] = Path("runs"),
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow's server or database; default: MLFLOW_TRACKING_URI, else as before.")
@@ -26,37 +27,45 @@ def main(
     folders = [find(name, runs) for name in run] if run else sorted(p.parent for p in runs.glob("*/outbox.jsonl"))
     if not folders:
         raise ConfigError(f"{runs} holds no runs: name their folder with --runs")
-    results = [deliver(folder, tracking_uri, experiment) for folder in folders]
+    results = [deliver(folder, tracking_uri, experiment) for folder in dict.fromkeys(folders)]
     if json:
         console.print_json({"runs": results})
     else:
-        rows = [(r["run"], "yes" if r["delivered"] else "no", r["pending"], r["message"]) for r in results]
+        rows = [(_title(r), "yes" if r["delivered"] else "no", r["pending"], r["message"]) for r in results]
         console.table("", ("run", "delivered", "pending", "note"), rows)
     if not all(r["delivered"] for r in results):
         raise TrackingError("not everything is delivered; the outboxes keep it, and the same command tries again")
 
 
 def find(name: str, runs: Path) -> Path:
-    """Return the folder of the run called `name`, or at the path `name`.
+    """Return the folder of the run or sweep called `name`, or at the path `name`; for a trial, its sweep's.
 
     Raises:
         ConfigError: There is none with an outbox.
     """
     for folder in (runs / name, Path(name)):
+        folder = sweep_of(folder) or folder
         if (folder / "outbox.jsonl").is_file():
             return folder
     raise ConfigError(f"no run '{name}' in {runs}, and no folder of that name with an outbox.jsonl")
 
 
 def deliver(folder: Path, tracking_uri: str | None, experiment: str | None) -> dict[str, Any]:
-    """Deliver one run's outbox and return what became of it, ready for JSON."""
+    """Deliver the outbox of a run, or all of a sweep, and return what became of it, ready for JSON."""
     from sisr.tracking import courier
 
     try:
         report = courier.deliver(folder, tracking_uri, experiment)
     except TrackingError as error:
-        report = courier.Report(False, courier.standing(folder).pending, str(error))
-    return {"run": folder.name, **asdict(report)}
+        report = replace(courier.standing(folder), delivered=False, message=str(error))
+    result = {"run": folder.name, **asdict(report)}
+    if not is_sweep(folder):
+        del result["trials"]
+    return result
+
+
+def _title(result: dict[str, Any]) -> str:
+    return f"{result['run']} and {len(result['trials'])} trials" if "trials" in result else result["run"]
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sisr.errors import TrackingError
 from sisr.tracking.redact import HIDDEN, redact_text
+from sisr.tracking.sweep_folder import sweep_of
 
 FILE = "mlflow.json"
 
@@ -55,6 +56,8 @@ def artifact_location(tracking_uri: str) -> str | None:
 def decide(run_dir: Path, tracking_uri: str | None = None, experiment: str | None = None) -> Address:
     """Return where a run is recorded: as asked for, else `MLFLOW_TRACKING_URI`, else as before, else beside the runs.
 
+    A trial is recorded with its sweep.
+
     Args:
         run_dir: The run's folder.
         tracking_uri: Any MLflow tracking address; a relative SQLite path counts from the current folder.
@@ -63,14 +66,28 @@ def decide(run_dir: Path, tracking_uri: str | None = None, experiment: str | Non
     Raises:
         TrackingError: The run was recorded at an address with a password, which is not kept, so it must be given again.
     """
+    if (sweep := sweep_of(run_dir)) is not None:
+        return of_trial(run_dir, decide(sweep, tracking_uri, experiment))
     before = read(run_dir)
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or (before and before.tracking_uri)
     uri = absolute(uri or default_uri(run_dir.resolve().parent))
     if HIDDEN in uri:
         raise TrackingError(f"{run_dir} was recorded at {uri}: give the whole address with --tracking-uri")
     name = experiment or (before.experiment if before else "sisr")
-    same = before is not None and before.tracking_uri == redact_text(uri)
-    return Address(uri, name, before.run_id if before and same else None)
+    return Address(uri, name, _run_there(before, uri))
+
+
+def of_trial(run_dir: Path, sweep: Address) -> Address:
+    """Return where a trial is recorded whose sweep is recorded at `sweep`, with the trial's own MLflow run there."""
+    return Address(sweep.tracking_uri, sweep.experiment, _run_there(read(run_dir), sweep.tracking_uri))
+
+
+def recorded(run_dir: Path) -> Address | None:
+    """Return where a run, or the sweep of a trial, was recorded last; `None` for one that never was."""
+    if (sweep := sweep_of(run_dir)) is None:
+        return read(run_dir)
+    place = read(sweep)
+    return place and of_trial(run_dir, place)
 
 
 def read(run_dir: Path) -> Address | None:
@@ -91,6 +108,10 @@ def replace(path: Path, value: object) -> None:
     new = path.with_name(f".{path.name}.{os.getpid()}")
     new.write_text(json.dumps(value, indent=1) + "\n")
     new.replace(path)
+
+
+def _run_there(before: Address | None, uri: str) -> str | None:
+    return before.run_id if before is not None and before.tracking_uri == redact_text(uri) else None
 
 
 def absolute(uri: str) -> str:

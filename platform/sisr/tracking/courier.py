@@ -1,4 +1,4 @@
-"""The process that delivers a run's outbox to MLflow while the run goes on, and the driver's handle on it.
+"""The process that delivers a run's or a sweep's outboxes to MLflow while it goes on, and the driver's handle on it.
 
 The trainer never imports mlflow: only the courier does, at low priority. It may be killed, and the server may be down
 or hang: the outbox keeps what is not delivered, and the next courier or `sisr sync` goes on where the last one stopped.
@@ -11,13 +11,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sisr.errors import TrackingError
 from sisr.tracking import address, progress
+from sisr.tracking.address import Address
 from sisr.tracking.address import default_uri as default_uri
 from sisr.tracking.redact import redact_text
+from sisr.tracking.sweep_folder import sweep_of, trials
 
 MODULE = "sisr.tracking.courier"
 LOG = "courier.log"
@@ -31,18 +33,20 @@ Say = Callable[[str], None]
 class Report:
     """How delivery stands."""
 
-    delivered: bool  # everything in the outbox has arrived
+    delivered: bool  # everything in the outbox has arrived; of a sweep: everything in its trials' too
     pending: int  # records that have not
     message: str  # for the user; empty if there is nothing to tell
+    trials: dict[str, int] = field(default_factory=dict)  # of a sweep: how many of `pending` are whose
 
 
 def start(
-    run_dir: Path, tracking_uri: str | None = None, experiment: str | None = None, say: Say | None = None
+    folder: Path, tracking_uri: str | None = None, experiment: str | None = None, say: Say | None = None
 ) -> "Courier":
-    """Start delivering a run's outbox in a process of its own, and return at once.
+    """Start delivering in a process of its own, and return at once.
 
     Args:
-        run_dir: The run's folder.
+        folder: Of a run, or of a sweep (it holds sweep.json): then all its trials are delivered too, as they appear.
+            Of a trial: means its sweep.
         tracking_uri: See `address.decide`.
         experiment: See `address.decide`.
         say: Gets a line when the server stops answering and when it answers again; the default writes to stderr.
@@ -50,18 +54,19 @@ def start(
     Raises:
         TrackingError: The address of an earlier attempt had a password and must be given again.
     """
-    run_dir.mkdir(parents=True, exist_ok=True)
-    place = address.decide(run_dir, tracking_uri, experiment)
-    address.write(run_dir, place)
-    return Courier(run_dir.resolve(), place.tracking_uri, say or _to_stderr)
+    folder = sweep_of(folder) or folder
+    folder.mkdir(parents=True, exist_ok=True)
+    place = address.decide(folder, tracking_uri, experiment)
+    address.write(folder, place)
+    return Courier(folder.resolve(), place.tracking_uri, say or _to_stderr)
 
 
 class Courier:
     """A running courier. One that is killed is started again."""
 
-    def __init__(self, run_dir: Path, tracking_uri: str, say: Say):
+    def __init__(self, folder: Path, tracking_uri: str, say: Say):
         """Start it; see `start`."""
-        self._run_dir, self._uri, self._say = run_dir, tracking_uri, say
+        self._folder, self._uri, self._say = folder, tracking_uri, say
         self._ending = self._given_up = False
         self._lock = threading.Lock()
         self._process = self._spawn()
@@ -83,11 +88,11 @@ class Courier:
             self._given_up = True
             self._process.kill()
         self._watcher.join()
-        return standing(self._run_dir)
+        return standing(self._folder)
 
     def _spawn(self) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", MODULE, str(self._run_dir), "--parent-pid", str(os.getpid())]
-        with (self._run_dir / LOG).open("a") as log:
+        command = [sys.executable, "-m", MODULE, str(self._folder), "--parent-pid", str(os.getpid())]
+        with (self._folder / LOG).open("a") as log:
             return subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -118,39 +123,50 @@ class Courier:
                     self._ask_to_end()
 
 
-def standing(run_dir: Path) -> Report:
-    """Return how far a run's outbox has been delivered to where it was recorded last."""
-    place = address.read(run_dir)
-    left = progress.pending(run_dir, place.run_id if place else None)
-    if left == 0:
-        return Report(True, 0, "")
+def standing(folder: Path) -> Report:
+    """Return how far the outboxes of a run, a sweep or a trial have been delivered to where they were recorded last."""
+    place = address.recorded(folder)
+    report = _count(folder, place)
+    if report.delivered:
+        return report
     where = place.tracking_uri if place else "MLflow"
-    return Report(False, left, f"{left} records are not at {where} yet; `sisr sync {run_dir}` delivers them")
+    message = f"{report.pending} records are not at {where} yet; `sisr sync {folder}` delivers them"
+    return replace(report, message=message)
 
 
-def deliver(run_dir: Path, tracking_uri: str | None = None, experiment: str | None = None) -> Report:
-    """Deliver a run's outbox now, in this process.
+def deliver(folder: Path, tracking_uri: str | None = None, experiment: str | None = None) -> Report:
+    """Deliver the outboxes of a run or a sweep now, in this process.
 
     Args:
-        run_dir: The run's folder.
+        folder: Of a run or a sweep; of a trial: means its sweep.
         tracking_uri: See `address.decide`.
         experiment: See `address.decide`.
 
     Raises:
         TrackingError: The run was deleted in MLflow, or its address had a password and must be given again.
     """
-    place = address.decide(run_dir, tracking_uri, experiment)
+    folder = sweep_of(folder) or folder
+    place = address.decide(folder, tracking_uri, experiment)
     with _exported(environment(place.tracking_uri)):
         from sisr.tracking import service
 
-        problem = service.deliver_once(run_dir, place)
-    reached = address.read(run_dir)
+        problem = service.deliver_once(folder, place)
+    reached = address.read(folder)
     there = reached is not None and reached.tracking_uri == redact_text(place.tracking_uri)
     if not there:  # what another server has received says nothing about the one that was asked for
-        left = progress.pending(run_dir, None)
-        return Report(left == 0, left, problem)
-    report = standing(run_dir)
-    return Report(report.delivered, report.pending, problem or report.message)
+        return replace(_count(folder, None), message=problem)
+    report = standing(folder)
+    return replace(report, message=problem or report.message)
+
+
+def _count(folder: Path, place: Address | None) -> Report:
+    """Return, without words, what of a run or a sweep has arrived at `place`; `None`: nothing has."""
+    of_trials = {
+        trial.name: progress.pending(trial, address.of_trial(trial, place).run_id if place else None)
+        for trial in trials(folder)
+    }
+    left = progress.pending(folder, place.run_id if place else None) + sum(of_trials.values())
+    return Report(left == 0, left, "", of_trials)
 
 
 def require(tracking_uri: str) -> None:
@@ -194,8 +210,8 @@ def _to_stderr(line: str) -> None:
 
 def main() -> None:
     """Run the courier's process."""
-    parser = argparse.ArgumentParser(prog="python -m sisr.tracking.courier", description="Deliver a run's outbox.")
-    parser.add_argument("run_dir", type=Path, nargs="?", help="the run's folder")
+    parser = argparse.ArgumentParser(prog="python -m sisr.tracking.courier", description="Deliver outboxes.")
+    parser.add_argument("folder", type=Path, nargs="?", help="of the run or sweep")
     parser.add_argument("--tracking-uri", help="default: MLFLOW_TRACKING_URI")
     parser.add_argument("--parent-pid", type=int, help="end when this process is gone or closes the standard input")
     parser.add_argument("--check", action="store_true", help="only ask the server for an answer")
@@ -205,7 +221,7 @@ def main() -> None:
 
     if options.check:
         sys.exit(service.check(os.environ["MLFLOW_TRACKING_URI"]))
-    sys.exit(service.serve(options.run_dir, address.decide(options.run_dir), options.parent_pid))
+    sys.exit(service.serve(options.folder, address.decide(options.folder), options.parent_pid))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from sisr.errors import CheckpointError, TrackingError
 from sisr.tracking import address, mlflow_run, outbox, progress, registry
 from sisr.tracking.address import Address
 from sisr.tracking.batching import Row, batches, groups
-from sisr.tracking.journal import rows
 from sisr.tracking.redact import redact_text
 
 T = TypeVar("T")
@@ -43,9 +42,9 @@ class _RefusedError(OfflineError):
 class Delivery:
     """The way of one run's records to one MLflow run, which is found or created with the first of them."""
 
-    def __init__(self, run_dir: Path, place: Address):
-        """Prepare; nothing is sent yet."""
-        self.run_dir, self.place = run_dir, place
+    def __init__(self, run_dir: Path, place: Address, parent_id: str | None = None):
+        """Prepare; nothing is sent yet. `parent_id`: see `mlflow_run.find_or_create`."""
+        self.run_dir, self.place, self._parent_id = run_dir, place, parent_id
         self.progress = progress.read(run_dir, place.run_id)
         self._client: MlflowClient | None = None
 
@@ -73,12 +72,11 @@ class Delivery:
 
     def close_lost_run(self) -> None:
         """Mark a run killed whose process has vanished without a word."""
-        found = [row["status"] for row, _ in rows(self.run_dir / outbox.FILE) if row and row["op"] == "status"]
-        if self.place.run_id is not None and found and found[-1] == "RUNNING":
+        if self.place.run_id is not None and outbox.last_status(self.run_dir) == "RUNNING":
             self._attempt(lambda: self._connect().set_terminated(self.place.run_id, "KILLED"))
 
     def _reach_run(self, path: Path) -> None:
-        run_id = self._attempt(lambda: mlflow_run.find_or_create(self._connect(), self.place, path))
+        run_id = self._attempt(lambda: mlflow_run.find_or_create(self._connect(), self.place, path, self._parent_id))
         if run_id != self.place.run_id:
             self.place = replace(self.place, run_id=run_id)
             self.progress = progress.read(self.run_dir, run_id)

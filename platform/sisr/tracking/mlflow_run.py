@@ -8,6 +8,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from sisr.errors import TrackingError
 from sisr.tracking.address import Address, artifact_location
@@ -16,13 +17,14 @@ from sisr.tracking.journal import rows
 UID_TAG = "sisr.run_uid"
 
 
-def find_or_create(client: MlflowClient, place: Address, outbox_path: Path) -> str:
+def find_or_create(client: MlflowClient, place: Address, outbox_path: Path, parent_id: str | None = None) -> str:
     """Return the id of the MLflow run for an outbox.
 
     Args:
         client: Speaks to `place`.
         place: Its run, if it has one and the server still knows it, is the answer.
         outbox_path: Its first record holds the tag by which a run is found whose id was not noted before a crash.
+        parent_id: The MLflow run of the sweep, for a trial's run: MLflow's page shows it below that.
 
     Raises:
         TrackingError: The run or the experiment was deleted in MLflow.
@@ -40,7 +42,7 @@ def find_or_create(client: MlflowClient, place: Address, outbox_path: Path) -> s
     for run in client.search_runs([experiment_id], wanted, ViewType.ALL, max_results=1):
         check(client, run.info.run_id)
         return str(run.info.run_id)
-    return _create(client, experiment_id, opened)
+    return _create(client, experiment_id, opened, {MLFLOW_PARENT_RUN_ID: parent_id} if parent_id else {})
 
 
 def check(client: MlflowClient, run_id: str) -> None:
@@ -71,12 +73,13 @@ def _experiment(client: MlflowClient, place: Address) -> str:
     return str(found.experiment_id)
 
 
-def _create(client: MlflowClient, experiment_id: str, opened: dict[str, Any]) -> str:
+def _create(client: MlflowClient, experiment_id: str, opened: dict[str, Any], more_tags: dict[str, str]) -> str:
     tags = {
         UID_TAG: opened["run_uid"],
         "mlflow.user": getpass.getuser(),
         "mlflow.source.name": "sisr",
         "mlflow.source.type": "LOCAL",
+        **more_tags,
     }
     run = client.create_run(experiment_id, start_time=opened["t"], tags=tags, run_name=opened["run_name"])
     return str(run.info.run_id)

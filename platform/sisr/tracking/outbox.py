@@ -4,6 +4,7 @@ The trainer appends here; `sisr.tracking.courier` reads. Nothing here speaks to 
 training. Each line holds `n` (sequence number), `t` (milliseconds since 1970), `op` and the operation's fields.
 """
 
+import contextlib
 import json
 import math
 import re
@@ -17,6 +18,7 @@ from typing import Any, Literal
 from sisr.errors import ConfigError
 from sisr.tracking.journal import Journal, rows
 from sisr.tracking.redact import redact
+from sisr.tracking.sweep_folder import run_name
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
@@ -49,7 +51,7 @@ class Outbox:
         self._next = 0
         self.attempt = 0  # how often the run was started before
         run_uid = self._read_past() or uuid.uuid4().hex
-        self._append("open", run_uid=run_uid, run_name=self.run_dir.resolve().name)
+        self._append("open", run_uid=run_uid, run_name=run_name(self.run_dir))
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Record numbers of one step. One that isn't finite becomes `NAME_finite` = 0 and the tag `sisr.not_finite`."""
@@ -152,6 +154,16 @@ class Outbox:
         if path.is_absolute() or not (self.run_dir / path).resolve().is_relative_to(self.run_dir.resolve()):
             raise ConfigError(f"'{relative_path}' is not a path inside the run's folder {self.run_dir}")
         return path.as_posix()
+
+
+def last_status(run_dir: Path) -> str | None:
+    """Return how the run stands by its last word about that; `None` if it has never said."""
+    with (run_dir / FILE).open("rb") as file:
+        lines = [line for line in file if b'"op":"status"' in line]  # few of many: reading them all as JSON is slow
+    for line in reversed(lines):
+        with contextlib.suppress(ValueError):  # torn by a crash
+            return str(json.loads(line)["status"])
+    return None
 
 
 def _recorded_since(path: Path, step: int) -> set[tuple[Any, ...]]:

@@ -16,8 +16,8 @@ from mlflow import MlflowClient
 from sisr.errors import TrackingError
 from sisr.tracking import delivery, outbox
 from sisr.tracking.address import Address
-from sisr.tracking.delivery import Delivery, OfflineError
-from sisr.tracking.journal import is_locked
+from sisr.tracking.delivery import OfflineError
+from sisr.tracking.family import Family
 from sisr.tracking.redact import redact_text
 from sisr.tracking.system import Sampler
 
@@ -25,7 +25,7 @@ POLL_S = 1.0
 MAX_PAUSE_S = 30.0
 SAMPLE_S = 10.0
 LAST_ATTEMPTS = 3
-WRITER_PATIENCE_S = 15.0  # how long the workers of a killed driver may go on writing
+WRITER_PATIENCE_S = 15.0  # how long workers may go on writing when their driver was killed, and trials when it ends
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def serve(run_dir: Path, place: Address, parent_pid: int | None) -> int:
         threading.Thread(target=_await_parent, args=(ending,), daemon=True).start()
     try:
         with _alone(run_dir, ending):
-            _Service(Delivery(run_dir, place), parent_pid, ending).run()
+            _Service(Family(run_dir, place, _say), parent_pid, ending).run()
     except TrackingError as error:
         _say(str(error))
         return TrackingError.exit_code
@@ -49,18 +49,18 @@ def serve(run_dir: Path, place: Address, parent_pid: int | None) -> int:
 
 
 def deliver_once(run_dir: Path, place: Address) -> str:
-    """Deliver what there is, and return what went wrong (empty: nothing)."""
+    """Deliver what a run or a sweep holds, and return what went wrong (empty: nothing)."""
+    problems: list[str] = []
     try:
         with _alone(run_dir, None):
-            way = Delivery(run_dir, place)
-            way.deliver()
-            if not _in_use(run_dir):
-                way.close_lost_run()
+            family = Family(run_dir, place, problems.append)
+            family.deliver()
+            family.close_lost_runs(driver_ends=False)
     except OfflineError as error:
-        return f"{redact_text(place.tracking_uri)} does not take the records: {error}"
+        problems.append(f"{redact_text(place.tracking_uri)} does not take the records: {error}")
     except BlockingIOError:
-        return "another process is delivering this run"
-    return ""
+        problems.append("another process is delivering this run")
+    return "; ".join(problems)
 
 
 def check(tracking_uri: str) -> int:
@@ -74,23 +74,22 @@ def check(tracking_uri: str) -> int:
 
 
 class _Service:
-    def __init__(self, way: Delivery, parent_pid: int | None, ending: threading.Event):
-        self._way, self._parent_pid, self._ending = way, parent_pid, ending
+    def __init__(self, family: Family, parent_pid: int | None, ending: threading.Event):
+        self._family, self._parent_pid, self._ending = family, parent_pid, ending
         self._sampler, self._next_sample = Sampler(parent_pid), time.monotonic() + SAMPLE_S
         self._failures = self._failures_at_end = 0
+        self._patience_ends: float | None = None
 
     def run(self) -> None:
         while True:
             lost = self._parent_pid not in (None, os.getppid())
-            if lost:
-                self._await_writer()
             ending = lost or self._ending.is_set()
+            last = ending and not self._more_comes(lost)
             if self._deliver():
                 self._sample()
-                if ending and lost and not _in_use(self._way.run_dir):
+                if last:
                     with suppress(OfflineError):
-                        self._way.close_lost_run()
-                if ending:
+                        self._family.close_lost_runs(driver_ends=not lost)
                     return
             elif ending:
                 self._failures_at_end += 1
@@ -99,14 +98,14 @@ class _Service:
             self._pause(ending)
 
     def _deliver(self) -> bool:
-        place = redact_text(self._way.place.tracking_uri)
+        place = redact_text(self._family.head.place.tracking_uri)
         try:
-            self._way.deliver()
+            self._family.deliver()
         except OfflineError as error:
             _log.warning("%s", error)
             self._failures += 1
             if self._failures == 1:
-                _say(f"{place} does not answer: buffering in {self._way.run_dir / outbox.FILE}")
+                _say(f"{place} does not answer: buffering in {self._family.head.run_dir / outbox.FILE}")
             return False
         if self._failures:
             _say(f"{place} answers again: everything so far is delivered")
@@ -120,7 +119,7 @@ class _Service:
         self._next_sample = time.monotonic() + SAMPLE_S
         now = time.time_ns() // 1_000_000
         with suppress(OfflineError):
-            self._way.log_system(int(now / 1000 / SAMPLE_S), now, self._sampler.sample())
+            self._family.head.log_system(int(now / 1000 / SAMPLE_S), now, self._sampler.sample())
 
     def _pause(self, ending: bool) -> None:
         if ending:
@@ -128,15 +127,11 @@ class _Service:
         else:
             self._ending.wait(min(POLL_S * 2 ** min(self._failures, 10), MAX_PAUSE_S))
 
-    def _await_writer(self) -> None:
-        deadline = time.monotonic() + WRITER_PATIENCE_S
-        while is_locked(self._way.run_dir / outbox.FILE) and time.monotonic() < deadline:
-            time.sleep(POLL_S / 2)
-
-
-def _in_use(run_dir: Path) -> bool:
-    """Whether somebody executes the run, or writes its outbox."""
-    return is_locked(run_dir / outbox.FILE) or is_locked(run_dir / ".lock")
+    def _more_comes(self, lost: bool) -> bool:
+        """Whether what the driver started still writes; only for a while, since it may hang."""
+        if self._patience_ends is None:
+            self._patience_ends = time.monotonic() + WRITER_PATIENCE_S
+        return time.monotonic() < self._patience_ends and self._family.is_written(driver_ends=not lost)
 
 
 def _await_parent(ending: threading.Event) -> None:
@@ -146,7 +141,7 @@ def _await_parent(ending: threading.Event) -> None:
 
 @contextmanager
 def _alone(run_dir: Path, ending: threading.Event | None) -> Iterator[None]:
-    """Hold the right to deliver this run: wait for it until `ending`, or not at all.
+    """Hold the right to deliver this run or sweep: wait for it until `ending`, or not at all.
 
     Raises:
         BlockingIOError: Another process has it, and `ending` is `None`.
