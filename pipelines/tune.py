@@ -8,9 +8,16 @@ another process, 75 stopped and resumable.
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from sisr.cluster.execute import Tracking
+    from sisr.cluster.sweep import Order
+    from sisr.sweep.state import Sweep
+
+SHOWN = 10  # trials in the table at the end
 
 
 def main(
@@ -78,7 +85,8 @@ def main(
     from sisr.cluster.execute import Tracking
     from sisr.config import parse_overrides
     from sisr.console import print_json
-    from sisr.errors import ConfigError
+    from sisr.errors import ConfigError, DivergedError
+    from sisr.sweep import board
 
     if then_steps is not None and not then_train:
         raise ConfigError("--then-steps has no effect without --then-train")
@@ -117,7 +125,11 @@ def main(
         return
     tracking = Tracking(uri=tracking_uri, experiment=experiment, required=require_tracking)
     found = driver.execute(order, tracking)
-    result = {"folder": str(runs / found.plan.name), **board.as_json(found, board.rows(found))}
+    if found.best() is None:
+        raise DivergedError(
+            f"no trial of sweep {found.plan.name} could be evaluated: see {runs / found.plan.name}/results/index.html"
+        )
+    result: dict[str, Any] = {"folder": str(runs / found.plan.name), **board.as_json(found, board.rows(found))}
     if not json:
         _show(found, runs / found.plan.name)
     if then_train:
@@ -140,12 +152,45 @@ def _show(sweep: "Sweep", folder: Path) -> None:
     from sisr.sweep import board
 
     titles, cells = board.table(sweep, board.rows(sweep)[:SHOWN], out.width if out.is_terminal else 200)
-    table(f"sweep {sweep.plan.name}: the best {min(SHOWN, len(cells))} of {len(sweep.trials)} trials", titles, cells)
-    best = sweep.best()
-    if best is None:
-        raise DivergedError(...)
-    out.print(f"all of it:  {folder}/results/index.html", markup=False)
-    out.print(f"go on:      sisr train {sweep.plan.recipe} --data ... --config {folder}/best.yaml", markup=False)
+    table(f"sweep {sweep.plan.name}: the first {len(cells)} of {len(sweep.trials)} trials", titles, cells)
+    out.print(f"pictures and curves:  {folder}/results/index.html", markup=False)
+    out.print(f"train with the best:  sisr train {sweep.plan.recipe} --config {folder}/best.yaml", markup=False)
+
+
+def _train_best(sweep: "Sweep", order: "Order", tracking: "Tracking", steps: int | None) -> dict[str, Any]:
+    """Train a full run with the best trial's settings, on the same images and with the same workers."""
+    from functools import partial
+
+    from sisr.cluster import execute, hosts
+    from sisr.cluster.sweep import BEST
+    from sisr.cluster.train import Scaling
+    from sisr.config import build, read_yaml
+    from sisr.console import err, out
+    from sisr.training.run import Options
+
+    best = order.runs / sweep.plan.name / BEST
+    err.print(f"training with {best}", markup=False)
+    plan = sweep.plan
+    kept = {name: value for name, value in plan.options.items() if name != "evaluate_every"}
+    run = execute.Order(
+        recipe=plan.recipe,
+        values=read_yaml(best) | ({"steps": steps} if steps else {}),
+        options=build(Options, kept, source="--option"),
+        data=plan.data,
+        validation=plan.validation,
+        runs=order.runs,
+        workers=order.workers,
+        source=str(best),
+    )
+    scaling = Scaling(
+        workers=order.workers,
+        gpus_per_worker=order.gpus_per_worker,
+        cpus_per_worker=order.cpus_per_worker if order.workers > 1 else None,
+        address=order.address,
+    )
+    status = execute.execute(run, tracking, partial(hosts.on_ray, scaling))
+    out.print(execute.summary(status), markup=False)
+    return status
 
 
 if __name__ == "__main__":
