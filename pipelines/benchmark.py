@@ -115,10 +115,10 @@ class Alternating:
         self.ours: list[float] = []  # s per step, of each block
         self.theirs: list[float] = []
 
-    def stop_requested(self) -> bool:
-        """Be called once per step of the platform's loop, which makes it a clock."""
+    def stop_requested(self, step: int) -> bool:
+        """Be called before the first step of the platform's loop and after each, which makes it a clock."""
         self._steps += 1
-        if self._steps == 1:  # the step before it was the first: start counting behind it
+        if self._steps == 1:
             self._mark = self._now()
         elif self._steps % BLOCK == 1 and len(self.ours) < self._turns:
             self.ours.append((self._now() - self._mark) / BLOCK)
