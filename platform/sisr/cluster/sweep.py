@@ -235,6 +235,7 @@ class Driver(Host):
         self._order, self._folder, self._data = order, folder, data
         self._ledger, self._sweep = ledger, ledger.sweep
         self._exhausted = False
+        self._taken_up: set[int] = set()  # trials that this driver has begun or continued
 
     def run(self, tick: Callable[[], None]) -> None:
         """Run all slices on Ray."""
@@ -266,6 +267,10 @@ class Driver(Host):
         if found.donor is not None:
             self._exploit(trial, self._sweep.trials[found.donor])
         self._ledger.write("start", trial=trial.number, until=found.until)
+        if trial.number not in self._taken_up:  # an earlier driver's end may have closed its MLflow run
+            self._taken_up.add(trial.number)
+            with Outbox(self._folder_of(trial).path) as outbox:
+                outbox.status("RUNNING")
         run, folder = trial_run(self._sweep.plan, trial), self._folder_of(trial).path.resolve()
         return Task(trial=trial.number, run=run, folder=folder, until=found.until, sweep=self._folder.path.resolve())
 
@@ -337,6 +342,7 @@ class Driver(Host):
         self._ledger.write("trial", trial=len(self._sweep.trials), params=params)
         trial = self._sweep.trials[-1]
         run, folder = self._record(trial), self._folder_of(trial)
+        self._taken_up.add(trial.number)
         record.announce(run, folder, self._data.facts, resumed=False)
         with Outbox(folder.path) as outbox:
             outbox.tags({"sisr.kind": "trial", "sisr.sweep": self._sweep.plan.name, "sisr.trial": trial.name})
