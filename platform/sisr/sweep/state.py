@@ -154,7 +154,8 @@ def _applied(plan: Plan, records: Iterable[dict[str, Any]]) -> Sweep:
 def read(folder: Path) -> Sweep:
     """Return the sweep in a folder, without disturbing a driver that is at work on it.
 
-    Trials are running only while a driver holds the ledger.
+    For those who look on: while a driver holds the ledger, its trials are running; a sweep that did not finish and that
+    nobody works on is stopped. A driver itself replays the `records`.
 
     Raises:
         ConfigError: There is no sweep.
@@ -163,7 +164,11 @@ def read(folder: Path) -> Sweep:
     plan = plans.read(folder)
     if plan is None:
         raise ConfigError(f"{folder} holds no sweep: name the folder of one, or a sweep in --runs")
-    return _applied(plan, records(folder)) if is_locked(folder / LEDGER) else replay(plan, records(folder))
+    if is_locked(folder / LEDGER):
+        return _applied(plan, records(folder))
+    sweep = replay(plan, records(folder))
+    sweep.state = "stopped" if sweep.state == "running" else sweep.state
+    return sweep
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
@@ -180,7 +185,8 @@ def records(folder: Path) -> list[dict[str, Any]]:
         if row is None:
             torn = torn or number
         elif torn and row["op"] != "resume":  # what a crash tore is followed by the next attempt's first row
-            raise CheckpointError(f"{path}:{torn} is damaged, and not by a crash: restore the file, or start another sweep")
+            reason = "is damaged, and not by a crash: restore the file, or start another sweep"
+            raise CheckpointError(f"{path}:{torn} {reason}")
         else:
             torn = 0
             found.append(row)
