@@ -1,0 +1,87 @@
+"""Show a sweep's trials, best first, while it runs and afterwards.
+
+Trials that went further stand above those that did not, since values at unequal steps don't compare; a star marks the
+trials that no other beats in both of two objectives. --page writes pictures of the search and a page with the trials'
+samples side by side to the sweep's folder `results`.
+Exit codes: 0 done, 2 a wrong option or no such sweep, 4 a damaged record, 73 can't write.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from sisr.sweep.state import Sweep
+
+TOP = "Show this many trials."
+
+
+def main(
+    sweep: Annotated[str, typer.Argument(help="A sweep's name or folder.")],
+    top: Annotated[int, typer.Option(min=1, help=TOP)] = 20,
+    page: Annotated[bool, typer.Option("--page", help="Write results/index.html, its pictures and the JSON.")] = False,
+    runs: Annotated[Path, typer.Option(help="Folder that holds all runs and sweeps.")] = Path("runs"),
+    json: Annotated[bool, typer.Option("--json", help="Print the leaderboard as JSON.")] = False,
+) -> None:
+    """Show a sweep's leaderboard."""
+    from sisr import console
+    from sisr.sweep import board, state
+
+    folder = find(sweep, runs)
+    found = state.read(folder)
+    written = _write(folder, found) if page else []
+    shown = board.rows(found)[:top]
+    if json:
+        files = {"written": [str(path) for path in written]} if page else {}
+        console.print_json({**board.as_json(found, shown), **files})
+        return
+    width = console.out.width if console.out.is_terminal else 10_000
+    console.table(_title(found), *board.table(found, shown, width))
+    if len(found.trials) > len(shown):
+        console.out.print(f"{len(shown)} of {len(found.trials)} trials; --top shows more", markup=False)
+    for row in shown:
+        if row.message:
+            console.out.print(f"trial {row.trial} {row.state}: {' '.join(row.message.split())}", markup=False)
+    for path in written:
+        console.out.print(str(path), markup=False)
+
+
+def find(name: str, runs: Path) -> Path:
+    """Return the folder of the sweep called `name`, or at the path `name`.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    from sisr.errors import ConfigError
+    from sisr.suggest import did_you_mean
+    from sisr.sweep.plan import FILE
+
+    for folder in (runs / name, Path(name)):
+        if (folder / FILE).is_file():
+            return folder
+    if any((folder / "run.json").is_file() for folder in (runs / name, Path(name))):
+        raise ConfigError(f"'{name}' is one run and no sweep: a leaderboard ranks the trials that a sweep started")
+    known = sorted(path.parent.name for path in runs.glob(f"*/{FILE}"))
+    there = f"there are {', '.join(known)}" if known else f"{runs} holds none: name their folder with --runs"
+    raise ConfigError(f"no sweep '{name}' in {runs}, and no folder of that name; {did_you_mean(name, known) or there}")
+
+
+def _title(sweep: "Sweep") -> str:
+    from sisr.sweep.board import counts
+
+    wanted = (f"{metric} {mode}" for metric, mode in zip(sweep.plan.objective, sweep.plan.mode, strict=True))
+    states = ", ".join(f"{count} {state}" for state, count in counts(sweep).items())
+    return f"sweep {sweep.plan.name} ({sweep.plan.recipe}; {', '.join(wanted)}): {sweep.state}; {states or 'no trial'}"
+
+
+def _write(folder: Path, sweep: "Sweep") -> list[Path]:
+    from sisr.sweep import results
+
+    return results.write(folder, sweep)
+
+
+if __name__ == "__main__":
+    from sisr.cli import run
+
+    run(main)

@@ -1,0 +1,80 @@
+"""What a sweep found, in sentences."""
+
+from collections.abc import Mapping
+
+from sisr import recipes
+from sisr.config import Settings
+from sisr.errors import ConfigError
+from sisr.sweep import words
+from sisr.sweep.plan import Plan, value_of
+from sisr.sweep.state import Sweep, Trial
+
+
+def sentences(sweep: Sweep, baseline: Mapping[str, float]) -> list[str]:
+    """Return who won, by how much against trial 0 and against bicubic, and what to bear in mind.
+
+    Args:
+        sweep: A sweep, finished or not.
+        baseline: Bicubic's values by metric, where they are known.
+    """
+    best = sweep.best()
+    if best is None:
+        return ["No trial has been evaluated yet."]
+    stands = "won" if sweep.state == "finished" else "leads"
+    found = [f"Trial {best.number} {stands} at step {best.step:,}: {_values(sweep, best)}."]
+    if best.number:
+        found += _against_first(sweep, best)
+    elif len(sweep.ranking()) > 1:
+        found.append(f"No other trial beats trial 0{_published(sweep)}.")
+    found += _against_bicubic(best, baseline)
+    if best.exploits:
+        found.append(f"It copied better trials {len(best.exploits)} times; its settings are those it ended with.")
+    return found
+
+
+def _values(sweep: Sweep, trial: Trial) -> str:
+    metrics = dict.fromkeys((*sweep.plan.objective, "val/psnr_y"))
+    found = ((metric, value_of(trial.values, metric)) for metric in metrics)
+    return ", ".join(f"{words.metric_name(m)} {words.with_unit(m, v)}" for m, v in found if v is not None)
+
+
+def _against_first(sweep: Sweep, best: Trial) -> list[str]:
+    """Return by how much the best trial beats trial 0, at the last step that both were evaluated at."""
+    first = sweep.trials[0]
+    steps = {step for step, _ in first.curve} & {step for step, _ in best.curve}
+    if not steps:
+        return []
+    step = max(steps)
+    parts = []
+    for metric in sweep.plan.objective:
+        one, other = value_of(best.values_at(step), metric), value_of(first.values_at(step), metric)
+        if one is not None and other is not None:
+            parts.append(f"{words.metric_name(metric)} {words.with_unit(metric, one - other, signed=True)}")
+    where = f"at step {step:,}" + ("" if step == best.step else ", the last that both reached")
+    return [f"Against trial 0{_published(sweep)}: {', '.join(parts)} {where}."] if parts else []
+
+
+def _published(sweep: Sweep) -> str:
+    known = defaults(sweep.plan)
+    first = sweep.trials[0].first_params
+    same = known is not None and all(name in known and known[name] == value for name, value in first.items())
+    return ", the recipe's own settings" if same else ""
+
+
+def defaults(plan: Plan) -> dict[str, object] | None:
+    """Return the settings that a recipe publishes, or None where it is not one of ours."""
+    try:
+        config: type[Settings] = recipes.load(plan.recipe).Config
+    except (ConfigError, ImportError):
+        return None
+    return {name: field.get_default(call_default_factory=True) for name, field in config.model_fields.items()}
+
+
+def _against_bicubic(best: Trial, baseline: Mapping[str, float]) -> list[str]:
+    known = [metric for metric in ("val/psnr_y", "val/ssim_y") if metric in baseline and metric in best.values]
+    parts = (
+        f"{words.metric_name(m)} {words.with_unit(m, best.values[m] - baseline[m], signed=True)}"
+        f" (bicubic: {words.with_unit(m, baseline[m])})"
+        for m in known
+    )
+    return [f"Against bicubic: {', '.join(parts)}."] if known else []

@@ -1,0 +1,40 @@
+"""How much of a sweep is still to be done."""
+
+from collections.abc import Mapping
+
+from sisr.sweep.state import ENDED, Sweep
+
+
+def steps_left(sweep: Sweep, done: Mapping[int, int]) -> int:
+    """Return how many steps a sweep still takes, about, summed over its trials.
+
+    Asha's share is an estimate: one of `reduction_factor` trials goes on from each rung.
+
+    Args:
+        sweep: A sweep.
+        done: Steps that running trials, by number, have done since their last evaluation was recorded; may be empty.
+    """
+    plan = sweep.plan
+    factor = plan.reduction_factor if plan.scheduler == "asha" else 1
+    levels = (0, *plan.rungs, plan.steps) if plan.scheduler == "asha" else (0, plan.steps)
+    left = 0.0
+    for level, (low, high) in enumerate(zip(levels, levels[1:], strict=False)):
+        wanted = max(1, plan.trials // factor**level)
+        inside = [min(max(done.get(t.number, t.step), t.step, low), high) - low for t in sweep.trials]
+        given_up = sum(high - low - part for t, part in zip(sweep.trials, inside, strict=True) if t.state in ENDED)
+        possible = plan.trials * (high - low) - sum(inside) - given_up
+        left += max(0.0, min(wanted * (high - low) - sum(inside), possible))
+    return round(left)
+
+
+def seconds_left(sweep: Sweep, done: Mapping[int, int]) -> float | None:
+    """Return how long a sweep still takes at the speed of its trials so far and as many at a time as now.
+
+    Returns:
+        None as long as no trial has ended or paused, or none is running.
+    """
+    running = sum(trial.state == "running" for trial in sweep.trials)
+    seconds, steps = sum(t.seconds for t in sweep.trials), sum(t.step for t in sweep.trials if t.seconds)
+    if not running or not steps or not seconds:
+        return None
+    return steps_left(sweep, done) * seconds / steps / running

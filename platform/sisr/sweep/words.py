@@ -1,0 +1,57 @@
+"""A sweep's numbers in as few characters as they need."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from sisr.sweep.state import Sweep, Trial
+
+
+def short(value: Any) -> str:
+    """Return a setting's value in 3 significant digits and the shorter notation: 3e-4, 0.05, 16, true, [0.9, 0.99]."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return _short_float(value)
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(short, value)) + "]"
+    return "null" if value is None else str(value)
+
+
+def _short_float(value: float) -> str:
+    if not math.isfinite(value) or value == 0:
+        return f"{value:g}"
+    mantissa, exponent = f"{value:.2e}".split("e")
+    scientific = f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+    plain = f"{value:.{max(0, 2 - int(exponent))}f}"
+    plain = plain.rstrip("0").rstrip(".") if "." in plain else plain
+    return plain if len(plain) <= len(scientific) else scientific
+
+
+def settings(params: Mapping[str, Any]) -> str:
+    """Return settings in one line, such as `learning_rate=3e-4 batch_size=16`; spaces are only between them."""
+    return " ".join(f"{name}={short(value).replace(' ', '')}" for name, value in params.items())
+
+
+def metric_name(metric: str) -> str:
+    """Return what a metric is called where only validations are shown."""
+    return metric.removeprefix("val/")
+
+
+def number(metric: str, value: float | None) -> str:
+    """Return a metric's value in the digits that mean something: 27.31 for dB, 0.7756 for the others."""
+    if value is None:
+        return ""
+    return format(value, ".2f" if "psnr" in metric else ".4f")
+
+
+def with_unit(metric: str, value: float, *, signed: bool = False) -> str:
+    """Return a metric's value, or a difference of two with its sign, and its unit where it has one."""
+    text = number(metric, value)
+    return ("+" if signed and value >= 0 else "") + text + (" dB" if "psnr" in metric else "")
+
+
+def state_of(sweep: Sweep, trial: Trial) -> str:
+    """Return a trial's state in the user's words: what asha left behind in a finished sweep is pruned."""
+    pruned = trial.state == "paused" and sweep.state == "finished" and sweep.plan.scheduler == "asha"
+    return "pruned" if pruned else trial.state
