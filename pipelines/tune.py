@@ -42,7 +42,8 @@ def main(
         str | None, typer.Option(help="asha (promote the best), pbt (copy the best) or none (train all to the end).")
     ] = None,
     objective: Annotated[
-        str | None, typer.Option(help="A metric of the validation, or two for a Pareto search: val/psnr_y,val/perceptual.")
+        str | None,
+        typer.Option(help="A metric of the validation, or two for a Pareto search: val/psnr_y,val/perceptual."),
     ] = None,
     rungs: Annotated[
         str | None, typer.Option(help="asha: steps at which trials are compared, such as 300,1000.")

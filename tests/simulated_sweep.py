@@ -32,7 +32,9 @@ def plan(**changes: Any) -> Plan:
 class Simulation:
     """Runs a plan's slices, several at a time, in a random but repeatable order of their ends."""
 
-    def __init__(self, plan: Plan, score: Score, concurrency: int = 1, rows: list[dict[str, Any]] | None = None) -> None:
+    def __init__(
+        self, plan: Plan, score: Score, concurrency: int = 1, rows: list[dict[str, Any]] | None = None
+    ) -> None:
         self.plan, self.score, self.concurrency = plan, score, concurrency
         self.rows: list[dict[str, Any]] = []
         self.sweep: Sweep = replay(plan, ())

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import synthetic_sweep as synthetic
 from rich.console import Console
 
+import synthetic_sweep as synthetic
 from sisr import cli
 from sisr.errors import ConfigError
 from sisr.sweep import board, live, state, trial_folder, words

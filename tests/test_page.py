@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import synthetic_sweep as synthetic
 from PIL import Image
 
+import synthetic_sweep as synthetic
 from sisr import cli, recipes
 from sisr.errors import DiskError
 from sisr.sheet import HEADER
@@ -220,7 +220,7 @@ def test_copies_are_drawn_and_told() -> None:
 
 def winner(first: dict[str, object], recipe: str, scores: tuple[float, float]) -> list[str]:
     writer = synthetic.Writer(Path("s"), trials=2, recipe=recipe, space={name: {"log": [1e-6, 1]} for name in first})
-    for number, (params, score) in enumerate(zip((first, {name: 1e-5 for name in first}), scores, strict=True)):
+    for number, (params, score) in enumerate(zip((first, dict.fromkeys(first, 1e-05)), scores, strict=True)):
         writer.trial(number, dict(params))
         writer.segment(number, 300, [(300, {"val/score": score, "val/psnr_y": 25 + score, "val/ssim_y": 0.75})])
     writer.run_folder(1, [300])

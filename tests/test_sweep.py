@@ -82,7 +82,7 @@ def wait_for(rows: int, process: "subprocess.Popen[str]", op: str = "end", timeo
 
 
 def descendants_are_gone(process: "subprocess.Popen[str]", timeout_s: float = 30) -> bool:
-    """Return whether no process is left of a command's session, which Ray's processes leave, or of its working folder."""
+    """Return whether no process of a command is left, by its session or by its working folder (as Ray's have it)."""
     deadline, here = time.monotonic() + timeout_s, os.getcwd()
     left = ["?"]
     while left and time.monotonic() < deadline:

@@ -22,8 +22,8 @@ from sisr.data.sources import absolute, open_source
 from sisr.errors import ConfigError, StoppedError
 from sisr.sweep import plan as plans
 from sisr.sweep import results, schedule, search, space_file
-from sisr.sweep.live import SweepDisplay
 from sisr.sweep.ledger import Ledger
+from sisr.sweep.live import SweepDisplay
 from sisr.sweep.plan import Plan
 from sisr.sweep.space import SearchSpace
 from sisr.sweep.space_file import SpaceFile
@@ -39,7 +39,12 @@ from sisr.training.run import Options, Run, check_name, code_revision, versions
 TRIALS = "trials"
 BEST = "best.yaml"
 # What MLflow calls a trial's end; a pruned one did what it was asked to.
-MLFLOW_STATUS: dict[str, Status] = {"finished": "FINISHED", "pruned": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
+MLFLOW_STATUS: dict[str, Status] = {
+    "finished": "FINISHED",
+    "pruned": "KILLED",
+    "diverged": "FAILED",
+    "failed": "FAILED",
+}
 PINNED = "pinned"  # a trial's checkpoint at the end of its last slice, kept for others to copy
 COPIES = ".copies"  # how many copies of other trials a trial's checkpoints hold already
 
@@ -115,7 +120,9 @@ def _marks(file: SpaceFile, wanted: Wanted) -> tuple[dict[str, Any], int]:
     steps, every = file.steps, wanted.options.get("evaluate_every")
     if file.scheduler == "asha":
         every = every or (wanted.rungs[0] if wanted.rungs else max(1, steps // 18))
-        rungs = wanted.rungs or tuple(sorted({max(1, round(steps / part / every)) * every for part in (9, 3)} - {steps}))
+        rungs = wanted.rungs or tuple(
+            sorted({max(1, round(steps / part / every)) * every for part in (9, 3)} - {steps})
+        )
         fields: dict[str, Any] = {"rungs": rungs}
     elif file.scheduler == "pbt":
         rungs = (wanted.interval or max(1, steps // 10),)
@@ -221,7 +228,8 @@ def _take_up(plan: Plan, folder: RunFolder, data: TrainingData) -> None:
         changed = [text for text in changed if not text.startswith("trials ") or plan.trials < previous.trials]
         if changed:
             raise ConfigError(
-                f"sweep {plan.name} exists and differs: {'; '.join(changed)}. Choose another --name, or the same settings"
+                f"sweep {plan.name} exists and differs: {'; '.join(changed)}. "
+                "Choose another --name, or the same settings"
             )
         if previous == plan:
             return
@@ -396,7 +404,7 @@ class Driver(Host):
 
 
 def _pin(folder: RunFolder, step: int) -> None:
-    """Keep the checkpoint of a slice's end until the next one's, whatever is pruned meanwhile: hard links, no copies."""
+    """Keep the checkpoint of a slice's end until the next one's, whatever is pruned meanwhile; by hard links."""
     name = folder_name(step)
     fresh = folder.path / f".{PINNED}-new"
     shutil.rmtree(fresh, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Ray Tune as the host of a sweep's slices: it places them on the cluster, reuses their processes and repeats lost ones.
+"""Ray Tune as the host of a sweep's slices: places them on the cluster, reuses their processes, repeats lost ones.
 
 What runs next is decided by `sisr.sweep.schedule` from the sweep's own ledger, and where a trial stands is known from
 its own verified checkpoints. So Tune's experiment state, which a crash can leave damaged without a word, decides
@@ -190,9 +190,7 @@ def _searcher(host: Host, share: Share, errors: list[BaseException]) -> Any:
                 errors.append(error)
                 return None if self._live else Searcher.FINISHED
 
-        def on_trial_complete(
-            self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-        ) -> None:
+        def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
             task = self._live.pop(trial_id)
             if share.nested:
                 release(task.folder)

@@ -7,6 +7,7 @@ more is simply not continued: nothing is killed, and no worker, reservation or h
 import math
 import random
 from dataclasses import dataclass
+from itertools import pairwise
 
 from sisr.sweep.state import ENDED, Sweep, Trial
 
@@ -55,7 +56,7 @@ def _halving(sweep: Sweep, may_begin: bool) -> Slice | None:
     A trial that diverged counts as one that was worse than all others.
     """
     goals = (*sweep.plan.rungs, sweep.plan.steps)
-    for rung, goal in reversed(list(zip(goals, goals[1:], strict=False))):
+    for rung, goal in reversed(list(pairwise(goals))):
         reached = [t for t in sweep.trials if t.values_at(rung) or t.state in ("diverged", "failed")]
         reached.sort(key=lambda t: (-_score_at(sweep, t, rung), t.number))
         for trial in reached[: len(reached) // sweep.plan.reduction_factor]:
