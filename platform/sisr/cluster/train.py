@@ -35,7 +35,7 @@ class Scaling:
     gpus_per_worker: float | None = None  # fractions share a GPU; None: 1 where there are enough GPUs, else 0
     cpus_per_worker: float | None = None  # None: an equal share of this machine's, or 1 beside a GPU
     max_failures: int = 3  # restarts after a worker or node was lost
-    address: str | None = None  # of a running cluster; None: the one this process was submitted to, else a local one
+    address: str | None = None  # of a running cluster; None: this machine's, if any, else our own; local: our own
 
 
 def fit(
@@ -114,9 +114,14 @@ def connect(address: str | None) -> Any:
         try:
             ray.init(**options, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            if not address:
-                raise
-            raise ConfigError(f"no Ray answers at --address {address}: {str(error).splitlines()[0]}") from error
+            reason = str(error).splitlines()[0]
+            if address:
+                raise ConfigError(f"no Ray answers at --address {address}: {reason}") from error
+            if isinstance(error, ConnectionError):  # it found one that somebody has started
+                raise ConfigError(
+                    f"a Ray runs here that does not let us in: {reason}; --address local starts another one"
+                ) from error
+            raise
         finally:
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, ours)
