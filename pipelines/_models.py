@@ -1,5 +1,6 @@
 """What a person calls a model, turned into one: shared by the verbs that use models."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,10 +9,17 @@ if TYPE_CHECKING:
 
     from sisr.models import Model
 
-HELP = "A run's name or folder, a checkpoint or model folder, a .safetensors file, models:/..., runs:/..., or bicubic."
+HELP = (
+    "A run's name or folder, a checkpoint or model folder, a weights file (.safetensors; .pth of other projects), "
+    "models:/..., runs:/..., or bicubic."
+)
+RECIPE = (
+    "Recipe file, or dotted module, whose code a model from elsewhere may run; repeatable. Its SHA-256 must be the one "
+    "that the model was saved with. What was trained on this machine needs none."
+)
 
 
-def open_model(spec: str, runs: Path, scale: int | None, device: str = "auto") -> "Model":
+def open_model(spec: str, runs: Path, scale: int | None, device: str = "auto", recipes: Sequence[str] = ()) -> "Model":
     """Return the model that `spec` names, called `spec`, in evaluation mode on the device.
 
     Args:
@@ -19,6 +27,7 @@ def open_model(spec: str, runs: Path, scale: int | None, device: str = "auto") -
         runs: Folder that holds all runs.
         scale: hr side / lr side that is wanted; None: the model's own (bicubic: 4).
         device: `auto` (a GPU where there is one), `cpu`, or torch's name of a device.
+        recipes: Recipe files whose code may run; see `RECIPE`.
 
     Raises:
         CheckpointError: There is no such model, or its files can't be used.
@@ -32,7 +41,7 @@ def open_model(spec: str, runs: Path, scale: int | None, device: str = "auto") -
     if spec == "bicubic":
         model = models.Model(spec, Bicubic(scale or 4).eval(), scale or 4, {})
     else:
-        model = models.load(_folder(spec, runs), name=spec)
+        model = models.load(_folder(spec, runs), name=spec, allowed=recipes)
     if scale not in (None, model.scale):
         raise ConfigError(f"{spec} makes images {model.scale} times as large; --scale {scale} is not possible with it")
     _move(model.generator, device)

@@ -23,7 +23,7 @@ ALONE = 2  # blocks at the end without the opponent, in which waiting for data i
 
 
 def main(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name.")],
+    recipe: Annotated[str, typer.Argument(help="A recipe's name, file or dotted module.")],
     data: Annotated[str, typer.Option(help="demo, a folder of images, celeba:PATH or div2k:PATH.")] = "demo",
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="One setting; repeatable.")
@@ -41,7 +41,7 @@ def main(
     from sisr.console import print_json, table
     from sisr.training.run import Options
 
-    recipes.check(recipe)
+    recipes.find(recipe)
     steps = (WARM_UP + blocks + ALONE) * BLOCK
     # No evaluation but the last, which is not timed; the first would only delay the start.
     options = {"evaluate_every": steps, "validation_side": 64, "log_every": BLOCK, **parse_overrides(option or [])}
@@ -78,7 +78,7 @@ def _race(order: Any, blocks: int) -> dict[str, Any]:
     number_format = precision.resolve(run.options.precision, device)
     with torch.device("meta"):
         recipe = run.build_recipe()
-    plain = PLAIN.get(run.recipe)
+    plain = None if run.recipe_source else PLAIN.get(run.recipe)
     store = open_data(run, recipe).store
     opponent = plain(run.recipe_config(), store, device, number_format) if plain else None
     session = Alternating(folder, device, opponent, WARM_UP + blocks)
@@ -92,7 +92,7 @@ def _race(order: Any, blocks: int) -> dict[str, Any]:
         else f"CPU, {torch.get_num_threads()} threads",
         "precision": number_format,
         "batch_size": config.batch_size,
-        "hr_crop": config.hr_crop,
+        "hr_crop": recipe.crop.side,
         "step_ms": median(ours) * 1000,
         "steps_per_hour": 3600 / median(ours),
         "images_per_second": config.batch_size / median(ours),

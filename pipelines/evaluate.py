@@ -30,6 +30,7 @@ def main(
     scale: Annotated[int | None, typer.Option(min=1, help=SCALE)] = None,
     protocol: Annotated[str, typer.Option(help=PROTOCOL)] = "rgb8",
     images: Annotated[bool, typer.Option("--images", help="Show every image in the table, too.")] = False,
+    recipe: Annotated[list[str] | None, typer.Option(help=_models.RECIPE)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     runs: Annotated[Path, typer.Option(help="Folder that holds all runs.")] = Path("runs"),
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -40,7 +41,7 @@ def main(
 
     rule = protocols.protocol(protocol)
     files = _find(data)
-    opened = _open_all(model, runs, scale, device)
+    opened = _open_all(model, runs, scale, device, recipe or [])
     with console.progress("evaluating", len(files) * len(opened)) as advance:
         reports = [_measure(m, _decoded(files, advance), rule) for m in opened]
     if json:
@@ -60,11 +61,11 @@ def _find(data: str) -> "list[ImageFile]":
     return find_images(path) if data and path.is_dir() else open_source(data).validation
 
 
-def _open_all(specs: list[str], runs: Path, scale: int | None, device: str) -> "list[Model]":
+def _open_all(specs: list[str], runs: Path, scale: int | None, device: str, recipes: list[str]) -> "list[Model]":
     """Return the models, all of one scale: that of the first which is not bicubic, where none is asked for."""
     from sisr.errors import ConfigError
 
-    learned = {spec: _models.open_model(spec, runs, scale, device) for spec in specs if spec != "bicubic"}
+    learned = {spec: _models.open_model(spec, runs, scale, device, recipes) for spec in specs if spec != "bicubic"}
     scales = {spec: model.scale for spec, model in learned.items()}
     if len(set(scales.values())) > 1:
         listed = ", ".join(f"{spec} {s}x" for spec, s in scales.items())

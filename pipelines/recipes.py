@@ -1,6 +1,9 @@
 """Say which recipes there are: source, networks, settings, and what each costs and achieves.
 
-Without a name, all recipes; with a name, that one and every setting that --set or a search space can change.
+Without a name, all recipes; with a name, that one and every setting that --set or a search space can change. A recipe
+of your own is named by its file, my_recipe.py, or as a dotted module; its code is executed. --check builds it from
+tiny() and tries what training, resuming and inference will ask of it.
+Exit codes: 0 done, 2 no such recipe, or --check found something.
 """
 
 import re
@@ -13,18 +16,24 @@ from sisr import console
 from sisr import recipes as registry
 from sisr.config import expected
 
+RECIPE = "A recipe's name, the path of a recipe's file, or a dotted module."
+
 
 def _names(incomplete: str) -> list[str]:
     return [name for name in registry.names() if name.startswith(incomplete)]
 
 
 def main(
-    recipe: Annotated[str | None, typer.Argument(help="A recipe's name.", autocompletion=_names)] = None,
+    recipe: Annotated[str | None, typer.Argument(help=RECIPE, autocompletion=_names)] = None,
+    check: Annotated[bool, typer.Option("--check", help="Check that it keeps the contract of sisr.recipe.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Print what recipes there are."""
     if recipe is not None:
-        registry.check(recipe)
+        registry.find(recipe)
+    if check:
+        _check(recipe, json)
+        return
     found = [describe(name) for name in ([recipe] if recipe else registry.names())]
     if json:
         console.print_json({"recipes": found})
@@ -37,18 +46,49 @@ def main(
         console.out.print("\n`sisr recipes NAME` lists a recipe's settings.", markup=False)
 
 
-def describe(name: str) -> dict[str, Any]:
-    """Return what is known of the recipe `name`, ready for JSON.
+def _check(recipe: str | None, json: bool) -> None:
+    from sisr.errors import ConfigError
+    from sisr.training.contract import verdicts
+
+    if recipe is None:
+        raise ConfigError("--check wants a recipe: its name, file or dotted module")
+    source = registry.find(recipe)
+    rows = []
+    for what, error in verdicts(registry.load(source.name, source.text, source.where)):
+        place = error and registry.blame(error, source.name, source.text)
+        rows.append({"check": what, "ok": error is None, "problem": error and (place or _said(error))})
+        if not json:
+            console.out.print(f"{'ok  ' if error is None else 'FAIL'}  {what}", markup=False)
+            if error:
+                console.out.print(f"      {rows[-1]['problem']}", markup=False)
+    failed = sum(not row["ok"] for row in rows)
+    if json:
+        console.print_json({"recipe": source.name, "checks": rows})
+    if failed:
+        raise ConfigError(f"{recipe} fails {failed} of {len(rows)} checks")
+
+
+def _said(error: Exception) -> str:
+    """Return an error's words, after its kind where they alone would say little."""
+    from sisr.errors import SisrError
+    from sisr.training.contract import BrokenError
+
+    return str(error) if isinstance(error, BrokenError | SisrError) else f"{type(error).__name__}: {error}"
+
+
+def describe(spec: str) -> dict[str, Any]:
+    """Return what is known of the recipe `spec`, ready for JSON.
 
     Raises:
-        ConfigError: No recipe has this name.
+        ConfigError: There is no such recipe, or it can't be built.
     """
-    module = registry.load(name)
-    config = module.Config()
+    source = registry.find(spec)
+    module = registry.load(source.name, source.text, source.where)
+    config = _default(module, source.where)
     summary, sections = read_docstring(module.__doc__ or "")
     return {
-        "name": name,
-        "summary": summary,
+        "name": source.name,
+        "summary": summary or "no docstring",
         "source": sections.get("Source"),
         "command": sections.get("Command"),
         "measured": sections.get("Measured"),
@@ -56,6 +96,12 @@ def describe(name: str) -> dict[str, Any]:
         "parameters": count_parameters(module.Recipe(without_downloads(config))),
         "settings": list(settings(config)),
     }
+
+
+def _default(module: Any, where: str) -> Any:
+    from sisr.config import build
+
+    return build(module.Config, {}, source=where)
 
 
 def read_docstring(doc: str) -> tuple[str, dict[str, str]]:

@@ -10,11 +10,13 @@ from typing import Annotated
 
 import typer
 
+RECIPE = "A recipe's name (`sisr recipes` lists them), a recipe file such as my_recipe.py, or a dotted module."
+INIT = "Start the generator with the weights of a run, a model folder, a weights file or models:/...; random without."
 PLAIN = "Plain processes instead of Ray: starts in seconds, for debugging."
 
 
 def main(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name; `sisr recipes` lists them.")],
+    recipe: Annotated[str, typer.Argument(help=RECIPE)],
     data: Annotated[str, typer.Option(help="demo, a folder of images, celeba:PATH or div2k:PATH.")] = "demo",
     validation: Annotated[
         str | None, typer.Option(help="Folder of held-out images; default: split from --data.")
@@ -26,6 +28,7 @@ def main(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="One setting; repeatable.")
     ] = None,
+    init: Annotated[str | None, typer.Option(help=INIT)] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Length of the run; same as --set steps=N.")] = None,
     option: Annotated[
         list[str] | None,
@@ -59,7 +62,7 @@ def main(
     """Train RECIPE on images."""
     from sisr import recipes
 
-    recipes.check(recipe)
+    recipes.find(recipe)  # a mistake is answered before torch and Ray are imported
 
     from functools import partial
 
@@ -83,6 +86,7 @@ def main(
         runs=runs,
         workers=workers,
         allow_changes=allow_changes,
+        init=init,
     )
     if dry_run:
         run, folder, images = execute.prepare(order)

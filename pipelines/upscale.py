@@ -56,6 +56,7 @@ def main(
     scale: Annotated[int | None, typer.Option(min=1, help="For bicubic; a model has its own.")] = None,
     tile: Annotated[int | None, typer.Option(min=0, help=TILE)] = None,
     halo: Annotated[int | None, typer.Option(min=0, help=HALO)] = None,
+    recipe: Annotated[list[str] | None, typer.Option(help=_models.RECIPE)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     runs: Annotated[Path, typer.Option(help="Folder that holds all runs.")] = Path("runs"),
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -65,7 +66,7 @@ def main(
     from sisr.errors import DataError
 
     _check_paths(image, output, format_)
-    opened = _models.open_model(model, runs, scale, device)
+    opened = _models.open_model(model, runs, scale, device, recipe or [])
     jobs = plan(image, output, format_, opened.scale, compare)
     _check_targets(jobs, overwrite)
     options = {"tile": tile, "halo": halo, "quality": quality}

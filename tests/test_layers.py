@@ -38,14 +38,21 @@ ALLOWED = {
     "losses": f"{BASIS} collective losses",
     "data": f"{BASIS} data",
     "metrics": f"{BASIS} metrics data.bicubic",
-    "recipes": "errors recipe suggest",
+    "trust": "",
+    "recipe_source": "config errors",
+    "recipes": "errors recipe recipe_source suggest",
     "recipes.*": f"{BASIS} schedules nets losses data.degradations",
-    "models": f"{BASIS} recipes",
-    "training": f"{BASIS} console sheet models recipes metrics data inference training",
+    "reach": "",
+    "weights": "errors",
+    "zoo": "errors nets.images reach weights",
+    "models": f"{BASIS} recipes trust weights zoo",
+    "training": f"{BASIS} console sheet models recipes weights metrics data inference training",
     "tracking": "config errors models inference tracking",
     "display": "console errors training",
     "sweep": f"{BASIS} console suggest strict_yaml wanted recipes sheet tracking.journal sweep",
-    "cluster": f"{BASIS} console display models recipes metrics data inference training tracking sweep cluster",
+    "cluster": (
+        f"{BASIS} console display models recipes trust weights metrics data inference training tracking sweep cluster"
+    ),
     "cli": "errors suggest",
     "pipelines": (
         f"{BASIS} cli console suggest enlarge strips models recipes metrics data inference training tracking cluster "

@@ -5,7 +5,9 @@ degradation, default hyperparameters. It knows no Ray, MLflow, command line, ran
 
 * `Config`: a frozen `sisr.config.Settings`, every field with meaning, unit and range; at least `scale`, `batch_size`
   and `steps`;
-* `generator(config)`: the generator alone, so that inference never builds a judge or a perceptual network;
+* `generator(config)`: the generator alone, so that inference never builds a judge or a perceptual network. It has the
+  attributes `scale`; `halo`, lr px that an output pixel looks to each side (None: the whole image); and
+  `size_multiple`, lr px that both sides must be a multiple of;
 * `Recipe(config)`: what the protocol below describes;
 * `tiny()`: the smallest `Config` that runs every branch of the recipe.
 """

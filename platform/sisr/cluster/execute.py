@@ -1,45 +1,22 @@
 """From a command to a finished run: the part of training that happens in the driver, whatever hosts the loop."""
 
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-import torch
-
-from sisr import recipes
 from sisr.cluster import record
 from sisr.cluster.hosts import Host, stop_on_signal
-from sisr.config import build
+from sisr.cluster.order import Order, place_init, prepare
 from sisr.console import err
-from sisr.data.sources import absolute, open_source
 from sisr.display import Display
 from sisr.errors import DivergedError, StoppedError
 from sisr.tracking import address, courier
 from sisr.tracking.redact import redact_text
-from sisr.training.dataset import TrainingData, open_data
-from sisr.training.folder import RunFolder
-from sisr.training.loop import share_of_batch
-from sisr.training.run import Options, Run, check_name
 from sisr.training.validate import PROTOCOL
 
+__all__ = ["Order", "Tracking", "execute", "prepare", "summary"]
+
 DRAIN_S = 60.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Order:
-    """What somebody asked to train."""
-
-    recipe: str
-    values: dict[str, Any] = field(default_factory=dict)  # of the recipe's Config, not yet checked
-    options: Options = field(default_factory=Options)
-    data: str = "demo"
-    validation: str | None = None
-    name: str | None = None  # None: made from the recipe and a hash of everything that makes another run
-    runs: Path = Path("runs")
-    workers: int = 1
-    allow_changes: bool = False
-    source: str = "--set"  # where `values` were written, for messages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,36 +26,6 @@ class Tracking:
     uri: str | None = None  # None: a SQLite file beside the runs
     experiment: str = "sisr"
     required: bool = False
-
-
-def prepare(order: Order) -> tuple[Run, RunFolder, TrainingData]:
-    """Check an order, pack its images, and return the run, its folder and its data.
-
-    Raises:
-        ConfigError: The recipe, a setting or the name can't be used.
-        DataError: The images can't be used.
-    """
-    recipes.check(order.recipe)
-    if order.name is not None:
-        check_name(order.name)
-    config = build(recipes.load(order.recipe).Config, order.values, source=order.source)
-    open_source(order.data, order.validation)  # an error names the source as it was written
-    share_of_batch(config.batch_size, order.workers, order.options.accumulate)
-    run = Run(
-        name=order.name or order.recipe,
-        recipe=order.recipe,
-        config=config.model_dump(mode="json"),
-        options=order.options,
-        data=absolute(order.data),
-        validation=None if order.validation is None else absolute(order.validation),
-    )
-    with torch.device("meta"):  # shapes only: what can't be built is said here, before anything starts
-        recipe = run.build_recipe()
-    data = open_data(run, recipe, show=True)
-    run = run.model_copy(update={"fingerprint": data.fingerprint})
-    if order.name is None:
-        run = run.model_copy(update={"name": f"{order.recipe}-{run.config_hash}"})
-    return run, RunFolder(order.runs / run.name), data
 
 
 def execute(order: Order, tracking: Tracking, host: Host) -> dict[str, Any]:
@@ -100,6 +47,8 @@ def execute(order: Order, tracking: Tracking, host: Host) -> dict[str, Any]:
             delivered = courier.start(folder.path, tracking.uri, tracking.experiment, say).finish(DRAIN_S)
             say(delivered.message)
             return {"run": run.name, "folder": str(folder.path), **folder.status()}
+        if not resumed:
+            place_init(order, run, folder)
         folder.clear_stop()
         record.announce(run, folder, data.facts, resumed)
         delivery = courier.start(folder.path, tracking.uri, tracking.experiment, say)

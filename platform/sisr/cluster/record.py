@@ -60,7 +60,11 @@ def _setting_changes(old: Run, new: Run) -> list[str]:
     """Return in words which settings differ that shape the result."""
     if old.recipe != new.recipe:
         return [f"recipe {old.recipe} -> {new.recipe}"]
-    found = []
+    found = ["recipe file changed"] if old.recipe_source != new.recipe_source else []
+    if old.init_sha256 != new.init_sha256:
+        found.append(
+            f"init {old.init or 'none'} -> {new.init or 'none'}" + ("" if old.init != new.init else " (other weights)")
+        )
     pairs = [
         (old.config, new.config, FREE_CONFIG),
         (old.options.model_dump(), new.options.model_dump(), FREE_OPTIONS),
@@ -79,6 +83,7 @@ def announce(run: Run, folder: RunFolder, facts: dict[str, Any], resumed: bool) 
     code = code_revision()
     tags = {
         "sisr.recipe": run.recipe,
+        **({"sisr.init": run.init, "sisr.init_sha256": run.init_sha256} if run.init else {}),
         "sisr.config_hash": run.config_hash,
         "sisr.data_fingerprint": run.fingerprint,
         "sisr.data": facts,
@@ -93,6 +98,8 @@ def announce(run: Run, folder: RunFolder, facts: dict[str, Any], resumed: bool) 
         outbox.tags(tags)
         outbox.status("RUNNING")
         outbox.artifact("run.json")
+        if run.recipe_source:
+            outbox.artifact("recipe.py")
     if resumed:
         err.print(f"run {run.name} goes on from its last checkpoint", markup=False)
 

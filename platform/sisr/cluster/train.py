@@ -19,7 +19,7 @@ from typing import Any
 from sisr.cluster import environment
 from sisr.errors import ConfigError, OutOfMemoryError, SisrError
 from sisr.training.folder import RunFolder
-from sisr.training.run import Run
+from sisr.training.run import Run, blaming
 
 COLLECTIVE_TIMEOUT_S = 300  # a dead peer is noticed after this; nodes may differ by this much in packing their data
 POLL_S = 0.3
@@ -175,7 +175,8 @@ def _worker(config: dict[str, Any]) -> dict[str, Any] | None:
         torch.set_num_threads(max(1, int(config["CPU"])))
     log = Outbox(folder.path) if session.rank == 0 else NoLog()
     try:
-        return train(run, folder, session, log)
+        with blaming(run):
+            return train(run, folder, session, log)
     except SisrError as error:
         folder.report_failure(error)
         if session.world > 1:

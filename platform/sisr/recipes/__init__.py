@@ -1,10 +1,13 @@
-"""One file is one recipe; the file name is its name."""
+"""One file is one recipe; the file name is its name. Recipes of other people's are files or modules anywhere."""
 
 import importlib
 import pkgutil
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from sisr import recipe_source
 from sisr.errors import ConfigError
+from sisr.recipe_source import Source
 from sisr.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -12,24 +15,53 @@ if TYPE_CHECKING:
 
 
 def names() -> list[str]:
-    """Return the name of every recipe, sorted. Imports none of them."""
+    """Return the name of every recipe of ours, sorted. Imports none of them."""
     return sorted(m.name for m in pkgutil.iter_modules(__path__))
 
 
-def load(name: str) -> "RecipeModule":
-    """Return the module of the recipe `name`.
+def find(spec: str) -> Source:
+    """Return the recipe that a user calls `spec`, without executing it; one of ours has no text.
+
+    Args:
+        spec: A name of ours, the path of a file that ends in .py, or a dotted module.
 
     Raises:
-        ConfigError: No recipe has this name; the message suggests the nearest and lists all.
+        ConfigError: There is none; the message suggests the nearest name and lists all, or says what is wrong.
     """
-    check(name)
+    known = names()
+    name = spec.removeprefix(f"{__name__}.")
+    if name in known:
+        return Source(name, "", name)
+    if spec.endswith(".py") or "/" in spec or "." in spec.strip("."):
+        return recipe_source.find(spec)
+    hint = f"did you mean {spec}.py?" if Path(f"{spec}.py").is_file() else did_you_mean(spec, known)
+    listed = f"All recipes: {', '.join(known)}; or name a file that ends in .py, or a module"
+    raise ConfigError(f"no recipe '{spec}'; {hint + ' ' if hint else ''}{listed}")
+
+
+def load(name: str, text: str = "", where: str = "") -> "RecipeModule":
+    """Return the module of a recipe of ours, or one made by executing `text`.
+
+    Args:
+        name: Of the recipe, as `find` returns it; never a path.
+        text: Of its file; empty for ours.
+        where: How messages call the file; empty: by its name.
+
+    Raises:
+        ConfigError: No recipe of ours has this name, or the text is no recipe.
+    """
+    if text:
+        return cast("RecipeModule", recipe_source.module(_source(name, text, where)))
+    if name not in names():
+        find(name)  # explains a wrong name
+        raise ConfigError(f"recipe {name} is not one of ours, and its text is missing")
     return cast("RecipeModule", importlib.import_module(f"{__name__}.{name}"))
 
 
-def check(name: str) -> None:
-    """Raise ConfigError if no recipe is called `name`, without importing any."""
-    known = names()
-    if name in known:
-        return
-    hint = did_you_mean(name, known)
-    raise ConfigError(f"no recipe '{name}'; {hint + ' ' if hint else ''}All recipes: {', '.join(known)}")
+def blame(error: BaseException, name: str, text: str) -> str | None:
+    """Return "file:line: what" for the line of an outside recipe that an error passed last, or None."""
+    return recipe_source.blame(error, _source(name, text, "")) if text else None
+
+
+def _source(name: str, text: str, where: str) -> Source:
+    return Source(name, text, where or (name if "." in name else f"{name}.py"))

@@ -5,11 +5,11 @@ a little L1. The judge estimates whether a real image looks more real than the a
 generator learns from real images, too.
 
 Source: Wang et al., "ESRGAN", 2018, https://arxiv.org/abs/1809.00219, and its authors' BasicSR: DIV2K, batch 16,
-400,000 steps, a moving average of the generator. They start from an RRDB network trained for PSNR over 1,000,000 steps;
-`pretrain_steps` is that phase within the run. There lr images are cut from lr files; here each is made from its hr
-crop.
+400,000 steps, a moving average of the generator. They start from an RRDB network trained for PSNR over 1,000,000 steps:
+`--init` takes such weights, of a run or a file, and `pretrain_steps` is that phase within the run. There lr images are
+cut from lr files; here each is made from its hr crop.
 
-Command: sisr train esrgan --data div2k:PATH
+Command: sisr train esrgan --data div2k:PATH --init RRDB_WEIGHTS.pth
 The ImageNet weights are downloaded at first use; without a network: --set perceptual=FILE or --set perceptual=none
 
 Measured: not measured yet.

@@ -14,13 +14,18 @@ class Generator(mlflow.pyfunc.PythonModel):
     """Images in, `scale` times larger images out: any number of any size per call, all of one size."""
 
     def load_context(self, context: Any) -> None:
-        """Load generator.safetensors and config.json from the model's artifacts."""
+        """Load generator.safetensors and config.json from the model's artifacts.
+
+        A recipe.py among them may run: MLflow is executing this very file from the same model already.
+        """
         import torch
 
         from sisr import models
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._generator = models.load(Path(context.artifacts["model"])).generator.to(device)
+        folder = Path(context.artifacts["model"])
+        code = map(str, folder.glob(models.RECIPE))
+        self._generator = models.load(folder, allowed=code).generator.to(device)
 
     def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
         """Return sr (n, scale * h, scale * w, 3) uint8 RGB for lr (n, h, w, 3) uint8 RGB, or float in [0, 1]."""

@@ -23,7 +23,7 @@ from sisr.errors import CheckpointError, DiskError, TrackingError
 from sisr.tracking import address
 from sisr.tracking.redact import redact_text
 
-WEIGHTS, CONFIG = "generator.safetensors", "config.json"
+WEIGHTS, CONFIG, RECIPE = "generator.safetensors", "config.json", "recipe.py"
 NAME = "generator"
 RECORD_TAG = "sisr.record"
 REQUIREMENTS = ("torch", "torchvision", "safetensors", "numpy", "pydantic", "pillow", "pyyaml")
@@ -78,7 +78,8 @@ def save_generator(folder: Path, path: Path, run_id: str | None = None, model_id
 def download_model(uri: str, *, tracking_uri: str | None = None, runs: Path = Path("runs")) -> Path:
     """Return a folder with the generator.safetensors and config.json that an MLflow address names.
 
-    Only these two files are used; no code or pickle of the model is loaded.
+    Only these two files are used; no code or pickle of the model is loaded. A recipe.py that lies beside them is kept
+    to be read, and runs only where its user says so; see `sisr.models`.
 
     Args:
         uri: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `models:/MODEL_ID`, `runs:/RUN_ID` or `runs:/RUN_ID/PATH`.
@@ -154,16 +155,17 @@ def _places(client: MlflowClient, uri: str) -> Iterator[str]:
 
 
 def _keep(folder: Path, cache: Path) -> Path:
-    """Move the two files to a folder named after their content and return it."""
+    """Move the model's own files to a folder named after their content and return it."""
     _check(folder)
-    digest = hashlib.sha256((folder / WEIGHTS).read_bytes() + (folder / CONFIG).read_bytes()).hexdigest()[:16]
+    files = [folder / WEIGHTS, folder / CONFIG, *folder.glob(RECIPE)]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
     kept = cache / digest
     if not kept.is_dir():
         with tempfile.TemporaryDirectory(dir=cache) as temporary:
             new = Path(temporary) / digest
             new.mkdir()
-            for name in (WEIGHTS, CONFIG):
-                shutil.copyfile(folder / name, new / name)
+            for path in files:
+                shutil.copyfile(path, new / path.name)
             with contextlib.suppress(OSError):  # another process was quicker
                 new.rename(kept)
     return kept

@@ -28,6 +28,7 @@ class RunFolder:
         self.model = path / "model"
         self.best = path / "best.json"
         self._evaluations = path / "evaluations.jsonl"
+        self.init = path / "init.safetensors"
         self._files = path / "files.json"
         self._stop = path / ".stop"
         self._warnings = path / "warnings.log"
@@ -47,6 +48,8 @@ class RunFolder:
         """Write down the run, `extra` facts about it and the hash of each of its image files, before step 0."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(self._files, hashes)
+        if run.recipe_source:
+            (self.path / "recipe.py").write_bytes(run.recipe_source.encode())
         facts = {"run": run.model_dump(), "versions": versions(), "code": code_revision(), **extra}
         write_json(self.path / "run.json", {**facts, "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
 

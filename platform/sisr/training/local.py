@@ -17,7 +17,7 @@ from torch.multiprocessing.spawn import ProcessException
 from sisr.errors import SisrError
 from sisr.training.folder import RunFolder
 from sisr.training.loop import train
-from sisr.training.run import Run, choose_device
+from sisr.training.run import Run, blaming, choose_device
 from sisr.training.session import Log, NoLog, PlainSession
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -25,7 +25,8 @@ PR_SET_PDEATHSIG = 1  # prctl(2)
 
 def train_here(run: Run, folder: RunFolder, log: Log) -> dict[str, Any]:
     """Train with one worker in this very process and return the run's last status."""
-    return train(run, folder, PlainSession(folder, choose_device()), log)
+    with blaming(run):
+        return train(run, folder, PlainSession(folder, choose_device()), log)
 
 
 def train_in_processes(run: Run, folder: RunFolder, workers: int, open_log: Callable[[Path], Log]) -> dict[str, Any]:
@@ -56,7 +57,7 @@ def train_in_processes(run: Run, folder: RunFolder, workers: int, open_log: Call
 
 
 def _worker(
-    rank: int, run: dict[str, Any], folder_path: str, workers: int, port: int, open_log: Callable[[Path], Log]
+    rank: int, fields: dict[str, Any], folder_path: str, workers: int, port: int, open_log: Callable[[Path], Log]
 ) -> None:
     # A killed parent must not leave workers behind that go on writing into the run's folder.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -72,7 +73,8 @@ def _worker(
     folder = RunFolder(Path(folder_path))
     log = open_log(folder.path) if rank == 0 else NoLog()
     try:
-        train(Run(**run), folder, PlainSession(folder, choose_device(), rank, workers), log)
+        with blaming(run := Run(**fields)):
+            train(run, folder, PlainSession(folder, choose_device(), rank, workers), log)
         dist.barrier()  # leave together
     except SisrError as error:
         folder.report_failure(error)

@@ -16,7 +16,7 @@ from sisr import models
 from sisr.data.batches import Batches, Prefetcher, to_hr
 from sisr.draws import Draws
 from sisr.errors import ConfigError, DivergedError, OutOfMemoryError
-from sisr.training import precision
+from sisr.training import initial, precision
 from sisr.training.checkpoint import MANIFEST, Checkpoints
 from sisr.training.dataset import open_data
 from sisr.training.ema import Ema
@@ -78,6 +78,8 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
     saved = checkpoints.newest()
     if saved:
         state.restore(saved[1], session)
+    elif run.init:
+        initial.start_from(folder.init, run, recipe.generator, ema.network)
     assert_same_start(state.step, session)
     if saved and session.rank == 0:
         checkpoints.set_aside_newer(saved[0])
@@ -191,6 +193,7 @@ def model_meta(run: Run, step: int, metrics: dict[str, float]) -> dict[str, Any]
     config = run.recipe_config()
     facts = {"run": run.name, "step": step, "metrics": metrics, "data": run.data, "fingerprint": run.fingerprint}
     facts["metrics_protocol"] = PROTOCOL
+    facts |= {"recipe_source": run.recipe_source} if run.recipe_source else {}
     return {"recipe": run.recipe, "config": run.config, "scale": config.scale, **facts, "versions": versions()}
 
 

@@ -6,6 +6,8 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -17,8 +19,8 @@ import sisr
 import sisr.errors
 from sisr import recipes
 from sisr.config import Settings, build
-from sisr.errors import ConfigError
-from sisr.recipe import Recipe
+from sisr.errors import ConfigError, SisrError
+from sisr.recipe import Recipe, RecipeModule
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 Precision = Literal["auto", "fp32", "bf16", "fp16", "fp64"]
@@ -62,11 +64,14 @@ class Run(Settings):
     format: Literal[1] = 1
     name: str
     recipe: str
+    recipe_source: str = ""  # the recipe's file, where it is not one of ours
     config: dict[str, Any]  # every field of the recipe's Config
     options: Options
     data: str  # where images come from, as data.sources understands it
     validation: str | None = None  # another folder of held-out images; None: split from `data`
     fingerprint: str = ""  # of the packed training and validation images
+    init: str | None = None  # what the generator's first weights were called; None: random
+    init_sha256: str = ""  # of those weights
 
     @property
     def config_hash(self) -> str:
@@ -74,15 +79,44 @@ class Run(Settings):
         config = {name: value for name, value in self.config.items() if name not in FREE_CONFIG}
         options = self.options.model_dump(exclude=FREE_OPTIONS)
         content = {"recipe": self.recipe, "config": config, "options": options, "data": self.fingerprint}
+        extra = {"recipe_source": self.recipe_source, "init": self.init_sha256}
+        content |= {name: value for name, value in extra.items() if value}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
     def build_recipe(self) -> Recipe:
         """Return the recipe with new networks and optimizers."""
-        return recipes.load(self.recipe).Recipe(self.recipe_config())
+        recipe: Recipe = self.recipe_module().Recipe(self.recipe_config())
+        return recipe
 
     def recipe_config(self) -> Any:
         """Return the recipe's validated `Config`."""
-        return build(recipes.load(self.recipe).Config, self.config, source="run.json")
+        return build(self.recipe_module().Config, self.config, source="run.json")
+
+    def recipe_module(self) -> RecipeModule:
+        """Return the recipe's module; one from outside is executed from its recorded text."""
+        return recipes.load(self.recipe, self.recipe_source)
+
+
+# Of errors that pass a recipe's line without being its fault: a peer that left, a device that failed.
+OTHERS_FAULTS = re.compile("cuda|nccl|gloo|connection|timed out|out of memory", re.I)
+
+
+@contextmanager
+def blaming(run: Run) -> Iterator[None]:
+    """Turn an error that a recipe from outside raises into one for its user, which names file and line.
+
+    Raises:
+        ConfigError: The block raised an error in the recipe's own lines.
+    """
+    try:
+        yield
+    except SisrError:
+        raise
+    except Exception as error:
+        line = recipes.blame(error, run.recipe, run.recipe_source)
+        if line is None or OTHERS_FAULTS.search(str(error)):
+            raise
+        raise ConfigError(f"recipe {line}") from error
 
 
 def check_name(name: str) -> str:

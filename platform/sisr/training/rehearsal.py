@@ -1,0 +1,73 @@
+"""A few steps of a recipe without data, loop or host: what its checks and tests look at."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from sisr.draws import Draws
+from sisr.recipe import RecipeModule
+from sisr.training import precision
+from sisr.training.update import Updates
+
+SEED = 3
+STEPS = 4
+
+
+class Trainer:
+    """A recipe made from `tiny()` and the steps of one of `world` workers, on images of noise."""
+
+    def __init__(self, module: RecipeModule, dtype: torch.dtype = torch.float32, rank: int = 0, world: int = 1) -> None:
+        """Build the recipe; every worker draws the same weights."""
+        self.module = module
+        self.config = module.tiny()
+        torch.manual_seed(SEED)
+        self.recipe: Any = module.Recipe(self.config)
+        self.parts: dict[str, Any] = self.recipe.parts()
+        self.networks = {k: v for k, v in self.parts.items() if isinstance(v, nn.Module)}
+        self.optimizers = {k: v for k, v in self.parts.items() if isinstance(v, Optimizer)}
+        for network in self.networks.values():
+            network.to(dtype)
+        self.updates = Updates(self.optimizers, world=world)
+        self.dtype, self.share = dtype, self.config.batch_size // world
+        self.first = rank * self.share
+
+    def hr(self, step: int) -> Tensor:
+        """Return this worker's share of a step's images."""
+        side, random = self.recipe.crop.side, torch.Generator().manual_seed(step)
+        images = torch.rand(self.config.batch_size, 3, side, side, generator=random, dtype=torch.float64)
+        return images[self.first : self.first + self.share].to(self.dtype)
+
+    def step(self, step: int, number_format: str = "fp32") -> dict[str, Tensor]:
+        """Take one step and return what it logs."""
+        draws = Draws(SEED, step, self.first, self.share)
+        hr = self.hr(step)
+        lr = self.recipe.degrade(hr, draws)
+        self.updates.begin()
+        with precision.autocast(number_format, torch.device("cpu")):
+            logged: dict[str, Tensor] = self.recipe.train_step(lr, hr, draws, step, self.updates)
+        return logged
+
+    def run(self, steps: range, number_format: str = "fp32") -> list[dict[str, Tensor]]:
+        """Take several steps and return what each logs."""
+        return [self.step(step, number_format) for step in steps]
+
+    def state(self) -> dict[str, Any]:
+        """Return the state of every part."""
+        return {name: part.state_dict() for name, part in self.parts.items()}
+
+
+def tensors(value: Any) -> dict[str, Tensor]:
+    """Return all tensors in nested state dicts by their path."""
+    if isinstance(value, Tensor):
+        return {"": value}
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return {f"{key}.{path}": tensor for key, item in items for path, tensor in tensors(item).items()}
+
+
+def different(one: Any, other: Any) -> list[str]:
+    """Return the paths of all tensors in two nested state dicts that are not the same bit for bit."""
+    left, right = tensors(one), tensors(other)
+    both = left.keys() & right.keys()
+    return sorted(left.keys() ^ right.keys()) + [path for path in both if not torch.equal(left[path], right[path])]

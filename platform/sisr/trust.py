@@ -1,0 +1,37 @@
+"""Which code from outside this package may run: what its user named on a command line of this machine before.
+
+Trust is in the content, never in the place: a folder that was downloaded can't claim to be the user's own. A file is
+known by its SHA-256 and name; each that is trusted has an entry under `$SISR_CACHE`, else `~/.cache/sisr`.
+"""
+
+import hashlib
+import os
+from contextlib import suppress
+from pathlib import Path
+
+
+def remember(name: str, text: str, where: str) -> None:
+    """Trust a recipe's text from now on; where that can't be written down, it will have to be named again.
+
+    Args:
+        name: The recipe's name.
+        text: All of its file.
+        where: What the user named, to be found again by a person.
+    """
+    entry = _entry(name, text)
+    with suppress(OSError):
+        entry.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        entry.write_text(f"{name}\n{where}\n")
+
+
+def is_trusted(name: str, text: str) -> bool:
+    """Return whether this user trusted exactly this text, under this name, on this machine."""
+    try:
+        return _entry(name, text).stat().st_uid == os.getuid()
+    except OSError:
+        return False
+
+
+def _entry(name: str, text: str) -> Path:
+    cache = Path(os.environ.get("SISR_CACHE") or Path.home() / ".cache" / "sisr")
+    return cache / "trusted_recipes" / hashlib.sha256(f"{name}\0{text}".encode()).hexdigest()
