@@ -80,7 +80,7 @@ def main(
     """Search RECIPE's hyperparameters."""
     from sisr import recipes
 
-    recipes.check(recipe)
+    recipes.find(recipe)
 
     from sisr.cluster import sweep as driver
     from sisr.cluster.execute import Tracking

@@ -61,7 +61,7 @@ def prepare(order: Order) -> tuple[Run, RunFolder, TrainingData]:
         data=absolute(order.data),
         validation=None if order.validation is None else absolute(order.validation),
     )
-    recipe = _buildable(run, source.where)
+    recipe = buildable(run, source.where)
     run = run.model_copy(update=_init(order, recipe.generator))
     data = open_data(run, recipe, show=True)
     run = run.model_copy(update={"fingerprint": data.fingerprint})
@@ -70,7 +70,7 @@ def prepare(order: Order) -> tuple[Run, RunFolder, TrainingData]:
     return run, RunFolder(order.runs / run.name), data
 
 
-def _buildable(run: Run, where: str) -> Recipe:
+def buildable(run: Run, where: str) -> Recipe:
     """Return the recipe with shapes only, where it can be had so: what can't be built is said before anything starts.
 
     Raises:

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
-from sisr import recipes
+from sisr import recipes, trust
 from sisr.cluster import environment, record, train, tune
 from sisr.cluster.execute import DRAIN_S, Tracking, say
 from sisr.cluster.hosts import stop_on_signal
+from sisr.cluster.order import buildable
 from sisr.cluster.tune import Host, Outcome, Task
 from sisr.config import build
 from sisr.data.sources import absolute, open_source
@@ -91,11 +91,14 @@ def plan_of(wanted: Wanted) -> tuple[Plan, SearchSpace]:
     Raises:
         ConfigError: The recipe, its space, or a setting can't be used.
     """
-    recipes.check(wanted.recipe)
+    source = recipes.find(wanted.recipe)
+    module = recipes.load(source.name, source.text, source.where)
+    if source.text:
+        trust.remember(source.name, source.text, source.where)
     names = ("trials", "steps", "search", "scheduler", "objective")
     file, space = space_file.load(
         space_file.find(wanted.recipe, wanted.search_space),
-        recipes.load(wanted.recipe).Config,
+        module.Config,
         options={name: getattr(wanted, name) for name in names},
         space=wanted.space,
         settings=wanted.settings,
@@ -104,8 +107,9 @@ def plan_of(wanted: Wanted) -> tuple[Plan, SearchSpace]:
     options = {"evaluate_every": every, "seed": wanted.seed, **wanted.options}
     build(Options, options, source="--option")
     fields = {**file.plan_fields(), **marks, "options": options, "seed": wanted.seed, "name": wanted.name}
-    given = {"recipe": wanted.recipe, "data": wanted.data, "validation": wanted.validation}
-    return build(Plan, {**fields, **given}, source="the sweep"), space
+    images = {"data": wanted.data, "validation": wanted.validation}
+    recipe = {"recipe": source.name, "recipe_source": source.text}
+    return build(Plan, {**fields, **images, **recipe}, source="the sweep"), space
 
 
 def _marks(file: SpaceFile, wanted: Wanted) -> tuple[dict[str, Any], int]:
@@ -141,10 +145,12 @@ def _marks(file: SpaceFile, wanted: Wanted) -> tuple[dict[str, Any], int]:
 def trial_run(plan: Plan, trial: Trial) -> Run:
     """Return the run that a trial is, with the settings that hold now."""
     config = {**plan.fixed, **trial.params, "steps": plan.steps}
+    module = recipes.load(plan.recipe, plan.recipe_source)
     return Run(
         name=f"{plan.name}-{trial.name}",
         recipe=plan.recipe,
-        config=build(recipes.load(plan.recipe).Config, config, source=f"trial {trial.name}").model_dump(mode="json"),
+        recipe_source=plan.recipe_source,
+        config=build(module.Config, config, source=f"trial {trial.name}").model_dump(mode="json"),
         options=build(Options, plan.options, source="--option"),
         data=plan.data,
         validation=plan.validation,
@@ -168,12 +174,10 @@ def prepare(order: Order) -> tuple[Plan, RunFolder, TrainingData]:
     )
     run = trial_run(plan.model_copy(update={"name": "trial"}), Trial(0, {}, {}))
     share_of_batch(run.config["batch_size"], order.workers, run.options.accumulate)
-    with torch.device("meta"):  # shapes only
-        recipe = run.build_recipe()
-    data = open_data(run, recipe, show=True)
+    data = open_data(run, buildable(run, plan.recipe), show=True)
     plan = plan.model_copy(update={"fingerprint": data.fingerprint})
     if not plan.name:
-        plan = plan.model_copy(update={"name": f"{Path(plan.recipe).stem}-sweep-{plan.hash}"})
+        plan = plan.model_copy(update={"name": f"{plan.recipe}-sweep-{plan.hash}"})
     return plan, RunFolder(order.runs / plan.name), data
 
 
