@@ -135,13 +135,18 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise ConfigError(f"{path} can't be read as weights: {reason}") from error
 
 
+def cached_weights() -> Path:
+    """Return where torchvision keeps the ImageNet weights once they are downloaded."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(URL).name
+
+
 def _download() -> dict[str, Tensor]:
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    path = cached_weights()
     load = torch.hub.load_state_dict_from_url
     try:
-        return load(URL, str(folder), map_location="cpu", check_hash=True, weights_only=True)
+        return load(URL, str(path.parent), map_location="cpu", check_hash=True, weights_only=True)
     except (URLError, OSError) as error:
         raise ConfigError(
-            f"the ImageNet weights of VGG-19 are not at {folder / Path(URL).name} and can't be downloaded ({error}): "
+            f"the ImageNet weights of VGG-19 are not at {path} and can't be downloaded ({error}): "
             f"put {URL} there, or name a weights file, or set perceptual=none"
         ) from error

@@ -1,0 +1,103 @@
+"""Sliced Wasserstein distance: against SciPy's, and what it notices."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import wasserstein_distance  # type: ignore[import-untyped]
+from torch import Tensor
+from torch.nn import functional
+
+from sisr.metrics import swd as module
+from sisr.metrics.swd import patches, swd
+
+
+def images(count: int = 3, side: int = 48, seed: int = 0) -> list[Tensor]:
+    """Smooth pictures with some fine texture."""
+    random = torch.Generator().manual_seed(seed)
+    smooth = torch.rand(count, 3, 6, 6, generator=random)
+    large = functional.interpolate(smooth, size=(side, side), mode="bicubic")
+    texture = 0.1 * torch.randn(count, 1, side, side, generator=random)
+    return list((large + texture).clamp(0, 1).split(1))
+
+
+def blurred(image: Tensor) -> Tensor:
+    small = functional.avg_pool2d(image, 4)
+    return functional.interpolate(small, scale_factor=4, mode="bicubic").clamp(0, 1)
+
+
+def between(sr: list[Tensor], hr: list[Tensor]) -> float:
+    return swd([patches(image) for image in sr], [patches(image) for image in hr])
+
+
+def test_equal_images_are_zero_apart() -> None:
+    assert between(images(), images()) == 0.0
+
+
+def test_it_is_the_same_each_time_and_for_any_order_of_the_images() -> None:
+    sr, hr = [blurred(image) for image in images()], images()
+    assert between(sr, hr) == between(sr, hr)
+    assert between(sr[::-1], hr) == pytest.approx(between(sr, hr), rel=1e-9)
+
+
+def test_global_random_numbers_are_neither_used_nor_changed() -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first = between([blurred(image) for image in images()], images())
+    assert torch.equal(before, torch.get_rng_state())
+    torch.manual_seed(6)
+    np.random.seed(6)
+    assert between([blurred(image) for image in images()], images()) == first
+
+
+def test_one_level_is_the_mean_of_scipys_distances_of_projections() -> None:
+    sr, hr = (np.random.default_rng(i).normal(i, 1 + i, (300, 3, 49)).astype(np.float32) for i in (0, 1))
+    mean, deviation = (f(hr.astype(np.float64), axis=(0, 2), keepdims=True) for f in (np.mean, np.std))
+    random = module.generator(module.SEED, "directions", 0, 0).standard_normal((module.DIRECTIONS, 147))
+    directions = random / np.linalg.norm(random, axis=1, keepdims=True)
+    flat = [((each - mean) / deviation).reshape(300, -1) @ directions.T for each in (sr, hr)]
+    expected = np.mean([wasserstein_distance(a, b) for a, b in zip(flat[0].T, flat[1].T, strict=True)])
+    assert swd([{"rest 0": sr}], [{"rest 0": hr}]) == pytest.approx(1000 * expected, rel=1e-9)
+
+
+def test_less_blur_is_less_distance() -> None:
+    hr = images()
+    far = between([blurred(image) for image in hr], hr)
+    near = between([blurred(image) + 0.7 * (image - blurred(image)) for image in hr], hr)
+    assert 0 < near < 0.5 * far
+
+
+def test_one_colour_is_far_from_everything() -> None:
+    hr = images()
+    grey = [torch.full_like(image, 0.5) for image in hr]
+    assert between(grey, hr) > 2 * between([blurred(image) for image in hr], hr)
+
+
+def test_a_pyramid_adds_up_to_its_image() -> None:
+    (image,) = images(1, 70)
+    levels = dict(module._pyramid(image))
+    assert [(name, tuple(level.shape[2:])) for name, level in levels.items()] == [
+        ("band 0", (70, 70)),
+        ("band 1", (35, 35)),
+        ("rest 2", (18, 18)),
+    ]
+    whole = levels["rest 2"]
+    for name in ("band 1", "band 0"):
+        whole = levels[name] + module._enlarged(whole, *levels[name].shape[2:])
+    torch.testing.assert_close(whole, image, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("side", [7, 16, 20, 31, 33])
+def test_small_images_can_be_measured(side: int) -> None:
+    hr = images(2, side)
+    assert between(hr, hr) == 0.0
+    assert between([image * 0.5 for image in hr], hr) > 0
+
+
+def test_images_of_different_sizes_are_measured_together() -> None:
+    hr = images(1, 64) + images(1, 20)
+    assert between([blurred(image) for image in hr], hr) > 0
+
+
+def test_flat_images_give_numbers() -> None:
+    flat = [torch.full((1, 3, 32, 32), 0.3)]
+    assert between(flat, flat) == 0.0
