@@ -1,6 +1,8 @@
 """Shows how far a run is, from its `status.json`: one live line on a terminal, plain lines elsewhere."""
 
 import time
+from collections.abc import Mapping
+from math import nan
 from types import TracebackType
 from typing import Any
 
@@ -59,8 +61,7 @@ class Display:
         if step == self._said_validation:
             return
         self._said_validation = step
-        baseline = status["baseline"].get("psnr_y", float("nan"))
-        err.print(f"step {step:,}: {validation(status)} (bicubic {baseline:.2f} dB)", markup=False)
+        err.print(f"step {step:,}: {validation(status)}; bicubic {quality(status['baseline'])}", markup=False)
 
 
 def line(status: dict[str, Any]) -> str:
@@ -78,6 +79,20 @@ def line(status: dict[str, Any]) -> str:
 
 def validation(status: dict[str, Any]) -> str:
     """Return the last validation in words."""
-    values = status.get("validation", {})
-    psnr, ssim = values.get("val/psnr_y", float("nan")), values.get("val/ssim_y", float("nan"))
-    return f"held-out images {psnr:.2f} dB PSNR-Y, {ssim:.4f} SSIM-Y"
+    return f"held-out images {quality(plain(status.get('validation', {})))}"
+
+
+def quality(values: Mapping[str, float]) -> str:
+    """Return what was measured in words, such as `28.99 dB PSNR-Y, 0.8123 SSIM-Y, lpips 0.2104, score +0.312`.
+
+    Args:
+        values: Metrics by name; besides PSNR and SSIM one perceptual distance and a score, or neither.
+    """
+    words = [f"{values.get('psnr_y', nan):.2f} dB PSNR-Y", f"{values.get('ssim_y', nan):.4f} SSIM-Y"]
+    words += [f"{name} {value:.4g}" for name, value in values.items() if name not in ("psnr_y", "ssim_y", "score")]
+    return ", ".join([*words, *([f"score {values['score']:+.3f}"] if "score" in values else [])])
+
+
+def plain(values: Mapping[str, Any]) -> dict[str, float]:
+    """Return metrics by their names alone."""
+    return {name.removeprefix("val/"): value for name, value in values.items() if name.startswith("val/")}

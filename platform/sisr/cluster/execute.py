@@ -8,7 +8,7 @@ from sisr.cluster import record
 from sisr.cluster.hosts import Host, stop_on_signal
 from sisr.cluster.order import Order, place_init, prepare
 from sisr.console import err
-from sisr.display import Display
+from sisr.display import Display, plain, quality
 from sisr.errors import DivergedError, StoppedError
 from sisr.tracking import address, courier
 from sisr.tracking.redact import redact_text
@@ -17,6 +17,7 @@ from sisr.training.validate import PROTOCOL
 __all__ = ["Order", "Tracking", "execute", "prepare", "summary"]
 
 DRAIN_S = 60.0
+NOTICEABLE = {"psnr_y": 0.05, "score": 0.02}  # smaller differences between two checkpoints are noise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,13 +85,14 @@ def say(message: str) -> None:
 
 def summary(status: dict[str, Any]) -> str:
     """Return what a finished run achieved, in a few lines."""
-    values, baseline, best = status["validation"], status["baseline"], status.get("best", {})
+    values, best = plain(status["validation"]), status.get("best", {})
     lines = [
         f"run {status['run']} finished at step {status['step']:,}",
-        f"held-out images: {values['val/psnr_y']:.2f} dB PSNR-Y, {values['val/ssim_y']:.4f} SSIM-Y "
-        f"(bicubic {baseline['psnr_y']:.2f} dB, {baseline['ssim_y']:.4f}; {PROTOCOL})",
+        f"held-out images: {quality(values)}",
+        f"bicubic:         {quality(status['baseline'])} ({status.get('protocol', PROTOCOL)})",
         f"model: {status['folder']}/model    samples: {status['folder']}/samples",
     ]
-    if best.get("val/psnr_y", 0) > values["val/psnr_y"] + 0.05:
-        lines.append(f"an earlier checkpoint was better: {best['val/psnr_y']:.2f} dB at step {best['step']:,} (kept)")
+    by, before = best.get("by", "val/psnr_y").removeprefix("val/"), plain(best)
+    if by in values and by in before and before[by] > values[by] + NOTICEABLE[by]:
+        lines.append(f"an earlier checkpoint was better: {quality(before)} at step {best['step']:,} (kept)")
     return "\n".join(lines)

@@ -11,6 +11,7 @@ from sisr import models, recipes, trust, weights
 from sisr.config import build
 from sisr.data.sources import absolute, open_source
 from sisr.errors import CheckpointError, ConfigError
+from sisr.metrics import perceptual
 from sisr.recipe import Recipe
 from sisr.training import contract, initial
 from sisr.training.dataset import TrainingData, open_data
@@ -64,6 +65,7 @@ def prepare(order: Order) -> tuple[Run, RunFolder, TrainingData]:
     recipe = buildable(run, source.where)
     run = run.model_copy(update=_init(order, recipe.generator))
     data = open_data(run, recipe, show=True)
+    perceptual.offered(run.options.perceptual, data.least_side)
     run = run.model_copy(update={"fingerprint": data.fingerprint})
     if order.name is None:
         run = run.model_copy(update={"name": f"{source.name}-{run.config_hash}"})

@@ -10,7 +10,6 @@ from sisr.tracking.outbox import Outbox, Status
 from sisr.training.dataset import TrainingData
 from sisr.training.folder import RunFolder
 from sisr.training.run import FREE_CONFIG, FREE_OPTIONS, Run, code_revision, versions
-from sisr.training.validate import PROTOCOL
 
 MLFLOW_STATUS: dict[str, Status] = {"finished": "FINISHED", "stopped": "KILLED"}
 
@@ -87,7 +86,6 @@ def announce(run: Run, folder: RunFolder, facts: dict[str, Any], resumed: bool) 
         "sisr.config_hash": run.config_hash,
         "sisr.data_fingerprint": run.fingerprint,
         "sisr.data": facts,
-        "sisr.validation_protocol": PROTOCOL,
         "sisr.folder": str(folder.path.resolve()),
         **{f"version.{name}": version for name, version in versions().items()},
     }
@@ -107,10 +105,9 @@ def announce(run: Run, folder: RunFolder, facts: dict[str, Any], resumed: bool) 
 def close(run: Run, folder: RunFolder, status: dict[str, Any]) -> None:
     """Put what became of the run into its outbox."""
     with Outbox(folder.path) as outbox:
-        for metric in ("psnr_y", "ssim_y"):
-            value = status.get("validation", {}).get(f"val/{metric}")
-            if value is not None:
-                outbox.metrics(int(status["step"]), {f"final/{metric}": value})
+        last = status.get("validation", {})
+        if last:
+            outbox.metrics(int(status["step"]), {f"final/{name.removeprefix('val/')}": last[name] for name in last})
         outbox.tags({"sisr.state": status["state"], "sisr.checkpoints": _checkpoint_references(folder)})
         if status["state"] == "finished":
             outbox.artifact("model", "generator")

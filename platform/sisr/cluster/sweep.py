@@ -20,6 +20,7 @@ from sisr.cluster.tune import Host, Outcome, Task
 from sisr.config import build
 from sisr.data.sources import absolute, open_source
 from sisr.errors import ConfigError, StoppedError
+from sisr.metrics import perceptual
 from sisr.sweep import plan as plans
 from sisr.sweep import results, schedule, search, space_file
 from sisr.sweep.ledger import Ledger
@@ -175,6 +176,9 @@ def prepare(order: Order) -> tuple[Plan, RunFolder, TrainingData]:
     run = trial_run(plan.model_copy(update={"name": "trial"}), Trial(0, {}, {}))
     share_of_batch(run.config["batch_size"], order.workers, run.options.accumulate)
     data = open_data(run, buildable(run, plan.recipe), show=True)
+    perceptual.offered(run.options.perceptual, data.least_side)
+    if "perceptual" in plan.options:  # perhaps a file, as every process finds it
+        plan = plan.model_copy(update={"options": {**plan.options, "perceptual": run.options.perceptual}})
     plan = plan.model_copy(update={"fingerprint": data.fingerprint})
     if not plan.name:
         plan = plan.model_copy(update={"name": f"{plan.recipe}-sweep-{plan.hash}"})

@@ -25,6 +25,11 @@ class TrainingData:
     facts: dict[str, Any]  # counts and reasons, for the run's record
     hashes: dict[str, str]  # SHA-256 of each file's content, by name
 
+    @property
+    def least_side(self) -> int:
+        """Shortest side of the held-out images, in px."""
+        return min(min(image.shape[:2]) for image in self.validation)
+
 
 def open_data(run: Run, recipe: Recipe, *, show: bool = False) -> TrainingData:
     """Return a run's images; packed on first use, opened after.

@@ -1,28 +1,34 @@
 """Stops a run whose numbers can't recover."""
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
 from sisr.errors import DivergedError
+from sisr.training.explosion import Explosion
+from sisr.training.session import Session
 
 PATIENCE = 3  # steps in a row without a finite gradient
 
 
 class Guard:
-    """Counts steps that changed nothing because a gradient was not finite.
+    """Watches over gradients, over the pixel loss and over what is validated.
 
-    Such a step leaves every weight of its network as it was; one or two may happen in half precision, `PATIENCE` in a
-    row mean that the weights or the data are at fault.
+    A step whose gradient is not finite leaves every weight of its network as it was; one or two may happen in half
+    precision, `PATIENCE` in a row mean that the weights or the data are at fault.
     """
 
-    def __init__(self, scaled: bool = False) -> None:
+    def __init__(self, session: Session, scaled: bool = False) -> None:
         """Start afresh; `scaled` says that fp16 loss scaling looks for its scale, which takes more such steps."""
+        self._scaled = scaled
         self._patience = PATIENCE * 8 if scaled else PATIENCE
         self._bad_steps = 0
+        self._explosion = Explosion(session)
 
     def check(self, step: int, skipped: list[str], scalars: dict[str, Tensor]) -> None:
-        """Note whether a step's gradients were finite.
+        """Look at a step; called by all workers.
 
         Args:
             step: The step, from 0.
@@ -30,25 +36,54 @@ class Guard:
             scalars: What the step logged; those that are not finite are named in the error.
 
         Raises:
-            DivergedError: The last `PATIENCE` steps all had a gradient that was not finite.
+            DivergedError: The last `PATIENCE` steps all had a gradient that was not finite, or the pixel loss exploded.
         """
-        if not skipped:
-            self._bad_steps = 0
-            return
-        self._bad_steps += 1
-        if self._bad_steps < self._patience:
-            return
-        broken = [name for name, value in scalars.items() if not bool(value.isfinite().all())]
-        terms = f"; not finite: {', '.join(broken)}" if broken else "; every logged loss was finite"
-        raise DivergedError(
-            f"diverged at step {step}: the gradient of {' and '.join(skipped)} was not finite in "
-            f"{self._bad_steps} steps in a row{terms}. The last checkpoint is kept; try a lower learning rate"
-        )
+        self._bad_steps = self._bad_steps + 1 if skipped else 0
+        if self._bad_steps >= self._patience:
+            raise DivergedError(
+                f"diverged at step {step}: the gradient of {' and '.join(skipped)} was not finite in "
+                f"{self._bad_steps} steps in a row{_broken(scalars)}. The last checkpoint is kept; "
+                "try a lower learning rate"
+            )
+        self._explosion.add(step, scalars)
+
+    def check_validation(self, done: int, values: Mapping[str, float], scalars: dict[str, Tensor]) -> None:
+        """Look at a validation after `done` steps, the last of which logged `scalars`.
+
+        Raises:
+            DivergedError: A value is not a number.
+        """
+        bad = [name for name, value in values.items() if math.isnan(value)]
+        if bad:
+            raise DivergedError(
+                f"diverged by step {done}: {', '.join(bad)} of the averaged generator's output is not a number"
+                f"{_broken(scalars)}. The last checkpoint is kept; try a lower learning rate"
+            )
+
+    def is_healthy(self) -> bool:
+        """Return whether nothing is wrong with the last step: a checkpoint of broken weights would help nobody.
+
+        Called by all workers.
+
+        Raises:
+            DivergedError: The pixel loss exploded.
+        """
+        self._explosion.settle()
+        return (self._scaled or not self._bad_steps) and not self._explosion.is_open
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs."""
-        return {"bad_steps": self._bad_steps}
+        return {"bad_steps": self._bad_steps, **self._explosion.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore what `state_dict` returned, in this version or before there was an `Explosion`."""
         self._bad_steps = int(state["bad_steps"])
+        self._explosion.load_state_dict(state)
+
+
+def _broken(scalars: dict[str, Tensor]) -> str:
+    """Return in words which losses are not finite."""
+    if not scalars:
+        return ""
+    names = [name for name, value in scalars.items() if not bool(value.isfinite().all())]
+    return f"; not finite: {', '.join(names)}" if names else "; every logged loss was finite"

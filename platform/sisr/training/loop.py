@@ -1,7 +1,6 @@
 """The training loop: one function, read from top to bottom, unchanged in a plain process, in Ray Train and in Tune."""
 
 import json
-import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,15 +21,14 @@ from sisr.training.dataset import open_data
 from sisr.training.ema import Ema
 from sisr.training.folder import RunFolder, write_json
 from sisr.training.guard import Guard
+from sisr.training.health import Warnings, best_metric, of_step
 from sisr.training.memory import advice, is_out_of_memory
 from sisr.training.progress import Progress
 from sisr.training.run import Run, versions
 from sisr.training.session import Log, Session, agree, mean_over_workers
 from sisr.training.state import TrainingState, assert_same_start, seed_everything
 from sisr.training.update import Updates
-from sisr.training.validate import PROTOCOL, Validation, save_picture
-
-BEST_METRIC = "val/psnr_y"
+from sisr.training.validate import Validation, save_picture
 
 
 def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, Any]:
@@ -69,7 +67,7 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
         scaled=number_format == "fp16",
     )
     ema = Ema(recipe.generator, options.ema_half_life_images)
-    guard = Guard(scaled=number_format == "fp16")
+    guard = Guard(session, scaled=number_format == "fp16")
     seed_everything(options.seed + 1 + session.rank)
 
     # Restore.
@@ -90,24 +88,30 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
     # Open the data.
     share = share_of_batch(config.batch_size, session.world, options.accumulate)
     data = open_data(run, recipe)
-    validation = Validation(data.validation, recipe, session, dtype)
+    validation = Validation(data.validation, recipe, session, dtype, options.perceptual)
+    log.tags({"sisr.validation_protocol": validation.protocol})
+    warnings = Warnings(folder, log, config.steps)
     batches = Batches(data.store, recipe.crop, config.batch_size, options.seed)
     # On a CPU a thread would only take time, and Python's lock, from the threads that train.
     depth = 0 if device.type == "cpu" else 2
     prefetcher = Prefetcher(batches, session.rank, session.world, state.step, device, depth=depth)
     first = session.rank * share * options.accumulate  # this worker's place in the global batch
-    progress = Progress(folder, session, config.steps, config.batch_size, state.step, prefetcher, validation.baseline)
+    facts = {"baseline": validation.baseline, "protocol": validation.protocol}
+    progress = Progress(folder, session, config.steps, config.batch_size, state.step, prefetcher, facts)
     scalars: dict[str, Tensor] = {}
 
-    def evaluate(done: int) -> None:
-        """Validate, show and report the averaged generator."""
-        values = validation(ema.network)
-        if any(math.isnan(value) for value in values.values()):
-            raise DivergedError(f"diverged by step {done}: the averaged generator's output is not a number")
-        if done and values[BEST_METRIC] > state.best.get(BEST_METRIC, float("-inf")):
-            state.best = {"step": done, **values}
+    def evaluate(done: int, healthy: bool = True) -> None:
+        """Validate, show and report the averaged generator; call it the best only where a checkpoint will keep it."""
+        found = validation(ema.network)
+        values = {f"val/{name}": value for name, value in found.metrics.items()}
+        guard.check_validation(done, values, scalars)
+        health = found.health | of_step(mean_over_workers(scalars, session), updates.norms)
+        judged_by = best_metric(parts, values)
+        if done and healthy and values[judged_by] > state.best.get(judged_by, float("-inf")):
+            state.best = {"step": done, "by": judged_by, **values}
         if session.rank == 0:
-            log.metrics(done, values)
+            log.metrics(done, values | {f"health/{name}": value for name, value in health.items()})
+            warnings.look(done, values, health, validation.baseline)
             with _disk_errors_reported(folder):
                 picture = folder.samples / "val" / f"step_{done:09d}.png"
                 save_picture(validation.grid(ema.network, options.sample_rows), picture)
@@ -120,7 +124,7 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
         state.step = done
         captured = state.capture(session)
         if session.rank == 0:
-            meta = model_meta(run, done, progress.validation_at(done))
+            meta = model_meta(run, done, progress.validation_at(done), validation.protocol)
             wrote = checkpoints.save(
                 done,
                 captured,
@@ -161,11 +165,11 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
 
             # Evaluate and save.
             last = done == config.steps
-            if done % options.evaluate_every == 0 or last:
-                evaluate(done)
+            due = done % options.evaluate_every == 0 or last
+            if due:
+                evaluate(done, guard.is_healthy())
             stopping = agree(session.stop_requested(done), session)
-            healthy = number_format == "fp16" or not updates.skipped  # a checkpoint of broken weights would help nobody
-            if (done % options.evaluate_every == 0 or last or stopping) and healthy:
+            if (due or stopping) and guard.is_healthy():
                 save(done)
             if stopping and not last:
                 return progress.ended("stopped", done)
@@ -182,17 +186,18 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
     # Publish the averaged generator.
     if session.rank == 0:
         unfinished = folder.path / ".model"
-        models.save(unfinished, ema.network, model_meta(run, state.step, progress.validation_at(state.step)))
+        meta = model_meta(run, state.step, progress.validation_at(state.step), validation.protocol)
+        models.save(unfinished, ema.network, meta)
         shutil.rmtree(folder.model, ignore_errors=True)
         unfinished.rename(folder.model)
     return progress.ended("finished", state.step)
 
 
-def model_meta(run: Run, step: int, metrics: dict[str, float]) -> dict[str, Any]:
+def model_meta(run: Run, step: int, metrics: dict[str, float], protocol: str) -> dict[str, Any]:
     """Return what `sisr.models` keeps beside the weights."""
     config = run.recipe_config()
     facts = {"run": run.name, "step": step, "metrics": metrics, "data": run.data, "fingerprint": run.fingerprint}
-    facts["metrics_protocol"] = PROTOCOL
+    facts["metrics_protocol"] = protocol
     facts |= {"recipe_source": run.recipe_source} if run.recipe_source else {}
     return {"recipe": run.recipe, "config": run.config, "scale": config.scale, **facts, "versions": versions()}
 

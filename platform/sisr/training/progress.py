@@ -29,9 +29,9 @@ class Progress:
         batch_size: int,
         start: int,
         waits: Waits,
-        baseline: dict[str, float],
+        facts: dict[str, Any],
     ) -> None:
-        """Start the clock at step `start` of `steps`; `baseline` is bicubic's validation."""
+        """Start the clock at step `start` of `steps`; `facts` about the run are shown as they are."""
         self._folder, self._session = folder, session
         self._steps, self._batch_size, self._waits = steps, batch_size, waits
         self._fields: dict[str, Any] = {
@@ -40,7 +40,7 @@ class Progress:
             "steps": steps,
             "workers": session.world,
             "device": str(session.device),
-            "baseline": baseline,
+            **facts,
         }
         self._mark = (time.monotonic(), start, 0.0)
         self._written = 0.0

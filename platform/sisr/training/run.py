@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 
 import sisr
 import sisr.errors
 from sisr import recipes
 from sisr.config import Settings, build
 from sisr.errors import ConfigError, SisrError
+from sisr.metrics.perceptual import CHOICES, MEANING
 from sisr.recipe import Recipe, RecipeModule
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -50,11 +51,18 @@ class Options(Settings):
     log_every: int = Field(20, ge=1, description="steps from one line of metrics to the next")
     keep_checkpoints: int = Field(2, ge=2, description="newest checkpoints kept, besides the best one")
     validation_side: int = Field(256, ge=16, description="px; larger validation images are cut to their centre")
+    perceptual: str = Field("auto", description=f"distance at validation: {MEANING}")
     sample_rows: int = Field(4, ge=1, le=16, description="validation images in each sample picture")
+
+    @field_validator("perceptual")
+    @classmethod
+    def _found_everywhere(cls, choice: str) -> str:
+        """Name a file so that it means the same in every folder that a process may work in."""
+        return choice if choice in CHOICES else str(Path(choice).expanduser().absolute())
 
 
 # What may change between two executions of one run: the run goes on, only longer or watched more closely.
-FREE_OPTIONS = {"evaluate_every", "log_every", "keep_checkpoints", "threads", "sample_rows"}
+FREE_OPTIONS = {"evaluate_every", "log_every", "keep_checkpoints", "threads", "sample_rows", "perceptual"}
 FREE_CONFIG = {"steps"}
 
 

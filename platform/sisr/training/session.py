@@ -1,13 +1,16 @@
 """What differs between the hosts of the training loop: a plain process, a Ray Train worker, a Ray Tune trial."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from sisr.training.folder import RunFolder
+
+T = TypeVar("T")
 
 
 class Log(Protocol):
@@ -96,11 +99,28 @@ def agree(opinion: bool, session: Session) -> bool:
     return bool(vote.item())
 
 
+def gather(value: T, session: Session) -> list[T]:
+    """Return every worker's value, by rank; called by all of them at the same step."""
+    if session.world == 1:
+        return [value]
+    values: list[Any] = [None] * session.world
+    dist.all_gather_object(values, value)
+    return values
+
+
+def computed_once(compute: Callable[[], T], session: Session) -> T:
+    """Return what the first worker computes, on all of them: not even the last bit differs between their machines."""
+    shared: list[Any] = [compute() if session.rank == 0 else None]
+    if session.world > 1:
+        dist.broadcast_object_list(shared, src=0)
+    return shared[0]
+
+
 def mean_over_workers(scalars: dict[str, Tensor], session: Session) -> dict[str, float]:
     """Return each scalar's mean over all workers: the value of their micro-batches together, since shares are equal."""
     plain = [value.detach().to(session.device, torch.float64) for value in scalars.values()]
     values = torch.stack(plain) if plain else torch.zeros(0, device=session.device)
-    if session.world > 1:
+    if session.world > 1 and plain:
         dist.all_reduce(values)
         values /= session.world
     return dict(zip(scalars, values.tolist(), strict=True))

@@ -6,13 +6,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import nn
 from torch.optim import Optimizer
 
 from sisr.errors import CheckpointError
 from sisr.training.checkpoint import digest
-from sisr.training.session import Session
+from sisr.training.session import Session, gather
 
 
 class Stateful(Protocol):
@@ -52,7 +51,7 @@ class TrainingState:
             "others": {name: _plain(other.state_dict()) for name, other in self.others.items()},
         }
         assert_equal_on_all_workers(state, session)
-        return {**state, "random": _gather(_random_states(), session)}
+        return {**state, "random": gather(_random_states(), session)}
 
     def restore(self, state: dict[str, Any], session: Session) -> None:
         """Take over a captured state.
@@ -83,7 +82,7 @@ class TrainingState:
 
 def assert_equal_on_all_workers(state: Any, session: Session) -> None:
     """Raise CheckpointError unless every worker holds the same bytes."""
-    digests = _gather(digest(state), session)
+    digests = gather(digest(state), session)
     if len(set(digests)) > 1:
         raise CheckpointError(
             f"workers hold different states at the same step: {digests}; this is a bug, please report it"
@@ -92,7 +91,7 @@ def assert_equal_on_all_workers(state: Any, session: Session) -> None:
 
 def assert_same_start(step: int, session: Session) -> None:
     """Raise CheckpointError unless every worker starts from the same step."""
-    steps = _gather(step, session)
+    steps = gather(step, session)
     if len(set(steps)) > 1:
         raise CheckpointError(
             f"workers see different checkpoints (they would start at steps {steps}): "
@@ -120,14 +119,6 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)
-
-
-def _gather(value: Any, session: Session) -> list[Any]:
-    if session.world == 1:
-        return [value]
-    values: list[Any] = [None] * session.world
-    dist.all_gather_object(values, value)
-    return values
 
 
 def _plain(value: Any) -> Any:

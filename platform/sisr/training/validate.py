@@ -2,25 +2,29 @@
 
 Protocol: hr is a held-out image, lr is made from it by the recipe's own degradation with fixed random numbers, sr is
 clipped and rounded to 8 bits, `scale` border pixels are ignored, and the value is the mean over the images. It is
-called `recipe-lr` because lr is not MATLAB's bicubic; `sisr evaluate` measures under the published protocols.
+called `recipe-lr` because lr is not MATLAB's bicubic; `sisr evaluate` measures under the published protocols. The
+perceptual distance and the health numbers are of the whole image.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
 from sisr.data import bicubic
 from sisr.draws import Draws
+from sisr.metrics import perceptual
 from sisr.metrics.psnr import psnr_y
+from sisr.metrics.score import score
 from sisr.metrics.ssim import ssim_y
 from sisr.recipe import Recipe
 from sisr.sheet import CELL, COLUMNS, HEADER
-from sisr.training.session import Session
+from sisr.training.health import Thumbnails, of_image, of_images, thumbnails
+from sisr.training.session import Session, computed_once, gather
 
 PROTOCOL = "Y|crop=scale|recipe-lr|sr-u8|mean-of-images"
 SEED = 20_160_830  # of the validation's own random numbers, the same for every run
@@ -35,10 +39,30 @@ class Example:
     hr: Tensor
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What one image contributes to a validation; plain values that workers exchange."""
+
+    scores: dict[str, float]
+    health: dict[str, float]
+    evidence: Any  # of the perceptual distance
+    thumbnails: Thumbnails
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of a validation; names without a prefix."""
+
+    metrics: dict[str, float]
+    health: dict[str, float]
+
+
 class Validation:
     """The held-out images of a run, ready to be measured again and again."""
 
-    def __init__(self, images: list[np.ndarray], recipe: Recipe, session: Session, dtype: torch.dtype) -> None:
+    def __init__(
+        self, images: list[np.ndarray], recipe: Recipe, session: Session, dtype: torch.dtype, distance: str = "auto"
+    ) -> None:
         """Degrade the images once.
 
         Args:
@@ -46,16 +70,30 @@ class Validation:
             recipe: Its degradation makes lr.
             session: Workers share the images.
             dtype: Of the generator.
+            distance: See `sisr.metrics.perceptual.MEANING`; `auto` takes what all workers have.
+
+        Raises:
+            ConfigError: The distance that was asked for can't be had.
         """
         self._session, self._scale = session, recipe.scale
+        self._distance = _common_distance(distance, min(min(i.shape[:2]) for i in images), session)
         self._examples = [self._degraded(i, image, recipe, dtype) for i, image in enumerate(images)]
-        self.baseline = self._mean([_scores(e.bicubic, e.hr, self._scale) for e in self._mine()])
-
-    def __call__(self, generator: nn.Module) -> dict[str, float]:
-        """Return `val/psnr_y` (dB) and `val/ssim_y` of a generator; called by all workers at the same step."""
+        self.baseline: dict[str, float] = {}
         with torch.inference_mode():
-            scores = [_scores(generator(e.lr), e.hr, self._scale) for e in self._mine()]
-        return {f"val/{name}": value for name, value in self._mean(scores).items()}
+            self.baseline = self._together([self._measured(e.bicubic, e) for e in self._mine()]).metrics
+
+    @property
+    def protocol(self) -> str:
+        """How everything is measured, in one line."""
+        return PROTOCOL if self._distance is None else f"{PROTOCOL}|{self._distance.stamp}"
+
+    def __call__(self, generator: nn.Module) -> Evaluation:
+        """Return a generator's `psnr_y` (dB), `ssim_y`, perceptual distance by its name and `score`, and its health.
+
+        Called by all workers at the same step; the result does not depend on how many they are.
+        """
+        with torch.inference_mode():
+            return self._together([self._measured(generator(e.lr), e) for e in self._mine()])
 
     @torch.inference_mode()
     def grid(self, generator: nn.Module, rows: int) -> Image.Image:
@@ -83,14 +121,39 @@ class Validation:
         lr = recipe.degrade(hr, Draws(SEED, 0, index, 1, device)).clamp(0, 1)
         return Example(lr, bicubic.upscale(lr, recipe.scale).clamp(0, 1), hr)
 
-    def _mean(self, scores: list[dict[str, float]]) -> dict[str, float]:
-        everyone = scores
-        if self._session.world > 1:
-            shares: list[list[dict[str, float]]] = [[] for _ in range(self._session.world)]
-            dist.all_gather_object(shares, scores)
-            # Back in the images' own order, so that the mean does not depend on the number of workers.
-            everyone = [shares[i % len(shares)][i // len(shares)] for i in range(len(self._examples))]
-        return {name: float(np.mean([s[name] for s in everyone])) for name in everyone[0]}
+    def _measured(self, sr: Tensor, example: Example) -> Measured:
+        sr, bicubic, hr = (_rounded(image) for image in (sr, example.bicubic, example.hr))
+        border = self._scale
+        return Measured(
+            {"psnr_y": psnr_y(sr, hr, border).item(), "ssim_y": ssim_y(sr, hr, border).item()},
+            of_image(sr, bicubic, hr, self._scale),
+            self._distance.evidence(sr, hr) if self._distance else None,
+            thumbnails(sr, bicubic),
+        )
+
+    def _together(self, mine: list[Measured]) -> Evaluation:
+        """Return what all workers' images together amount to."""
+        shares = gather(mine, self._session)
+        # Back in the images' own order, so that nothing depends on the number of workers.
+        everyone = [shares[i % len(shares)][i // len(shares)] for i in range(len(self._examples))]
+        return computed_once(lambda: self._summed_up(everyone), self._session)
+
+    def _summed_up(self, everyone: list[Measured]) -> Evaluation:
+        metrics = _mean([m.scores for m in everyone])
+        if self._distance:
+            name, distance = self._distance.name, self._distance.value([m.evidence for m in everyone])
+            metrics[name] = distance
+            if self.baseline:
+                pairs = metrics["psnr_y"], self.baseline["psnr_y"], distance, self.baseline[name]
+                metrics["score"] = score(*pairs, self._distance.power)
+        return Evaluation(metrics, _mean([m.health for m in everyone]) | of_images([m.thumbnails for m in everyone]))
+
+
+def _common_distance(wanted: str, least: int, session: Session) -> perceptual.Distance | None:
+    """Return the best distance that every worker has."""
+    offers = gather(perceptual.offered(wanted, least), session)
+    common = [name for name in offers[0] if all(name in offer for offer in offers)]
+    return perceptual.build(common[0], session.device) if common else None
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:
@@ -101,9 +164,12 @@ def save_picture(picture: Image.Image, path: Path) -> None:
     unfinished.replace(path)
 
 
-def _scores(sr: Tensor, hr: Tensor, border: int) -> dict[str, float]:
-    rounded = (sr.clamp(0, 1) * 255).round() / 255
-    return {"psnr_y": psnr_y(rounded, hr, border).item(), "ssim_y": ssim_y(rounded, hr, border).item()}
+def _rounded(image: Tensor) -> Tensor:
+    return (image.clamp(0, 1) * 255).round() / 255
+
+
+def _mean(each: list[dict[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([values[name] for values in each])) for name in each[0]}
 
 
 def _row(example: Example, sr: Tensor, scale: int) -> list[Image.Image]:
