@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch import nn
+    import torch
 
     from sisr.models import Model
 
@@ -44,7 +44,7 @@ def open_model(spec: str, runs: Path, scale: int | None, device: str = "auto", r
         model = models.load(_folder(spec, runs), name=spec, allowed=recipes)
     if scale not in (None, model.scale):
         raise ConfigError(f"{spec} makes images {model.scale} times as large; --scale {scale} is not possible with it")
-    _move(model.generator, device)
+    model.generator.to(chosen_device(device))
     return model
 
 
@@ -58,15 +58,19 @@ def _folder(spec: str, runs: Path) -> Path:
     return models.find(spec, runs)
 
 
-def _move(generator: "nn.Module", device: str) -> None:
+def chosen_device(device: str) -> "torch.device":
+    """Return the device that `auto` (a GPU where there is one), `cpu`, or torch's name of a device stands for.
+
+    Raises:
+        ConfigError: It is not there.
+    """
     import torch
 
     from sisr.errors import ConfigError
 
     wanted = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     try:
-        torch.empty(0, device=wanted)  # bicubic has no weights whose move would fail
-        generator.to(wanted)
+        return torch.empty(0, device=wanted).device
     except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
         reason = str(error).splitlines()[0].rstrip(".")
         if "device string" in reason:

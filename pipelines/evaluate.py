@@ -1,4 +1,4 @@
-"""Measure models on an image folder under a named protocol: PSNR and SSIM, per image and on average.
+"""Measure models on an image folder under a named protocol: PSNR, SSIM and a perceptual distance.
 
 HR is what is in the folder; LR is made from it as the protocol says. Every result carries the protocol in one line.
 Exit codes: 0 done, 2 a wrong option, 3 unusable images, 4 no such model, 69 MLflow does not answer.
@@ -16,11 +16,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sisr.data.reading import ImageFile
+    from sisr.metrics.perceptual import Distance
+    from sisr.metrics.protocol import Protocol
     from sisr.models import Model
     from sisr.training.evaluate import Report
 
 SCALE = "HR side / LR side; default: the models' own, else 4."
 PROTOCOL = "rgb8: LR and SR are 8-bit RGB. y: luma alone, LR kept in double."
+PERCEPTUAL = (
+    "auto, none, lpips, vgg, swd, or a VGG-19 weights file; less is better. auto: the first whose weights are here."
+)
 DATA = "Folder of HR images (all of it), one image file, or demo, celeba:PATH, div2k:PATH (their held-out images)."
 
 
@@ -29,6 +34,7 @@ def main(
     data: Annotated[str, typer.Option(help=DATA)] = "demo",
     scale: Annotated[int | None, typer.Option(min=1, help=SCALE)] = None,
     protocol: Annotated[str, typer.Option(help=PROTOCOL)] = "rgb8",
+    perceptual: Annotated[str, typer.Option(help=PERCEPTUAL)] = "auto",
     images: Annotated[bool, typer.Option("--images", help="Show every image in the table, too.")] = False,
     recipe: Annotated[list[str] | None, typer.Option(help=_models.RECIPE)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
@@ -40,10 +46,11 @@ def main(
     from sisr.metrics import protocol as protocols
 
     rule = protocols.protocol(protocol)
+    distance = _distance(perceptual, rule, device)
     files = _find(data)
     opened = _open_all(model, runs, scale, device, recipe or [])
     with console.progress("evaluating", len(files) * len(opened)) as advance:
-        reports = [_measure(m, _decoded(files, advance), rule) for m in opened]
+        reports = [_measure(m, _decoded(files, advance), rule, distance) for m in opened]
     if json:
         found = [report.to_json() for report in reports]
         console.print_json(found[0] if len(found) == 1 else {"protocol": reports[0].protocol, "models": found})
@@ -89,12 +96,24 @@ def _decoded(files: "list[ImageFile]", advance: Any) -> "Iterator[tuple[str, NDA
         advance(note=file.name)
 
 
-def _measure(model: "Model", images: "Iterator[tuple[str, NDArray[np.uint8]]]", rule: Any) -> "Report":
+def _distance(wanted: str, rule: "Protocol", device: str) -> "Distance | None":
+    """Return the perceptual distance that is asked for; `auto` is none where the protocol has no RGB images."""
+    if wanted == "auto" and rule.luma_first:
+        return None
+    from sisr.metrics import perceptual
+
+    offered = perceptual.offered(wanted)
+    return perceptual.build(offered[0], _models.chosen_device(device)) if offered else None
+
+
+def _measure(
+    model: "Model", images: "Iterator[tuple[str, NDArray[np.uint8]]]", rule: "Protocol", distance: "Distance | None"
+) -> "Report":
     from sisr.training.evaluate import evaluate_model
 
     # MATLAB's own bicubic rounds between the two axes; the network of the same name can't.
     upscaler = "bicubic" if model.name == "bicubic" else model.generator
-    return evaluate_model(upscaler, images, model.scale, rule, name=model.name)  # type: ignore[arg-type]
+    return evaluate_model(upscaler, images, model.scale, rule, name=model.name, distance=distance)  # type: ignore[arg-type]
 
 
 def _print(reports: "list[Report]", each_image: bool) -> None:
@@ -103,7 +122,7 @@ def _print(reports: "list[Report]", each_image: bool) -> None:
     metrics = list(reports[0].mean)
     if each_image:
         for report in reports:
-            rows = [[i.name, *(_written(m, i.values[m]) for m in metrics)] for i in report.images]
+            rows = [[i.name, *(_written(m, i.values.get(m)) for m in metrics)] for i in report.images]
             console.table(report.model, ["image", *metrics], rows)
     count = len(reports[0].images)
     title = f"mean of {count} image{'s' if count > 1 else ''}"
@@ -111,7 +130,9 @@ def _print(reports: "list[Report]", each_image: bool) -> None:
     console.out.print(f"protocol: {reports[0].protocol}", markup=False)
 
 
-def _written(metric: str, value: float) -> str:
+def _written(metric: str, value: float | None) -> str:
+    if value is None:  # of all images together only
+        return ""
     return f"{value:.3f} dB" if metric.startswith("psnr") else f"{value:.4f}"
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torchvision.models.vgg import cfgs, make_layers  # type: ignore[import-untyped]
 
 from sisr import cli, models, recipes
 from sisr.data.images import decode
@@ -208,6 +209,39 @@ def test_the_table_has_a_row_per_model_and_the_protocol(folder, tmp_path, capsys
         assert expected in table
 
 
+def test_a_perceptual_distance_is_a_column_of_each_model_and_part_of_the_protocol(folder, tmp_path, capsys):
+    model = save_model(tmp_path / "mine")
+    assert evaluate("bicubic", model, "--data", folder, "--perceptual", "swd", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["protocol"].endswith("|mean-of-images|swd-laplacian-7x7-x1000")
+    bicubic, mine = found["models"]
+    assert bicubic["mean"]["swd"] > 0
+    assert mine["mean"]["swd"] == pytest.approx(bicubic["mean"]["swd"], rel=0.05), "untrained on the bicubic skip"
+    assert "swd" not in bicubic["images"][0], "it is of all images together"
+    assert evaluate("bicubic", "--data", folder, "--perceptual", "swd", "--images") == 0
+    assert capsys.readouterr().out.count("swd") == 3  # both tables' heads, and the stamp
+
+
+def test_a_distance_of_images_is_shown_for_each_of_them(folder, tmp_path, capsys):
+    torch.manual_seed(0)
+    layers = make_layers(cfgs["E"])[:12]
+    torch.save(layers.state_dict(), tmp_path / "vgg.pth")
+    assert evaluate("bicubic", "--data", folder, "--perceptual", tmp_path / "vgg.pth", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    each = [image["vgg_relu3_1"] for image in found["images"]]
+    assert len(each) == 2
+    assert found["mean"]["vgg_relu3_1"] == pytest.approx(sum(each) / 2)
+    assert found["protocol"].endswith("|vgg19-relu3_1-mse(vgg.pth)")
+
+
+def test_without_a_distance_nothing_of_it_is_shown(folder, capsys):
+    for words in (["--perceptual", "none"], ["--protocol", "y"]):  # luma alone: auto is none
+        assert evaluate("bicubic", "--data", folder, "--json", *words) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["protocol"].endswith("|mean-of-images")
+        assert {name.partition("_")[0] for name in found["mean"]} == {"psnr", "ssim"}
+
+
 def test_the_demo_is_measured_on_its_held_out_photographs(capsys):
     assert evaluate("bicubic", "--json") == 0
     names = [i["name"] for i in json.loads(capsys.readouterr().out)["images"]]
@@ -219,6 +253,8 @@ def test_the_demo_is_measured_on_its_held_out_photographs(capsys):
     [
         (["nobody"], 4, "no model 'nobody'"),
         (["bicubic", "--protocol", "matlab"], 2, "no protocol 'matlab'"),
+        (["bicubic", "--protocol", "y", "--perceptual", "swd"], 2, "protocol y has luma alone, and swd wants RGB"),
+        (["bicubic", "--perceptual", "lpisp"], 2, "'lpisp' is none of these, and no file"),
         (["bicubic", "--data", "nowhere"], 3, "no images at 'nowhere'"),
         (["mine", "--scale", "3"], 2, "4 times as large; --scale 3"),
         (["mine", "twice"], 2, "different scales"),

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from sisr import inference
 from sisr.data.bicubic import resize
-from sisr.errors import DataError
+from sisr.errors import ConfigError, DataError
 from sisr.metrics.luma import luma
+from sisr.metrics.perceptual import Distance
 from sisr.metrics.protocol import Protocol, protocol
 from sisr.metrics.psnr import psnr, psnr_rgb, psnr_y
 from sisr.metrics.ssim import WINDOW, ssim, ssim_rgb, ssim_y
@@ -26,7 +27,7 @@ Upscaler = nn.Module | Literal["bicubic"]
 
 @dataclass(frozen=True)
 class ImageResult:
-    """One image's values by metric: dB for psnr_*, at most 1 for ssim_*."""
+    """One image's values by metric: dB for psnr_*, at most 1 for ssim_*, and perceptual distances of images."""
 
     name: str
     values: dict[str, float]
@@ -39,12 +40,14 @@ class Report:
     model: str
     protocol: str  # the stamp
     images: list[ImageResult]
+    together: dict[str, float] = field(default_factory=dict)  # what is measured on all images at once
 
     @property
     def mean(self) -> dict[str, float]:
-        """Each metric averaged over the images."""
+        """Each metric averaged over the images, or of all of them together."""
         metrics = self.images[0].values
-        return {m: math.fsum(i.values[m] for i in self.images) / len(self.images) for m in metrics}
+        means = {m: math.fsum(i.values[m] for i in self.images) / len(self.images) for m in metrics}
+        return means | self.together
 
     def to_json(self) -> dict[str, Any]:
         """Return plain dicts and lists; an infinite PSNR (sr equals hr) becomes None, for JSON has no infinity."""
@@ -53,7 +56,13 @@ class Report:
 
 
 def evaluate_model(
-    model: Upscaler, images: Iterable[tuple[str, Pixels]], scale: int, rule: str | Protocol = "rgb8", *, name: str = ""
+    model: Upscaler,
+    images: Iterable[tuple[str, Pixels]],
+    scale: int,
+    rule: str | Protocol = "rgb8",
+    *,
+    name: str = "",
+    distance: Distance | None = None,
 ) -> Report:
     """Return the model's values on every image and their mean.
 
@@ -63,27 +72,57 @@ def evaluate_model(
         scale: hr side / lr side.
         rule: The protocol or its name.
         name: How the report calls the model.
+        distance: Also measured, on whole images; wants a protocol of RGB images.
 
     Raises:
-        ConfigError: There is no such protocol.
+        ConfigError: There is no such protocol, or it has no RGB images for the distance.
         DataError: There are no images, or one is too small to be measured.
         ValueError: The generator's output has another size than hr.
     """
     rule = protocol(rule) if isinstance(rule, str) else rule
-    measure = _measure_luma if rule.luma_first else _measure_rgb
+    if distance and rule.luma_first:
+        raise ConfigError(f"protocol {rule.name} has luma alone, and {distance.name} wants RGB: leave one of them out")
+    results, evidence = [], []
     with _evaluation_mode(model):
-        results = [ImageResult(n, measure(model, _cut(n, pixels, scale), scale)) for n, pixels in images]
+        for image, pixels in images:
+            values, found = _measure(model, image, _cut(image, pixels, scale), scale, rule, distance)
+            results.append(ImageResult(image, values))
+            evidence.append(found)
     if not results:
         raise DataError("no images to measure on")
-    return Report(name or _name(model), rule.stamp(scale), results)
+    stamp = rule.stamp(scale)
+    if distance is None:
+        return Report(name or _name(model), stamp, results)
+    together = {distance.name: distance.value(evidence)}
+    return Report(name or _name(model), f"{stamp}|{distance.stamp}", results, together)
 
 
-def _measure_rgb(model: Upscaler, pixels: Pixels, scale: int) -> dict[str, float]:
+def _measure(
+    model: Upscaler, name: str, pixels: Pixels, scale: int, rule: Protocol, distance: Distance | None
+) -> tuple[dict[str, float], Any]:
+    """Return one image's values, and what it contributes to the distance."""
+    if rule.luma_first:
+        return _measure_luma(model, pixels, scale), None
+    sr, hr = _rgb(model, pixels, scale)
+    values = {f.__name__: f(sr, hr, scale).item() for f in (psnr_y, ssim_y, psnr_rgb, ssim_rgb)}
+    if distance is None:
+        return values, None
+    if min(hr.shape[2:]) < distance.least:
+        size = f"{hr.shape[3]}x{hr.shape[2]} px"
+        raise DataError(
+            f"{name} is {size}: {distance.name} wants at least {distance.least} px a side; choose swd or none"
+        )
+    with torch.inference_mode():
+        evidence = distance.evidence(sr, hr)
+    return values | ({distance.name: evidence} if isinstance(evidence, float) else {}), evidence
+
+
+def _rgb(model: Upscaler, pixels: Pixels, scale: int) -> tuple[Tensor, Tensor]:
+    """Return sr and hr, 8-bit images (1, 3, h, w) in [0, 1]."""
     pixels = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
     lr = resize(pixels, Fraction(1, scale))
     made = _to_8_bit(_generate(model, _batch(lr))).numpy() if isinstance(model, nn.Module) else resize(lr, scale)
-    sr, hr = _batch(made), _batch(pixels)
-    return {f.__name__: f(sr, hr, scale).item() for f in (psnr_y, ssim_y, psnr_rgb, ssim_rgb)}
+    return _batch(made), _batch(pixels)
 
 
 def _measure_luma(model: Upscaler, pixels: Pixels, scale: int) -> dict[str, float]:
