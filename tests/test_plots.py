@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import synthetic_sweep as synthetic
 from PIL import Image
 
+import synthetic_sweep as synthetic
 from sisr.sweep import drawing, plots, plots_compared, state
 from sisr.sweep.axes import Axis, axes
 from sisr.sweep.importance import compared, importance
