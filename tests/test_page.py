@@ -219,7 +219,7 @@ def test_copies_are_drawn_and_told() -> None:
 
 def winner(first: dict[str, object], recipe: str, scores: tuple[float, float]) -> list[str]:
     second: dict[str, object] = {"learning_rate": 1e-5}
-    writer = synthetic.Writer(Path("s"), trials=2, recipe=recipe, space={"learning_rate": {"log": [1e-6, 1]}})
+    writer = synthetic.Writer(Path("s"), trials=2, recipe=recipe, space={"learning_rate": {"loguniform": [1e-6, 1]}})
     for number, (params, score) in enumerate(zip((first, second), scores, strict=True)):
         writer.trial(number, dict(params))
         writer.segment(number, 300, [(300, {"val/score": score, "val/psnr_y": 25 + score, "val/ssim_y": 0.75})])
