@@ -16,8 +16,8 @@ from sisr.training.validate import COLUMNS, HEADER, save_picture
 
 CELL = 32  # px
 SPACE = {
-    "learning_rate": {"log": [1e-5, 1e-2]},
-    "adversarial_weight": {"log": [1e-4, 1e-1]},
+    "learning_rate": {"loguniform": [1e-5, 1e-2]},
+    "adversarial_weight": {"loguniform": [1e-4, 1e-1]},
     "batch_size": {"choice": [8, 16, 32]},
     "beta1": {"uniform": [0.0, 0.9]},
     "loss": {"choice": ["vanilla", "relativistic"]},

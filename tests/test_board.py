@@ -26,11 +26,22 @@ def leaderboard(*argv: object) -> int:
     return int(end.value.code or 0)
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0.0003, "3e-4"), (0.00031234, "3.12e-4"), (0.05, "0.05"), (16, "16"), (True, "true"), (None, "null")]
-    + [(0.0, "0"), (1234.5, "1234"), (123456.0, "123456"), (-2.5e-7, "-2.5e-7"), ([0.9, 0.999], "[0.9, 0.999]")],
-)
+SHORT: list[tuple[Any, str]] = [
+    (0.0003, "3e-4"),
+    (0.00031234, "3.12e-4"),
+    (0.05, "0.05"),
+    (0.0, "0"),
+    (1234.5, "1234"),
+    (123456.0, "123456"),
+    (-2.5e-7, "-2.5e-7"),
+    (16, "16"),
+    (True, "true"),
+    (None, "null"),
+    ([0.9, 0.999], "[0.9, 0.999]"),
+]
+
+
+@pytest.mark.parametrize(("value", "text"), SHORT)
 def test_settings_are_as_short_as_three_digits_allow(value: Any, text: str) -> None:
     assert words.short(value) == text
     assert not isinstance(value, float) or math.isclose(float(words.short(value)), value, rel_tol=5e-3)

@@ -8,7 +8,7 @@ from typing import Any
 from sisr.sweep.state import Sweep
 from sisr.sweep.words import short
 
-CATEGORICAL = ("choice", "choices", "categorical", "grid", "values")  # operators that list what there is
+LISTED = ("choice", "grid_search")  # operators that list what there is
 FEW = 4  # labels on one axis
 
 
@@ -84,7 +84,7 @@ def axes(sweep: Sweep) -> list[Axis]:
 
 def _axis(name: str, space: Any, values: list[Any]) -> Axis:
     operators = [str(word) for word in space] if isinstance(space, Mapping) else []
-    listed = any(word in CATEGORICAL for word in operators)
+    listed = any(word in LISTED for word in operators)
     if listed or not all(map(_is_number, values)):
         numbers = all(map(_is_number, values))
         return Axis(name, labels=tuple(dict.fromkeys(map(short, sorted(values, key=None if numbers else short)))))

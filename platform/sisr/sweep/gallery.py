@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -79,18 +80,17 @@ def steps_to_show(found: list[set[int]]) -> list[int]:
 
 def _hang(folder: Path, chosen: list[Trial], found: dict[int, dict[int, Path]]) -> Iterator[_Hung]:
     for step in steps_to_show([set(found[trial.number]) for trial in chosen]):
-        layout, sheets = None, []
+        sheets, layouts = [], []
         for trial in chosen:
             path = found[trial.number].get(step)
             if path is None:
                 continue
             with suppress(SisrError, OSError):  # a page with fewer pictures is better than none
-                sheet = read(path)
-                layout = layout or layout_of(folder_of(folder, trial), path)
-                if layout.count_rows(sheet.size):
-                    sheets.append((trial, sheet))
-        if layout and sheets:
-            yield _Hung(step, layout, sheets)
+                sheets.append((trial, read(path)))
+                layouts.append(layout_of(folder_of(folder, trial), path))
+        if layouts:
+            layout = Counter(layouts).most_common(1)[0][0]
+            yield _Hung(step, layout, [(trial, sheet) for trial, sheet in sheets if layout.count_rows(sheet.size)])
 
 
 def _wall(hung: _Hung, quality: int) -> Wall:

@@ -1,6 +1,7 @@
 """How much of a sweep is still to be done."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 from sisr.sweep.state import ENDED, Sweep
 
@@ -18,7 +19,7 @@ def steps_left(sweep: Sweep, done: Mapping[int, int]) -> int:
     factor = plan.reduction_factor if plan.scheduler == "asha" else 1
     levels = (0, *plan.rungs, plan.steps) if plan.scheduler == "asha" else (0, plan.steps)
     left = 0.0
-    for level, (low, high) in enumerate(zip(levels, levels[1:], strict=False)):
+    for level, (low, high) in enumerate(pairwise(levels)):
         wanted = max(1, plan.trials // factor**level)
         inside = [min(max(done.get(t.number, t.step), t.step, low), high) - low for t in sweep.trials]
         given_up = sum(high - low - part for t, part in zip(sweep.trials, inside, strict=True) if t.state in ENDED)

@@ -1,5 +1,6 @@
 """Pictures of a search: which settings mattered, where the good ones lie, how trials learned."""
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,7 @@ def draw_parallel(sweep: Sweep) -> bytes:
 def _outcome_axis(sweep: Sweep, metric: str, mode: str) -> Axis:
     """Return the axis of what trials reached; better is higher."""
     found = [value_of(trial.values, metric) for trial in sweep.ranking()]
-    known = [value for value in found if value is not None] or [0.0]
+    known = [value for value in found if value is not None and math.isfinite(value)] or [0.0]
     return Axis(metric, low=min(known), high=max(known), down=mode == "min")
 
 
@@ -161,7 +162,7 @@ def _curves(plot: "Axes", sweep: Sweep, metric: str, mode: str) -> None:
 
 def _line(trial: Trial, metric: str) -> tuple[list[int], list[float]]:
     found = [(step, value_of(values, metric)) for step, values in trial.curve]
-    known = [(step, value) for step, value in found if value is not None]
+    known = [(step, value) for step, value in found if value is not None and math.isfinite(value)]
     return [step for step, _ in known], [value for _, value in known]
 
 

@@ -1,5 +1,6 @@
 """Pictures of trade-offs and of copies: the front of two measures, and the schedules that PBT found."""
 
+import math
 from typing import TYPE_CHECKING
 
 from sisr.sweep import drawing
@@ -31,7 +32,9 @@ def pair(sweep: Sweep) -> Pair | None:
 
 def _point(trial: Trial, measures: Pair) -> tuple[float, float] | None:
     first, second = (value_of(trial.values, metric) for metric, _ in measures)
-    return None if first is None or second is None else (first, second)
+    if first is None or second is None or not math.isfinite(first + second):
+        return None
+    return first, second
 
 
 def front(sweep: Sweep, measures: Pair) -> list[Trial]:
