@@ -1,9 +1,21 @@
 """What a trial gets of a cluster, and slices of real trials on a real Ray."""
 
-import pytest
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
+import psutil
+import pytest
+import yaml
+
+from sisr.cluster import environment, sweep, train, tune
+from sisr.cluster.execute import Tracking
 from sisr.cluster.tune import Share, share
 from sisr.errors import ConfigError
+from sisr.sweep.state import Sweep
 
 
 def test_on_cpus_every_trial_gets_one_and_all_of_them_are_used() -> None:
@@ -39,3 +51,128 @@ def test_trials_with_workers_of_their_own_run_as_often_as_all_workers_fit() -> N
 def test_what_can_never_fit_is_refused_and_says_what_is_missing(wanted: dict[str, float], missing: str) -> None:
     with pytest.raises(ConfigError, match=missing):
         share({"CPU": 2.0}, trials=5, **wanted)  # type: ignore[arg-type]
+
+
+TINY = {"batch_size": 2, "hr_crop": 16, "num_features": 8, "num_hr_features": 4, "num_blocks": 1}
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[Any]:
+    """A Ray of two CPUs that outlives the sweeps of this file, so that what they leave behind can be seen."""
+    environment.prepare()
+    tune.prepare()
+    yield train.connect("local")
+    train.shutdown()
+
+
+@pytest.fixture
+def search(ray: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that runs a sweep of tiny networks, and checks that it has given everything back."""
+    monkeypatch.setattr(train, "shutdown", lambda: None)
+
+    def run(
+        space: dict[str, Any], *, workers: int = 1, disturb: Callable[[], None] | None = None, **file: Any
+    ) -> Sweep:
+        path = tmp_path / "space.yaml"
+        content = {"objective": "val/psnr_y", "trials": 4, "fixed": TINY, "space": space}
+        path.write_text(yaml.safe_dump(content | file))
+        options = {"threads": 1, "validation_side": 48, "perceptual": "none"}
+        plan, found = sweep.plan_of(sweep.Wanted(recipe="pixelshuffle", search_space=path, options=options, name="s"))
+        order = sweep.Order(plan=plan, space=found, runs=tmp_path / "runs", workers=workers)
+        thread = threading.Thread(target=disturb) if disturb else None
+        if thread:
+            thread.start()
+        result = sweep.execute(order, Tracking())
+        if thread:
+            thread.join()
+        assert_everything_is_free(ray)
+        return result
+
+    return run
+
+
+def assert_everything_is_free(ray: Any, timeout_s: float = 20) -> None:
+    wanted, deadline = ray.cluster_resources(), time.monotonic() + timeout_s
+    while (free := ray.available_resources()).get("CPU") != wanted["CPU"] and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert {name: free.get(name) for name in ("CPU", "memory")} == {name: wanted[name] for name in ("CPU", "memory")}
+    groups = [g for g in placement_group_table().values() if g["state"] not in ("REMOVED", "PENDING")]
+    assert groups == []
+
+
+def placement_group_table() -> dict[str, Any]:
+    from ray.util import placement_group_table as table
+
+    return dict(table())
+
+
+@pytest.mark.ray
+@pytest.mark.mlflow
+@pytest.mark.slow
+def test_a_diverging_trial_ends_alone_and_the_best_of_the_others_is_found(search: Any) -> None:
+    found = search({"learning_rate": {"choice": [1e-4, 1e9, 1e-3, 1e-6]}}, search="grid", scheduler="asha", steps=18)
+    states = [trial.state for trial in found.trials]
+    assert states[1] == "diverged"
+    assert "not finite" in found.trials[1].message or "not a number" in found.trials[1].message
+    assert states.count("finished") == 1
+    best = found.best()
+    assert best is not None
+    assert best.state == "finished"
+    at_first = {t.number: t.values_at(2)["val/psnr_y"] for t in found.trials if t.values_at(2)}
+    assert best.number == max(at_first, key=lambda number: at_first[number])
+
+
+@pytest.mark.ray
+@pytest.mark.mlflow
+@pytest.mark.slow
+def test_a_population_leaves_learning_rates_that_do_harm(search: Any) -> None:
+    space = {"learning_rate": {"loguniform": [1e-5, 1.0]}}
+    found = search(space, search="random", scheduler="pbt", steps=40)
+    first = [trial.first_params["learning_rate"] for trial in found.trials]
+    last = [trial.params["learning_rate"] for trial in found.trials]
+    assert sum(len(trial.exploits) for trial in found.trials) > 0
+    assert [trial.state for trial in found.trials] == ["finished"] * 4
+    assert max(first) > 0.01, "the search must begin with a harmful one"
+    assert max(last) < 0.01
+
+
+@pytest.mark.ray
+@pytest.mark.mlflow
+@pytest.mark.slow
+def test_trials_with_two_workers_are_promoted_and_give_everything_back(search: Any) -> None:
+    space = {"learning_rate": {"choice": [1e-3, 1e-4]}}
+    found = search(space, search="grid", trials=2, scheduler="asha", steps=8, workers=2)
+    assert sorted(trial.state for trial in found.trials) == ["finished", "paused"]
+    assert all(trial.values for trial in found.trials)
+
+
+@pytest.mark.ray
+@pytest.mark.mlflow
+@pytest.mark.slow
+def test_a_trial_with_two_workers_copies_a_better_one(search: Any, tmp_path: Path) -> None:
+    space = {"learning_rate": {"loguniform": [1e-5, 1.0]}}
+    found = search(space, search="random", trials=2, scheduler="pbt", steps=4, workers=2)
+    copies = [trial for trial in found.trials if trial.exploits]
+    assert len(copies) == 1
+    assert copies[0].first_params["learning_rate"] > 0.01 > copies[0].params["learning_rate"]
+    record = json.loads((tmp_path / "runs/s/trials" / copies[0].name / "run.json").read_text())
+    assert record["run"]["config"]["learning_rate"] == copies[0].params["learning_rate"]
+
+
+@pytest.mark.ray
+@pytest.mark.mlflow
+@pytest.mark.slow
+def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(search: Any, tmp_path: Path) -> None:
+    def kill() -> None:
+        checkpoint = tmp_path / "runs/s/trials/0000/checkpoints"
+        while not list(checkpoint.glob("step_*/manifest.json")):
+            time.sleep(0.05)
+        for process in psutil.Process().children(recursive=True):
+            if "ImplicitFunc" in process.name() or "ImplicitFunc" in " ".join(process.cmdline()):
+                process.kill()
+
+    space = {"learning_rate": {"choice": [1e-4, 1e-3]}}
+    found = search(space, search="grid", trials=2, scheduler="none", steps=2000, disturb=kill)
+    assert [trial.state for trial in found.trials] == ["finished", "finished"]
+    for trial in found.trials:
+        assert [step for step, _ in trial.curve] == [0, *range(200, 2001, 200)]
