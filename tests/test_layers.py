@@ -18,6 +18,7 @@ ALLOWED = {
     "suggest": "",
     "strict_yaml": "errors",
     "wanted": "",
+    "revision": "",
     "config": "errors strict_yaml suggest wanted",
     "draws": "",
     "recipe": "draws",
@@ -40,15 +41,20 @@ ALLOWED = {
     "recipes": "errors recipe suggest",
     "recipes.*": f"{BASIS} schedules nets losses data.degradations",
     "models": f"{BASIS} recipes",
-    "training": f"{BASIS} console models recipes metrics data inference training",
+    "training": f"{BASIS} console models recipes metrics data inference revision training",
     "tracking": "config errors models inference tracking",
     "display": "console errors training",
+    "finding": "",
+    "machine": "finding revision",
     "sweep": f"{BASIS} console suggest strict_yaml wanted recipes tracking.journal sweep",
-    "cluster": f"{BASIS} console display models recipes metrics data inference training tracking sweep cluster",
-    "cli": "errors suggest",
+    "cluster": (
+        f"{BASIS} console display finding machine models recipes metrics data inference revision strict_yaml training "
+        "tracking sweep cluster"
+    ),
+    "cli": "errors revision suggest",
     "pipelines": (
-        f"{BASIS} cli console suggest enlarge strips models recipes metrics data inference training tracking cluster "
-        "sweep animation animation_files animation_limit"
+        f"{BASIS} cli console finding machine suggest enlarge strips models recipes metrics data inference training "
+        "tracking cluster sweep animation animation_files animation_limit"
     ),
 }
 # Libraries that only these layers may import. The others are open to all.
