@@ -8,10 +8,10 @@ from typing import Any
 
 import boto3
 import pytest
-import yaml
 from moto import mock_aws
 
 from sisr.cluster import launcher
+from sisr.strict_yaml import read_yaml
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FILES = ("cluster.yaml", "cluster.local.yaml")
@@ -71,30 +71,36 @@ def prepare_account(ec2: Any) -> dict[str, str]:
     }
 
 
+def read(path: Path) -> dict[str, Any]:
+    """The settings in a file, as Ray's launcher would get them."""
+    return dict(launcher.plain(read_yaml(path)))
+
+
 def filled(path: Path, values: dict[str, str], folder: Path) -> Path:
     """Write the file with its placeholders filled in, beside links to what it copies."""
     text = path.read_text()
     for name, value in {**values, "FILL_IN_PRIVATE_KEY_FILE": "~/.ssh/key.pem"}.items():
         text = text.replace(name, value)
-    for local in yaml.safe_load(text)["file_mounts"].values():
+    target = folder / path.name
+    target.write_text(text)
+    for local in read(target)["file_mounts"].values():
         if not local.startswith("~"):
             (folder / local).symlink_to(path.parent / local)
-    (folder / path.name).write_text(text)
-    return folder / path.name
+    return target
 
 
 def bootstrapped(path: Path) -> dict[str, Any]:
     """What Ray's launcher makes of the file before it starts anything."""
     from ray.autoscaler._private.commands import _bootstrap_config
 
-    return dict(_bootstrap_config(yaml.safe_load(path.read_text()), no_config_cache=True))
+    return dict(_bootstrap_config(read(path), no_config_cache=True))
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_each_file_passes_rays_own_validation_as_it_is_shipped(name: str) -> None:
     from ray.autoscaler._private.util import prepare_config, validate_config
 
-    validate_config(prepare_config(yaml.safe_load((REPOSITORY / name).read_text())))
+    validate_config(prepare_config(read(REPOSITORY / name)))
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -196,7 +202,7 @@ def test_an_instance_on_aws_has_imdsv2_and_an_encrypted_disk(config: dict[str, A
 
 @pytest.mark.parametrize("name", FILES)
 def test_ray_starts_with_token_and_nothing_but_loopback_for_the_dashboard(name: str) -> None:
-    config = yaml.safe_load((REPOSITORY / name).read_text())
+    config = read(REPOSITORY / name)
     head = config["head_start_ray_commands"][-1]
     assert "--dashboard-host=127.0.0.1" in head
     for command in (head, config["worker_start_ray_commands"][-1]):
@@ -207,7 +213,7 @@ def test_ray_starts_with_token_and_nothing_but_loopback_for_the_dashboard(name: 
 
 def test_a_cluster_file_copies_all_that_the_nodes_install_and_nothing_large() -> None:
     for name in FILES:
-        local = set(yaml.safe_load((REPOSITORY / name).read_text())["file_mounts"].values()) - {"~/.ray/auth_token"}
+        local = set(read(REPOSITORY / name)["file_mounts"].values()) - {"~/.ray/auth_token"}
         assert all((REPOSITORY / path).exists() for path in local)
         assert {"platform", "pipelines", "search_spaces", "pyproject.toml", "constraints.txt"} <= local
         assert not local & {".", "runs", ".venv", ".git"}
