@@ -92,3 +92,20 @@ def test_a_submitted_pipeline_that_differs_from_the_installed_one_is_told(reposi
     other = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, timeout=60)
     assert other.returncode == 0
     assert "older or newer than that on the machine it was submitted from" in other.stderr
+
+
+def test_what_an_older_copy_left_behind_is_deleted_and_nothing_else(copy: Path) -> None:
+    ask(copy, STAMP)
+    before = sorted(copy.rglob("*.py"))
+    surplus = copy / "sisr" / "recipes" / "renamed.py"
+    surplus.write_text("")
+    prune = "from sisr import revision; print(*revision.prune())"
+    assert ask(copy, prune) == str(surplus)
+    assert sorted(copy.rglob("*.py")) == before
+    assert ask(copy, prune) == ""
+
+
+def test_without_a_stamp_nothing_is_deleted(copy: Path) -> None:
+    before = sorted(copy.rglob("*.py"))
+    assert ask(copy, "from sisr import revision; print(*revision.prune())") == ""
+    assert sorted(copy.rglob("*.py")) == before
