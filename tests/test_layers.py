@@ -18,6 +18,7 @@ ALLOWED = {
     "suggest": "",
     "strict_yaml": "errors",
     "wanted": "",
+    "revision": "",
     "config": "errors strict_yaml suggest wanted",
     "draws": "",
     "recipe": "draws",
@@ -47,17 +48,20 @@ ALLOWED = {
     "weights": "errors",
     "zoo": "errors nets.images reach weights",
     "models": f"{BASIS} recipes trust weights zoo",
-    "training": f"{BASIS} console sheet models recipes weights metrics data inference training",
+    "training": f"{BASIS} console sheet models recipes weights metrics data inference revision training",
     "tracking": "config errors models inference tracking",
     "display": "console errors training",
+    "finding": "",
+    "machine": "finding revision",
     "sweep": f"{BASIS} console suggest strict_yaml wanted recipes sheet tracking.journal sweep",
     "cluster": (
-        f"{BASIS} console display models recipes trust weights metrics data inference training tracking sweep cluster"
+        f"{BASIS} console display finding machine models recipes trust weights metrics data inference revision "
+        "strict_yaml training tracking sweep cluster"
     ),
-    "cli": "errors suggest",
+    "cli": "errors revision suggest",
     "pipelines": (
-        f"{BASIS} cli console suggest enlarge strips models recipes metrics data inference training tracking cluster "
-        "sweep sheet animation animation_files animation_limit"
+        f"{BASIS} cli console finding machine suggest enlarge strips models recipes metrics data inference training "
+        "tracking cluster sweep sheet animation animation_files animation_limit"
     ),
 }
 # Libraries that only these layers may import. The others are open to all.

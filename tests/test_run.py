@@ -10,7 +10,7 @@ from sisr.console import duration
 from sisr.display import Display, line
 from sisr.errors import ConfigError, DataError, RunLockedError
 from sisr.training.folder import RunFolder
-from sisr.training.run import Options, Run, check_name, code_revision
+from sisr.training.run import Options, Run, check_name
 
 
 def run(**changes: Any) -> Run:
@@ -105,12 +105,6 @@ def test_a_stop_request_is_seen_until_it_is_cleared(tmp_path: Path) -> None:
     assert folder.stop_requested()
     folder.clear_stop()
     assert not folder.stop_requested()
-
-
-def test_this_checkout_knows_its_revision(repository: Path) -> None:
-    if not (repository / ".git").exists():
-        pytest.skip("the tests do not run in a git checkout")
-    assert len(code_revision()["revision"]) == 40
 
 
 def test_the_progress_line_names_rate_losses_validation_time_left_and_waiting() -> None:

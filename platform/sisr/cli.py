@@ -24,6 +24,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
 import sisr
+from sisr import revision
 from sisr.errors import ConfigError, DiskError, SisrError
 from sisr.suggest import did_you_mean
 
@@ -39,8 +40,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 def run(verb: Callable[..., Any], argv: Sequence[str] | None = None) -> NoReturn:
     """Run one verb's `main` as a program of its own: the last line of every pipeline file."""
-    doc = getattr(sys.modules.get(verb.__module__), "__doc__", None)
+    module = sys.modules.get(verb.__module__)
+    doc = getattr(module, "__doc__", None)
     name = Path(sys.argv[0]).name
+    _notice(revision.complaint_about_script(Path(getattr(module, "__file__", None) or name)))
     _execute(_command(verb, name, doc), name, sys.argv[1:] if argv is None else argv)
 
 
@@ -126,6 +129,7 @@ def _execute(command: Any, name: str, argv: Sequence[str]) -> NoReturn:
     try:
         if f"_{name.upper()}_COMPLETE" in os.environ:
             command.main(argv, prog_name=name)  # answers the shell and ends the process
+        _notice(revision.complaint_about_submitted())
         with command.make_context(name, argv) as context:  # not main(), which handles errors in its own way
             code = command.invoke(context)
         sys.stdout.flush()
@@ -165,6 +169,11 @@ def _report(error: BaseException, debug: bool) -> int | str | None:
         return _say(f"{place}: {error.strerror}", DiskError.exit_code)
     kept = "" if debug else f" The traceback is in {_keep_traceback(error)}; --debug shows it here."
     return _say(f"{type(error).__name__}: {error}\nsisr: this is our mistake, not yours.{kept}", SisrError.exit_code)
+
+
+def _notice(complaint: str | None) -> None:
+    if complaint:
+        _say(complaint, 0)
 
 
 def _say(message: str, code: int) -> int:

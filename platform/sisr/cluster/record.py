@@ -6,10 +6,11 @@ from typing import Any
 from sisr.console import err
 from sisr.data.index import changes as changed_files
 from sisr.errors import ConfigError, DataError
+from sisr.revision import code_revision
 from sisr.tracking.outbox import Outbox, Status
 from sisr.training.dataset import TrainingData
 from sisr.training.folder import RunFolder
-from sisr.training.run import FREE_CONFIG, FREE_OPTIONS, Run, code_revision, versions
+from sisr.training.run import FREE_CONFIG, FREE_OPTIONS, Run, versions
 
 MLFLOW_STATUS: dict[str, Status] = {"finished": "FINISHED", "stopped": "KILLED"}
 
@@ -87,9 +88,10 @@ def announce(run: Run, folder: RunFolder, facts: dict[str, Any], resumed: bool) 
         "sisr.data_fingerprint": run.fingerprint,
         "sisr.data": facts,
         "sisr.folder": str(folder.path.resolve()),
+        "sisr.code": code["digest"],
         **{f"version.{name}": version for name, version in versions().items()},
     }
-    if code:
+    if "revision" in code:
         tags |= {"mlflow.source.git.commit": code["revision"], "sisr.code_changed": code["changed"]}
     with Outbox(folder.path) as outbox:
         outbox.params(described)

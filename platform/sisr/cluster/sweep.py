@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from sisr import recipes, trust
-from sisr.cluster import environment, record, train, tune
+from sisr.cluster import environment, record, shared, train, tune
 from sisr.cluster.execute import DRAIN_S, Tracking, say
 from sisr.cluster.hosts import stop_on_signal
 from sisr.cluster.order import buildable
@@ -21,6 +21,7 @@ from sisr.config import build
 from sisr.data.sources import absolute, open_source
 from sisr.errors import ConfigError, StoppedError
 from sisr.metrics import perceptual
+from sisr.revision import code_revision
 from sisr.sweep import plan as plans
 from sisr.sweep import results, schedule, search, space_file
 from sisr.sweep.ledger import Ledger
@@ -35,7 +36,7 @@ from sisr.training.checkpoint import folder_name
 from sisr.training.dataset import TrainingData, open_data
 from sisr.training.folder import RunFolder
 from sisr.training.loop import share_of_batch
-from sisr.training.run import Options, Run, check_name, code_revision, versions
+from sisr.training.run import Options, Run, check_name, versions
 
 TRIALS = "trials"
 BEST = "best.yaml"
@@ -262,6 +263,7 @@ class Driver(Host):
         environment.prepare()
         tune.prepare()
         ray = train.connect(self._order.address)
+        shared.check(ray, self._folder.path, grows=train.can_grow())
         share = tune.share(
             ray.cluster_resources(),
             workers=self._order.workers,

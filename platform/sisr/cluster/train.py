@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sisr.cluster import environment
+from sisr.cluster import environment, shared
 from sisr.errors import ConfigError, OutOfMemoryError, SisrError
 from sisr.training.folder import RunFolder
 from sisr.training.run import Run, blaming
@@ -168,6 +168,7 @@ def _worker(config: dict[str, Any]) -> dict[str, Any] | None:
     from sisr.training.session import NoLog
 
     run, folder = Run(**config["run"]), RunFolder(Path(config["folder"]))
+    shared.confirm(folder.path)
     session = RayTrainSession(folder, use_gpu=config["GPU"] > 0, until=config["until"])
     if session.rank == 0:
         _note_reservation(folder)
@@ -255,6 +256,8 @@ def _explained(error: BaseException) -> BaseException:
     """Return the error that the user should read."""
     for failure in getattr(error, "worker_failures", {}).values():
         cause = getattr(failure, "cause", failure)
+        if isinstance(cause, SisrError):
+            return cause
         if "out of memory" in str(cause).lower():
             return OutOfMemoryError(f"a worker ran out of memory: {str(cause).splitlines()[0]}")
     return error

@@ -14,7 +14,8 @@ from typing import Any
 import sisr.errors
 from sisr.config import build
 from sisr.errors import CheckpointError, DiskError, RunLockedError, SisrError
-from sisr.training.run import Run, code_revision, versions
+from sisr.revision import code_revision
+from sisr.training.run import Run, versions
 
 
 class RunFolder:

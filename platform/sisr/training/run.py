@@ -1,10 +1,8 @@
 """One execution of a recipe: what it is, recorded before step 0, and the folder that holds all of it."""
 
-import functools
 import hashlib
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -145,22 +143,6 @@ def versions() -> dict[str, str]:
     """Return the versions of what a result may depend on."""
     found = {name: metadata.version(name) for name in LIBRARIES}
     return {"sisr": sisr.__version__, "python": sys.version.split()[0], **found}
-
-
-@functools.cache
-def code_revision() -> dict[str, Any]:
-    """Return the commit of the installed code and whether it was changed; empty where it is not a checkout."""
-    here = Path(__file__).resolve().parent
-
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=True, timeout=20)
-        return done.stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", Path(__file__).name)  # or a checkout that only surrounds us would answer
-        return {"revision": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "-uno"))}
-    except (OSError, subprocess.SubprocessError):
-        return {}
 
 
 def choose_device() -> torch.device:

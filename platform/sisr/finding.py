@@ -1,0 +1,22 @@
+"""What an examination finds: one line each, with what to do about it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+Level = Literal["ok", "warning", "error"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    level: Level  # ok; warning: works, but will disappoint; error: must be changed first
+    what: str  # what was looked at, or where: "disk", "cluster.yaml:12"
+    found: str  # in words
+    remedy: str = ""  # what would be right; empty where nothing need be done
+
+
+def errors(findings: Iterable[Finding]) -> list[Finding]:
+    """Return the findings that must be dealt with."""
+    return [finding for finding in findings if finding.level == "error"]
