@@ -23,9 +23,11 @@ def sisr(*words: str) -> Any:
 @pytest.mark.ray
 @pytest.mark.mlflow
 @pytest.mark.slow
-def test_the_demo_trains_compares_and_upscales_and_its_model_serves_the_other_verbs() -> None:
-    result = sisr("demo", "--steps", "150", "--json")
+def test_the_demo_searches_trains_compares_and_upscales_and_its_model_serves_the_other_verbs() -> None:
+    result = sisr("demo", "--steps", "150", "--trial-steps", "18", "--json")
     assert (result["state"], result["step"]) == ("finished", 150)
+    assert json.loads(Path("runs/demo/run.json").read_text())["run"]["config"].items() >= result["found"].items()
+    assert Path("runs/demo-sweep/results/index.html").is_file()
     bicubic, trained = result["reports"]
     assert [image["name"] for image in trained["images"]] == ["astronaut.png", "chelsea.png", "coffee.png"]
     assert bicubic["protocol"] == trained["protocol"]
