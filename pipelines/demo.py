@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 NAME = "demo"
 SWEEP = "demo-sweep"
 # Small crops and many steps suit few photographs; no blur, because the comparison is with plain bicubic lr.
-SETTINGS = {"hr_crop": 96, "batch_size": 8, "blur_sigma_max": 0.0, "turn": True, "warmup_steps": 20}
+SETTINGS = {"hr_crop": 96, "batch_size": 8, "blur_sigma_max": 0.0, "turn": True, "warmup_steps": 10}
 # The recipe's own space is wider than a demo has time for.
 SPACE = ("learning_rate=loguniform(3e-5, 1e-2)", "beta1=", "beta2=", "schedule=", "zero_last=")
 TRIALS, TRIAL_STEPS = 5, 90
@@ -86,6 +86,7 @@ def _search(steps: int, runs: Path, tracking: "Tracking") -> dict[str, Any]:
         trials=TRIALS,
         steps=steps,
         search="random",
+        rungs=(steps // 3,),
         name=SWEEP,
     )
     plan, space = sweep.plan_of(wanted)
