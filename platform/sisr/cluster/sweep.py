@@ -16,7 +16,7 @@ from sisr.cluster import environment, record, shared, train, tune
 from sisr.cluster.execute import DRAIN_S, Tracking, say
 from sisr.cluster.hosts import stop_on_signal
 from sisr.cluster.order import buildable
-from sisr.cluster.tune import Host, Outcome, Task
+from sisr.cluster.tune import Outcome, Task
 from sisr.config import build
 from sisr.data.sources import absolute, open_source
 from sisr.errors import ConfigError, StoppedError
@@ -203,6 +203,10 @@ def execute(order: Order, tracking: Tracking) -> Sweep:
         stack.callback(ledger.close)
         folder.clear_stop()
         driver = Driver(order, folder, data, ledger)
+        if driver.finished() and (folder.path / results.FOLDER / "index.html").is_file():
+            say(f"sweep {plan.name} is finished already; more --trials would go on")
+            ledger.write("sweep", state="finished")
+            return ledger.sweep
         delivery = courier.start(folder.path, tracking.uri, tracking.experiment, say)
         drain_s = DRAIN_S
         try:
@@ -245,7 +249,7 @@ def _take_up(plan: Plan, folder: RunFolder, data: TrainingData) -> None:
     plans.write(folder.path, plan, {"versions": versions(), "code": code_revision(), "data": data.facts})
 
 
-class Driver(Host):
+class Driver:
     """Decides what runs next and writes down what became of it: in the ledger first, then everywhere else."""
 
     def __init__(self, order: Order, folder: RunFolder, data: TrainingData, ledger: Ledger) -> None:

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from sisr.cluster import train
 from sisr.cluster.train import Scaling
@@ -109,26 +109,26 @@ class Task:
 class Outcome:
     """What became of a slice."""
 
-    state: str  # paused, finished, diverged, failed; lost: its process died again and again
+    state: str  # paused, finished, diverged or failed
     step: int
     seconds: float = 0.0
     message: str = ""
 
 
-class Host:
+class Host(Protocol):
     """Where slices come from and where what became of them goes: the sweep's driver."""
 
     def next_task(self) -> Task | None:
         """Return what to run now, or None: nothing now."""
-        raise NotImplementedError
+        ...
 
     def finished(self) -> bool:
-        """Return whether there will never be anything to run again."""
-        raise NotImplementedError
+        """Return whether there will never be anything to run again; asked while nothing runs."""
+        ...
 
     def ended(self, task: Task, outcome: Outcome) -> None:
         """Take note of what became of a slice."""
-        raise NotImplementedError
+        ...
 
 
 def run_slices(host: Host, share: Share, scratch: Path, tick: Callable[[], None]) -> None:
