@@ -71,13 +71,20 @@ def search(ray: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(train, "shutdown", lambda: None)
 
     def run(
-        space: dict[str, Any], *, workers: int = 1, disturb: Callable[[], None] | None = None, **file: Any
+        space: dict[str, Any],
+        *,
+        workers: int = 1,
+        interval: int | None = None,
+        seed: int = 0,
+        disturb: Callable[[], None] | None = None,
+        **file: Any,
     ) -> Sweep:
         path = tmp_path / "space.yaml"
         content = {"objective": "val/psnr_y", "trials": 4, "fixed": TINY, "space": space}
         path.write_text(yaml.safe_dump(content | file))
         options = {"threads": 1, "validation_side": 48, "perceptual": "none"}
-        plan, found = sweep.plan_of(sweep.Wanted(recipe="pixelshuffle", search_space=path, options=options, name="s"))
+        given = {"search_space": path, "options": options, "interval": interval, "seed": seed}
+        plan, found = sweep.plan_of(sweep.Wanted(recipe="pixelshuffle", name="s", **given))
         order = sweep.Order(plan=plan, space=found, runs=tmp_path / "runs", workers=workers)
         thread = threading.Thread(target=disturb) if disturb else None
         if thread:
@@ -151,7 +158,7 @@ def test_trials_with_two_workers_are_promoted_and_give_everything_back(search: A
 @pytest.mark.slow
 def test_a_trial_with_two_workers_copies_a_better_one(search: Any, tmp_path: Path) -> None:
     space = {"learning_rate": {"loguniform": [1e-5, 1.0]}}
-    found = search(space, search="random", trials=2, scheduler="pbt", steps=4, workers=2)
+    found = search(space, search="random", trials=2, scheduler="pbt", steps=4, interval=2, workers=2, seed=11)
     copies = [trial for trial in found.trials if trial.exploits]
     assert len(copies) == 1
     assert copies[0].first_params["learning_rate"] > 0.01 > copies[0].params["learning_rate"]
