@@ -11,8 +11,9 @@ having both, and the source has both. `discriminator_norm=none` is the choice th
 Command: sisr train encdec_gan --data div2k:PATH
 
 Measured: VGG-19 relu3_1 distance 5.51 (bicubic 6.66), 21.45 dB PSNR-Y (24.31) on 16 held-out faces after 7,000 steps of
-64 px crops on 2,984 half-size CelebA faces, pretrain_steps=2000, about 1 hour on one busy CPU core in bf16. With settings
-that a sweep found (docs/sweeps.md) 4.02 (bicubic 6.30) on 100 other faces after 2,500 steps. DIV2K was not run.
+64 px crops on 2,984 half-size CelebA faces, pretrain_steps=2000, 48 minutes on one busy CPU core in bf16. With
+settings that a sweep found (docs/sweeps.md) 4.02 (bicubic 6.30) on 100 other faces after 2,500 steps. DIV2K was not
+run.
 """
 
 from typing import Literal, Self

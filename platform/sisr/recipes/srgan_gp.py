@@ -11,8 +11,8 @@ Command: sisr train srgan_gp --data div2k:PATH
 The ImageNet weights are downloaded at first use; without a network: --set perceptual=FILE or --set perceptual=none
 
 Measured: reduced (3 blocks, 32 channels, growth 16, critic 16/128, relu3_1, 64 px crops, learning_rate=4e-4): relu3_1
-distance 2.00 (bicubic 4.58), 25.35 dB PSNR-Y (25.06) on 16 held-out photographs after 6,000 steps on BSDS500, 1 hour on one
-busy CPU core in bf16. The full size was not run.
+distance 2.00 (bicubic 4.58), 25.35 dB PSNR-Y (25.06) on 16 held-out photographs after 6,000 steps on BSDS500, an hour
+on one busy CPU core in bf16. The full size was not run.
 """
 
 from typing import Literal
