@@ -158,7 +158,7 @@ def test_trials_with_two_workers_are_promoted_and_give_everything_back(search: A
 @pytest.mark.slow
 def test_a_trial_with_two_workers_copies_a_better_one(search: Any, tmp_path: Path) -> None:
     space = {"learning_rate": {"loguniform": [1e-5, 1.0]}}
-    found = search(space, search="random", trials=2, scheduler="pbt", steps=4, interval=2, workers=2, seed=11)
+    found = search(space, search="random", trials=2, scheduler="pbt", steps=6, interval=2, workers=2, seed=11)
     copies = [trial for trial in found.trials if trial.exploits]
     assert len(copies) == 1
     assert copies[0].first_params["learning_rate"] > 0.01 > copies[0].params["learning_rate"]

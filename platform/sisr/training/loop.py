@@ -144,7 +144,7 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
             log.metrics(0, {f"val/bicubic_{name}": value for name, value in validation.baseline.items()})
         if state.step == 0 or state.step >= config.steps:  # before the first step; or killed before publishing
             evaluate(state.step)
-        if state.step < config.steps and agree(session.stop_requested(state.step), session):
+        if saved and state.step < config.steps and agree(session.stop_requested(state.step), session):
             return progress.ended("stopped", state.step)
         for step in range(state.step, config.steps):
             # Take the step.
