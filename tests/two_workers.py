@@ -1,5 +1,6 @@
 """Run a function in two processes that form a gloo group, as two workers on one machine do."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,5 +23,9 @@ def _worker(rank: int, function: Callable[[int], Any], folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=WORLD)
     try:
         torch.save(function(rank), f"{folder}/result_{rank}.pt")
-    finally:
+        dist.barrier()  # leave together
+    except BaseException:
         dist.destroy_process_group()
+        raise
+    # Not by the interpreter's own way out: gloo's threads, still ending, may abort a process that has done its work.
+    os._exit(0)
