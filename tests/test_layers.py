@@ -40,6 +40,7 @@ ALLOWED = {
     "recipes": "errors recipe suggest",
     "recipes.*": f"{BASIS} schedules nets losses data.degradations",
     "models": f"{BASIS} recipes",
+    "export": "errors models",
     "training": f"{BASIS} console models recipes metrics data inference training",
     "tracking": "config errors models inference tracking",
     "display": "console errors training",
@@ -48,7 +49,7 @@ ALLOWED = {
     "cli": "errors suggest",
     "pipelines": (
         f"{BASIS} cli console suggest enlarge strips models recipes metrics data inference training tracking cluster "
-        "sweep animation animation_files animation_limit"
+        "sweep animation animation_files animation_limit export"
     ),
 }
 # Libraries that only these layers may import. The others are open to all.

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as save_bytes
 from torch import nn
@@ -17,6 +17,7 @@ from sisr.errors import CheckpointError, ConfigError
 
 WEIGHTS = "generator.safetensors"
 CONFIG = "config.json"
+EMBEDDED = "sisr"  # what a weights file calls the content of CONFIG in its metadata
 FORMAT = 1
 
 
@@ -39,22 +40,31 @@ def save(folder: Path, generator: nn.Module, meta: dict[str, Any]) -> None:
         meta: At least `recipe`, `config` (the recipe's full settings) and `scale`; must be JSON.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    state = {name: _plain(value) for name, value in generator.state_dict().items()}
-    (folder / WEIGHTS).write_bytes(save_bytes(state))  # save_file hides "disk full" in an error of its own
+    _write_weights(folder / WEIGHTS, generator, None)
     (folder / CONFIG).write_text(json.dumps({"format": FORMAT, **meta}, indent=1, sort_keys=True) + "\n")
 
 
+def save_alone(path: Path, generator: nn.Module, meta: dict[str, Any]) -> None:
+    """Write weights and `meta` into the one file `path`; arguments as in `save`."""
+    _write_weights(path, generator, {"format": "pt", **described(meta)})
+
+
+def described(meta: dict[str, Any]) -> dict[str, str]:
+    """Return `meta` as the texts that go into a file with a model: for people each by its name, for `load` together."""
+    short = {name: str(meta[name]) for name in ("recipe", "scale", "step") if name in meta}
+    return {**short, EMBEDDED: json.dumps({"format": FORMAT, **meta}, sort_keys=True)}
+
+
 def load(path: Path, *, name: str | None = None) -> Model:
-    """Return the model saved in the folder `path`, or beside the weights file `path`.
+    """Return the model saved in the folder `path`, in the one file `path`, or beside the weights file `path`.
 
     Raises:
         CheckpointError: A file is missing, damaged, or does not fit the recipe's generator.
     """
     folder = path if path.is_dir() else path.parent
     weights = folder / WEIGHTS if path.is_dir() else path
-    if weights.suffix == ".safetensors" and not (folder / CONFIG).is_file():
-        raise CheckpointError(f"{weights} needs the {CONFIG} that was saved beside it; there is none in {folder}")
-    meta = _read_config(folder / CONFIG)
+    embedded = None if path.is_dir() else _embedded(path)
+    meta = _read_config(folder / CONFIG) if embedded is None else _parsed(embedded, path)
     try:
         module = recipes.load(meta["recipe"])
         generator = module.generator(build(module.Config, meta["config"], source=str(folder / CONFIG)))
@@ -117,6 +127,29 @@ def _best_step(path: Path) -> int:
         raise CheckpointError(f"{path} is damaged ({error!r}): remove it to use the newest checkpoint") from error
 
 
+def _write_weights(path: Path, generator: nn.Module, metadata: dict[str, str] | None) -> None:
+    state = {name: _plain(value) for name, value in generator.state_dict().items()}
+    path.write_bytes(save_bytes(state, metadata))  # save_file hides "disk full" in an error of its own
+
+
+def _embedded(weights: Path) -> str | None:
+    """Return the configuration that a weights file itself holds; None: it lies beside it.
+
+    Raises:
+        CheckpointError: The file is damaged, or there is no configuration at all.
+    """
+    try:
+        with safe_open(weights, "pt") as file:
+            text: str | None = (file.metadata() or {}).get(EMBEDDED)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{weights} can't be read as safetensors: {error}") from error
+    if text is None and not (weights.parent / CONFIG).is_file():
+        raise CheckpointError(
+            f"{weights} needs the {CONFIG} that was saved beside it; there is none in {weights.parent}"
+        )
+    return text
+
+
 def _plain(value: torch.Tensor) -> torch.Tensor:
     value = value.detach().cpu()
     return (value.float() if value.is_floating_point() else value).contiguous()
@@ -124,13 +157,19 @@ def _plain(value: torch.Tensor) -> torch.Tensor:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        meta = json.loads(path.read_text())
+        return _parsed(path.read_text(), path)
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read: {error.strerror or error}") from error
+
+
+def _parsed(text: str, path: Path) -> dict[str, Any]:
+    """Return what `text`, found in the file `path`, says about a model."""
+    try:
+        meta: dict[str, Any] = json.loads(text)
         if meta["format"] != FORMAT:
             raise CheckpointError(f"{path} has format {meta['format']}; this version reads format {FORMAT}")
         for key in ("recipe", "config", "scale"):
             meta[key]
-    except OSError as error:
-        raise CheckpointError(f"{path} can't be read: {error.strerror or error}") from error
     except KeyError as error:
         raise CheckpointError(f"{path} is not a model's {CONFIG}: it lacks {error}") from error
     except (ValueError, TypeError) as error:
