@@ -1,11 +1,12 @@
 """A model's quality on images, under a named protocol."""
 
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from sisr.metrics.ssim import WINDOW, ssim, ssim_rgb, ssim_y
 
 Pixels = NDArray[np.uint8]  # (h, w, 3) RGB, or (h, w) grey
 Upscaler = nn.Module | Literal["bicubic"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,16 @@ class ImageResult:
 
     name: str
     values: dict[str, float]
+    seconds: float = 0.0  # that the model took for it
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One image and what each model made of it, in 8 bit, as they were measured: (h, w, 3), or the luma (h, w)."""
+
+    name: str
+    hr: Pixels
+    sr: list[Pixels]
 
 
 @dataclass(frozen=True)
@@ -69,28 +81,73 @@ def evaluate_model(
         DataError: There are no images, or one is too small to be measured.
         ValueError: The generator's output has another size than hr.
     """
+    return evaluate_models([(name or _name(model), model)], images, scale, rule)[0]
+
+
+def evaluate_models(
+    models: Sequence[tuple[str, Upscaler]],
+    images: Iterable[tuple[str, Pixels]],
+    scale: int,
+    rule: str | Protocol = "rgb8",
+    on_image: Callable[[Outcome], None] = lambda _: None,
+) -> list[Report]:
+    """Return each model's values on the same images: every lr is made once, and the models take turns on it.
+
+    Args:
+        models: Names, and models as in `evaluate_model`.
+        images: As in `evaluate_model`; so are `scale` and `rule`, and what is raised.
+        scale: See there.
+        rule: See there.
+        on_image: Gets each image and what the models made of it.
+    """
     rule = protocol(rule) if isinstance(rule, str) else rule
-    measure = _measure_luma if rule.luma_first else _measure_rgb
-    with _evaluation_mode(model):
-        results = [ImageResult(n, measure(model, _cut(n, pixels, scale), scale)) for n, pixels in images]
-    if not results:
+    results: list[list[ImageResult]] = [[] for _ in models]
+    with ExitStack() as stack:
+        for _, model in models:
+            stack.enter_context(_evaluation_mode(model))
+        for count, (name, pixels) in enumerate(images):
+            hr = _hr(_cut(name, pixels, scale), rule)
+            lr = resize(hr.astype(np.float64) if rule.luma_first else hr, Fraction(1, scale))
+            made: list[tuple[Pixels, float]] = [_timed(model, lr, scale) for _, model in _turned(models, count)]
+            made = _turned(made, -count)
+            for found, (sr, seconds) in zip(results, made, strict=True):
+                found.append(ImageResult(name, _scores(sr, hr, scale), seconds))
+            on_image(Outcome(name, hr, [sr for sr, _ in made]))
+    if not all(results):
         raise DataError("no images to measure on")
-    return Report(name or _name(model), rule.stamp(scale), results)
+    return [Report(name, rule.stamp(scale), found) for (name, _), found in zip(models, results, strict=True)]
 
 
-def _measure_rgb(model: Upscaler, pixels: Pixels, scale: int) -> dict[str, float]:
-    pixels = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
-    lr = resize(pixels, Fraction(1, scale))
-    made = _to_8_bit(_generate(model, _batch(lr))).numpy() if isinstance(model, nn.Module) else resize(lr, scale)
-    sr, hr = _batch(made), _batch(pixels)
-    return {f.__name__: f(sr, hr, scale).item() for f in (psnr_y, ssim_y, psnr_rgb, ssim_rgb)}
+def _turned(items: Sequence[T], count: int) -> list[T]:
+    """Return the items with another one first each time, so that none is always measured with cold caches."""
+    start = count % len(items)
+    return [*items[start:], *items[:start]]
 
 
-def _measure_luma(model: Upscaler, pixels: Pixels, scale: int) -> dict[str, float]:
-    hr = pixels.astype(np.float64) if pixels.ndim == 2 else luma(_batch(pixels))[0, 0].round().numpy()
-    lr = resize(hr, Fraction(1, scale))
-    sr = _generate_luma(model, lr) if isinstance(model, nn.Module) else resize(lr, scale)
-    made, true = (torch.from_numpy(p)[None, None] for p in (np.clip(np.floor(sr + 0.5), 0, 255), hr))
+def _hr(pixels: Pixels, rule: Protocol) -> Pixels:
+    if rule.luma_first:
+        return pixels if pixels.ndim == 2 else luma(_batch(pixels))[0, 0].round().byte().numpy()
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
+
+
+def _timed(model: Upscaler, lr: NDArray[Any], scale: int) -> tuple[Pixels, float]:
+    """Return sr in 8 bit, and how many seconds it took."""
+    begun = time.perf_counter()
+    if not isinstance(model, nn.Module):
+        sr = resize(lr, scale)
+    elif lr.ndim == 3:
+        sr = _to_8_bit(_generate(model, _batch(lr))).numpy()
+    else:
+        sr = _generate_luma(model, lr)
+    if sr.dtype != np.uint8:
+        sr = np.clip(np.floor(sr + 0.5), 0, 255).astype(np.uint8)
+    return sr, time.perf_counter() - begun
+
+
+def _scores(sr: Pixels, hr: Pixels, scale: int) -> dict[str, float]:
+    if hr.ndim == 3:
+        return {f.__name__: f(_batch(sr), _batch(hr), scale).item() for f in (psnr_y, ssim_y, psnr_rgb, ssim_rgb)}
+    made, true = (torch.from_numpy(plane)[None, None].double() for plane in (sr, hr))
     return {"psnr_y": psnr(made, true, scale).item(), "ssim_y": ssim(made, true, scale).item()}
 
 
