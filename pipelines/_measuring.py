@@ -20,7 +20,7 @@ PROTOCOL = "rgb8: LR and SR are 8-bit RGB. y: luma alone, LR kept in double."
 DATA = "Folder of HR images (all of it), one image file, or demo, celeba:PATH, div2k:PATH (their held-out images)."
 
 
-def find_images(data: str) -> "list[ImageFile]":
+def find(data: str) -> "list[ImageFile]":
     """Return the image files that --data names; see `DATA`.
 
     Raises:

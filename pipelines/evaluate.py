@@ -29,7 +29,7 @@ def main(
     from sisr.metrics import protocol as protocols
 
     rule = protocols.protocol(protocol)
-    files = _measuring.find_images(data)
+    files = _measuring.find(data)
     reports = _measuring.measure(_measuring.open_all(model, runs, scale, device), files, rule)
     if json:
         found = [report.to_json() for report in reports]

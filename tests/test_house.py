@@ -237,7 +237,7 @@ def test_a_wheel_holds_everything_and_works_by_itself(tmp_path: Path) -> None:
         f"{package}/{path.relative_to(sources / folder)}"
         for folder, package in folders.items()
         for path in (sources / folder).rglob("*")
-        if path.suffix in (".py", ".yaml", ".typed")
+        if path.suffix in (".py", ".yaml", ".typed", ".html")
     }
     assert held == expected
 

@@ -40,16 +40,19 @@ ALLOWED = {
     "recipes": "errors recipe suggest",
     "recipes.*": f"{BASIS} schedules nets losses data.degradations",
     "models": f"{BASIS} recipes",
-    "export": "errors models",
+    "placed": "errors",
+    "cost": "spans",
+    "export": "errors models placed",
+    "comparison": "comparison metrics placed training",
     "training": f"{BASIS} console models recipes metrics data inference training",
-    "tracking": "config errors models inference tracking",
+    "tracking": "config errors suggest models inference tracking",
     "display": "console errors training",
     "sweep": f"{BASIS} console suggest strict_yaml wanted recipes tracking.journal sweep",
     "cluster": f"{BASIS} console display models recipes metrics data inference training tracking sweep cluster",
     "cli": "errors suggest",
     "pipelines": (
         f"{BASIS} cli console suggest enlarge strips models recipes metrics data inference training tracking cluster "
-        "sweep animation animation_files animation_limit export"
+        "sweep animation animation_files animation_limit placed cost export comparison"
     ),
 }
 # Libraries that only these layers may import. The others are open to all.

@@ -28,7 +28,7 @@ PLAIN_EVERY_S = 5.0  # between two plain progress lines, so that a log stays sho
 
 def print_json(content: Any) -> None:
     """Write one JSON document to stdout. NaN and infinity, which JSON can't say, become null."""
-    content = _finite(content)
+    content = finite(content)
     text = json.dumps(content, indent=2, ensure_ascii=False, default=str)
     try:
         text.encode(sys.stdout.encoding or "utf-8")
@@ -40,13 +40,14 @@ def print_json(content: Any) -> None:
     sys.stdout.flush()
 
 
-def _finite(content: Any) -> Any:
+def finite(content: Any) -> Any:
+    """Return what JSON is made of, with null for NaN and infinity, which JSON can't say."""
     if isinstance(content, float):
         return content if math.isfinite(content) else None
     if isinstance(content, dict):
-        return {str(name): _finite(value) for name, value in content.items()}
+        return {str(name): finite(value) for name, value in content.items()}
     if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
+        return [finite(value) for value in content]
     return content
 
 

@@ -6,10 +6,9 @@ three sizes, and put in its place only if both agree.
 
 import importlib
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,9 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from sisr import models
-from sisr.errors import CheckpointError, ConfigError, DiskError
+from sisr.errors import CheckpointError, ConfigError
 from sisr.models import Model
+from sisr.placed import placed
 
 FORMATS = ("safetensors", "pt2", "onnx")
 TOLERANCE = 1e-4  # largest difference of sr, which is in [0, 1], that is still the same model
@@ -57,7 +57,7 @@ def export(model: Model, target: Path, format_: str) -> list[Difference]:
     if format_ == "safetensors" and "recipe" not in model.meta:
         raise ConfigError(f"{model.name} has no recipe, without which nobody can use its weights; export pt2 or onnx")
     model.generator.cpu().float().eval()
-    with _put_in_place(target) as unfinished:
+    with placed(target) as unfinished:
         try:
             with _quiet():
                 write(model, unfinished)
@@ -82,21 +82,6 @@ def _is_installed(name: str) -> bool:
     except ImportError:
         return False
     return True
-
-
-@contextmanager
-def _put_in_place(target: Path) -> Iterator[Path]:
-    """Give a name to write to; after the block the file has its own name, after an exception it is gone."""
-    unfinished = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield unfinished
-        unfinished.replace(target)
-    except OSError as error:
-        raise DiskError(f"{target} can't be written: {error.strerror or error}; choose another --output") from error
-    finally:
-        with suppress(OSError):
-            unfinished.unlink()
 
 
 def _write_safetensors(model: Model, path: Path) -> None:
