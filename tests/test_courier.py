@@ -105,6 +105,18 @@ def test_everything_recorded_arrives(run_dir, store):
     assert [f.path for f in client(store).list_artifacts(run.info.run_id, "docs")] == ["docs/notes.txt"]
 
 
+def test_neighbouring_files_and_pictures_all_arrive(run_dir, store):
+    with Outbox(run_dir) as outbox:
+        for name in ("a.png", "b.png"):
+            outbox.image(0, f"place/{name[0]}", picture(run_dir, name))
+        for name in ("a.png", "b.png"):
+            outbox.artifact(name, "docs")
+    assert courier.deliver(run_dir, store).delivered
+    files = client(store).list_artifacts(run_id_of(run_dir), "docs")
+    assert sorted(f.path for f in files) == ["docs/a.png", "docs/b.png"]
+    assert len([path for path in images(run_dir, store) if path.endswith(".png")]) == 2
+
+
 def test_image_names_are_what_mlflow_itself_would_write(run_dir, store):
     with Outbox(run_dir) as outbox:
         outbox.image(7, "val/grid", picture(run_dir))

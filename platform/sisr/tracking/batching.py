@@ -35,8 +35,8 @@ def groups(path: Path, offset: int) -> Iterator[tuple[list[Row], int]]:
 
 
 def _fits(row: Row, group: list[Row], values: int, size: int) -> bool:
-    limit = LIMITS.get(row["op"], 0)
-    return row["op"] == group[0]["op"] and values <= limit and size <= MAX_BYTES
+    op = row["op"]
+    return op == group[0]["op"] and op in LIMITS and values <= LIMITS[op] and size <= MAX_BYTES
 
 
 def batches(group: list[Row]) -> Iterator[dict[str, list[Any]]]:
