@@ -74,7 +74,7 @@ def compare(
         gallery.add(outcome.name, outcome.hr, outcome.sr, max(num_named, 2))
 
     costs = [_cost(model) for model in models]  # runs each once, before time is taken
-    reports = _measuring.measure(models, files, rule, look)
+    reports = _measuring.measure(models, files, rule, look, ranking.SHOWN)
     rows = ranking.rank(reports, costs, against)
     digests = {m.name: folder.digest_of(m.generator) for m in models}
     notes = ranking.notes(rows) + _twins(digests)
@@ -174,6 +174,6 @@ def show(result: Result) -> None:
 
     content = result.content
     title = f"{content['num_images']} images of {content['data']}, against {content['against']}"
-    console.table(title, columns(result.rows), [cells(row) for row in result.rows])
+    console.table(title, columns(), [cells(row) for row in result.rows])
     for line in (f"protocol: {content['protocol']}", *result.notes, f"page: {result.files.folder / result.files.page}"):
         console.out.print(line, markup=False)

@@ -53,6 +53,7 @@ def measure(
     files: "Sequence[ImageFile]",
     rule: "Protocol",
     on_image: "Callable[[Outcome], None]" = lambda _: None,
+    metrics: Sequence[str] | None = None,
 ) -> "list[Report]":
     """Return each model's values on all files, and show progress; see `sisr.training.evaluate.evaluate_models`."""
     from sisr import console
@@ -66,7 +67,7 @@ def measure(
             on_image(outcome)
             advance(len(models), outcome.name)
 
-        return evaluate_models(upscalers, _decoded(files), models[0].scale, rule, done)
+        return evaluate_models(upscalers, _decoded(files), models[0].scale, rule, done, metrics)
 
 
 def _decoded(files: "Sequence[ImageFile]") -> "Iterator[tuple[str, NDArray[np.uint8]]]":

@@ -103,9 +103,9 @@ def test_models_measured_together_have_the_values_of_each_alone():
     seen: list = []
     for rule in ("rgb8", "y"):
         together = evaluate_models([("net", generator), ("bicubic", "bicubic")], images, 4, rule, seen.append)
-        for found, model in zip(together, (generator, "bicubic"), strict=True):
-            alone = evaluate_model(model, images, 4, rule)
-            assert [i.values for i in found.images] == [i.values for i in alone.images]
+        alone = [evaluate_model(generator, images, 4, rule), evaluate_model("bicubic", images, 4, rule)]
+        for found, expected in zip(together, alone, strict=True):
+            assert [i.values for i in found.images] == [i.values for i in expected.images]
     assert [(o.name, o.hr.ndim, len(o.sr)) for o in seen] == [(n, d, 2) for d in (3, 2) for n in "012"]
 
 

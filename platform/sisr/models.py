@@ -18,6 +18,7 @@ from sisr.errors import CheckpointError, ConfigError
 WEIGHTS = "generator.safetensors"
 CONFIG = "config.json"
 EMBEDDED = "sisr"  # what a weights file calls the content of CONFIG in its metadata
+SHORT = ("recipe", "scale", "step")  # what else its metadata says, for people
 FORMAT = 1
 
 
@@ -51,7 +52,7 @@ def save_alone(path: Path, generator: nn.Module, meta: dict[str, Any]) -> None:
 
 def described(meta: dict[str, Any]) -> dict[str, str]:
     """Return `meta` as the texts that go into a file with a model: for people each by its name, for `load` together."""
-    short = {name: str(meta[name]) for name in ("recipe", "scale", "step") if name in meta}
+    short: dict[str, str] = {name: str(meta[name]) for name in SHORT if name in meta}
     return {**short, EMBEDDED: json.dumps({"format": FORMAT, **meta}, sort_keys=True)}
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +73,7 @@ def most_varied(images: Sequence[Pixels], side: int = PATCH) -> tuple[int, int, 
     return int(top), int(left), side, float(np.sqrt(max(means[top, left], 0)))
 
 
-def _box_means(plane: NDArray[np.float32], side: int) -> NDArray[np.float64]:
+def _box_means(plane: NDArray[Any], side: int) -> NDArray[np.float64]:
     """Return the mean of every square of a plane, by its top left corner."""
     sums = np.zeros((plane.shape[0] + 1, plane.shape[1] + 1))
     sums[1:, 1:] = plane.astype(np.float64).cumsum(axis=0).cumsum(axis=1)

@@ -7,7 +7,7 @@ from string import Template
 
 from sisr.comparison.gallery import Place
 from sisr.comparison.pictures import BRIGHTEST, COLOURS, data_address, error_map
-from sisr.comparison.ranking import SHOWN, WORDS, Row, interval, number, with_spread
+from sisr.comparison.ranking import BETTER, SHOWN, WORDS, WORSE, Row, interval, number, with_spread
 
 TEMPLATE = Path(__file__).with_name("page.html")
 ABOUT = (
@@ -34,19 +34,18 @@ def page(rows: Sequence[Row], places: Sequence[Place], facts: Sequence[str], not
         ramp=", ".join(f"rgb{colour}" for colour in COLOURS),
         pictures="\n".join(rule for i, place in enumerate(places) for rule in _pictures(i, place)),
         facts="<br>".join(map(escape, facts)),
-        columns="".join(f"<th>{escape(column)}</th>" for column in columns(rows)),
+        columns="".join(f"<th>{escape(column)}</th>" for column in columns()),
         rows="\n".join(_row(row) for row in rows),
         notes="\n".join(f"<li>{escape(note)}</li>" for note in (*notes, *ABOUT)),
         places="\n".join(_place(i, place, names, rows) for i, place in enumerate(places)),
     )
 
 
-def columns(rows: Sequence[Row]) -> list[str]:
+def columns() -> list[str]:
     """Return the titles of the table's columns."""
-    against = next(row.model for row in rows if not row.differences)
     measured = [f"{WORDS[metric]}{' (dB)' if metric.startswith('psnr') else ''}" for metric in SHOWN]
-    differences = [f"{WORDS[metric]} less that of {against}, 95 %" for metric in SHOWN]
-    return ["model", *measured, *differences, "verdict", "parameters", "multiply-adds", "ms/image"]
+    differences = [f"{WORDS[metric]} difference [95 %]" for metric in SHOWN]
+    return ["model", "verdict", *measured, *differences, "parameters", "multiply-adds", "ms/image"]
 
 
 def cells(row: Row) -> list[str]:
@@ -54,9 +53,9 @@ def cells(row: Row) -> list[str]:
     cost = row.cost
     return [
         row.model,
+        row.verdict,
         *(with_spread(metric, row) for metric in SHOWN),
         *(interval(metric, row.differences.get(metric)) for metric in SHOWN),
-        row.verdict,
         "" if cost.parameters is None else f"{cost.parameters:,}",
         "" if cost.multiply_adds is None else f"{cost.multiply_adds / 1e9:.2f} G",
         f"{row.ms:.1f}",
@@ -64,13 +63,10 @@ def cells(row: Row) -> list[str]:
 
 
 def _row(row: Row) -> str:
-    shown = [escape(cell) for cell in cells(row)]
-    word = 1 + 2 * len(SHOWN)
-    kind = row.verdict if row.verdict in ("better", "worse") else ""
-    marked = [
-        f'<td class="word {kind}">{cell}</td>' if i == word else f"<td>{cell}</td>" for i, cell in enumerate(shown)
-    ]
-    return f"<tr>{''.join(marked)}</tr>"
+    model, word, *numbers = (escape(cell) for cell in cells(row))
+    kind = row.verdict if row.verdict in (BETTER, WORSE) else ""
+    rest = "".join(f"<td>{number}</td>" for number in numbers)
+    return f'<tr><td>{model}</td><td class="word {kind}">{word}</td>{rest}</tr>'
 
 
 def _pictures(index: int, place: Place) -> Iterator[str]:

@@ -125,16 +125,17 @@ def notes(rows: Sequence[Row]) -> list[str]:
     return found
 
 
-def number(metric: str, value: float, sign: str = "") -> str:
-    """Return a value as a table shows it; `sign` is format's, such as "+"."""
-    return format(value, f"{sign}.{2 if metric.startswith('psnr') else 4}f")
+def number(metric: str, value: float) -> str:
+    """Return a value as a table shows it."""
+    return f"{value:.{2 if metric.startswith('psnr') else 4}f}"
 
 
 def interval(metric: str, difference: Interval | None) -> str:
-    """Return a difference as a table shows it, such as `+0.42 [+0.31, +0.55]`."""
+    """Return a difference as a table shows it, such as `+0.420 [+0.310, +0.550]`."""
     if difference is None:
         return ""
-    mean, low, high = (number(metric, v, "+") for v in (difference.mean, difference.low, difference.high))
+    digits = 3 if metric.startswith("psnr") else 4
+    mean, low, high = (f"{value:+.{digits}f}" for value in (difference.mean, difference.low, difference.high))
     return f"{mean} [{low}, {high}]"
 
 

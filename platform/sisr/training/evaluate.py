@@ -25,6 +25,9 @@ Pixels = NDArray[np.uint8]  # (h, w, 3) RGB, or (h, w) grey
 Upscaler = nn.Module | Literal["bicubic"]
 T = TypeVar("T")
 
+OF_RGB = {"psnr_y": psnr_y, "ssim_y": ssim_y, "psnr_rgb": psnr_rgb, "ssim_rgb": ssim_rgb}
+OF_LUMA = {"psnr_y": psnr, "ssim_y": ssim}
+
 
 @dataclass(frozen=True)
 class ImageResult:
@@ -90,6 +93,7 @@ def evaluate_models(
     scale: int,
     rule: str | Protocol = "rgb8",
     on_image: Callable[[Outcome], None] = lambda _: None,
+    metrics: Sequence[str] | None = None,
 ) -> list[Report]:
     """Return each model's values on the same images: every lr is made once, and the models take turns on it.
 
@@ -99,8 +103,10 @@ def evaluate_models(
         scale: See there.
         rule: See there.
         on_image: Gets each image and what the models made of it.
+        metrics: Which of the protocol's to measure; None: all.
     """
     rule = protocol(rule) if isinstance(rule, str) else rule
+    metrics = rule.metrics if metrics is None else metrics
     results: list[list[ImageResult]] = [[] for _ in models]
     with ExitStack() as stack:
         for _, model in models:
@@ -111,7 +117,7 @@ def evaluate_models(
             made: list[tuple[Pixels, float]] = [_timed(model, lr, scale) for _, model in _turned(models, count)]
             made = _turned(made, -count)
             for found, (sr, seconds) in zip(results, made, strict=True):
-                found.append(ImageResult(name, _scores(sr, hr, scale), seconds))
+                found.append(ImageResult(name, _scores(sr, hr, scale, metrics), seconds))
             on_image(Outcome(name, hr, [sr for sr, _ in made]))
     if not all(results):
         raise DataError("no images to measure on")
@@ -144,11 +150,12 @@ def _timed(model: Upscaler, lr: NDArray[Any], scale: int) -> tuple[Pixels, float
     return sr, time.perf_counter() - begun
 
 
-def _scores(sr: Pixels, hr: Pixels, scale: int) -> dict[str, float]:
+def _scores(sr: Pixels, hr: Pixels, scale: int, metrics: Sequence[str]) -> dict[str, float]:
     if hr.ndim == 3:
-        return {f.__name__: f(_batch(sr), _batch(hr), scale).item() for f in (psnr_y, ssim_y, psnr_rgb, ssim_rgb)}
+        made, true = _batch(sr), _batch(hr)
+        return {metric: OF_RGB[metric](made, true, scale).item() for metric in metrics}
     made, true = (torch.from_numpy(plane)[None, None].double() for plane in (sr, hr))
-    return {"psnr_y": psnr(made, true, scale).item(), "ssim_y": ssim(made, true, scale).item()}
+    return {metric: OF_LUMA[metric](made, true, scale).item() for metric in metrics}
 
 
 @contextmanager
