@@ -1,5 +1,6 @@
 """What a person calls a model, turned into one: shared by the verbs that use models."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,6 +47,13 @@ def open_model(spec: str, runs: Path, scale: int | None, device: str = "auto", r
         raise ConfigError(f"{spec} makes images {model.scale} times as large; --scale {scale} is not possible with it")
     model.generator.to(chosen_device(device))
     return model
+
+
+def short(spec: str) -> str:
+    """Return a file's name for the model `spec`, without suffix: `r1` for `runs/r1/`, `x-best` for `models:/x@best`."""
+    scheme, found, address = spec.partition(":/")
+    words = re.sub(r"[/:@]+", "-", address.strip("/")) if found and scheme in ("models", "runs") else Path(spec).name
+    return re.sub(r"\.(safetensors|pth|pt)$", "", words) or "model"
 
 
 def _folder(spec: str, runs: Path) -> Path:

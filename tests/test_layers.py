@@ -48,8 +48,12 @@ ALLOWED = {
     "weights": "errors",
     "zoo": "errors nets.images reach weights",
     "models": f"{BASIS} recipes trust weights zoo",
+    "placed": "errors",
+    "cost": "spans",
+    "export": "errors models placed",
+    "comparison": "comparison metrics placed training",
     "training": f"{BASIS} console sheet models recipes weights metrics data inference revision training",
-    "tracking": "config errors models inference tracking",
+    "tracking": "config errors suggest models inference tracking",
     "display": "console errors training",
     "finding": "",
     "machine": "finding revision",
@@ -61,7 +65,7 @@ ALLOWED = {
     "cli": "errors revision suggest",
     "pipelines": (
         f"{BASIS} cli console finding machine suggest enlarge strips models recipes metrics data inference training "
-        "tracking cluster sweep sheet animation animation_files animation_limit"
+        "tracking cluster sweep sheet animation animation_files animation_limit placed cost export comparison"
     ),
 }
 # Libraries that only these layers may import. The others are open to all.
