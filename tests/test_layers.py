@@ -41,7 +41,7 @@ ALLOWED = {
     "recipes.*": f"{BASIS} schedules nets losses data.degradations",
     "models": f"{BASIS} recipes",
     "training": f"{BASIS} console models recipes metrics data inference training",
-    "tracking": "config errors models inference tracking",
+    "tracking": "config errors suggest data models inference tracking",
     "display": "console errors training",
     "sweep": f"{BASIS} console suggest strict_yaml wanted recipes tracking.journal sweep",
     "cluster": f"{BASIS} console display models recipes metrics data inference training tracking sweep cluster",
