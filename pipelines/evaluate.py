@@ -4,31 +4,24 @@ HR is what is in the folder; LR is made from it as the protocol says. Every resu
 Exit codes: 0 done, 2 a wrong option, 3 unusable images, 4 no such model, 69 MLflow does not answer.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from sisr.pipelines import _models
+from sisr.pipelines import _measuring, _models
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from sisr.data.reading import ImageFile
     from sisr.models import Model
     from sisr.training.evaluate import Report
 
 SCALE = "HR side / LR side; default: the models' own, else 4."
-PROTOCOL = "rgb8: LR and SR are 8-bit RGB. y: luma alone, LR kept in double."
-DATA = "Folder of HR images (all of it), one image file, or demo, celeba:PATH, div2k:PATH (their held-out images)."
 
 
 def main(
     model: Annotated[list[str], typer.Argument(help=f"One or more. {_models.HELP}")],
-    data: Annotated[str, typer.Option(help=DATA)] = "demo",
+    data: Annotated[str, typer.Option(help=_measuring.DATA)] = "demo",
     scale: Annotated[int | None, typer.Option(min=1, help=SCALE)] = None,
-    protocol: Annotated[str, typer.Option(help=PROTOCOL)] = "rgb8",
+    protocol: Annotated[str, typer.Option(help=_measuring.PROTOCOL)] = "rgb8",
     images: Annotated[bool, typer.Option("--images", help="Show every image in the table, too.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     runs: Annotated[Path, typer.Option(help="Folder that holds all runs.")] = Path("runs"),
@@ -39,25 +32,15 @@ def main(
     from sisr.metrics import protocol as protocols
 
     rule = protocols.protocol(protocol)
-    files = _find(data)
+    files = _measuring.find(data)
     opened = _open_all(model, runs, scale, device)
     with console.progress("evaluating", len(files) * len(opened)) as advance:
-        reports = [_measure(m, _decoded(files, advance), rule) for m in opened]
+        reports = [_measuring.measure(m, _measuring.decoded(files, advance), rule) for m in opened]
     if json:
         found = [report.to_json() for report in reports]
         console.print_json(found[0] if len(found) == 1 else {"protocol": reports[0].protocol, "models": found})
         return
     _print(reports, images)
-
-
-def _find(data: str) -> "list[ImageFile]":
-    from sisr.data.reading import ImageFile
-    from sisr.data.sources import find_images, open_source
-
-    path = Path(data)
-    if path.is_file():
-        return [ImageFile(path.resolve(), path.name)]
-    return find_images(path) if data and path.is_dir() else open_source(data).validation
 
 
 def _open_all(specs: list[str], runs: Path, scale: int | None, device: str) -> "list[Model]":
@@ -71,29 +54,6 @@ def _open_all(specs: list[str], runs: Path, scale: int | None, device: str) -> "
         raise ConfigError(f"models of different scales can't be compared on the same LR: {listed}")
     common = scale or next(iter(scales.values()), None)
     return [learned[s] if s in learned else _models.open_model(s, runs, common, device) for s in specs]
-
-
-def _decoded(files: "list[ImageFile]", advance: Any) -> "Iterator[tuple[str, NDArray[np.uint8]]]":
-    """Yield names and pixels: (h, w, 3), or (h, w) where the file is grey.
-
-    A bad file stops it: no mean silently leaves one out.
-    """
-    from sisr.data.images import RefusedError, decode_with_alpha, flatten
-
-    for file in files:
-        if file.refused:
-            raise RefusedError(*file.refused, file.path)
-        picture = decode_with_alpha(file.path)
-        yield file.name, picture.pixels[..., 0] if picture.grey and picture.alpha is None else flatten(picture)
-        advance(note=file.name)
-
-
-def _measure(model: "Model", images: "Iterator[tuple[str, NDArray[np.uint8]]]", rule: Any) -> "Report":
-    from sisr.training.evaluate import evaluate_model
-
-    # MATLAB's own bicubic rounds between the two axes; the network of the same name can't.
-    upscaler = "bicubic" if model.name == "bicubic" else model.generator
-    return evaluate_model(upscaler, images, model.scale, rule, name=model.name)  # type: ignore[arg-type]
 
 
 def _print(reports: "list[Report]", each_image: bool) -> None:
