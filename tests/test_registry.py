@@ -1,5 +1,8 @@
 """Generators as MLflow models: saved without pickle, loaded by anybody, fetched back as plain files."""
 
+import base64
+import hashlib
+import io
 import json
 import subprocess
 import sys
@@ -8,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sisr import models, recipes
 from sisr.errors import CheckpointError, DiskError, TrackingError
@@ -76,16 +80,116 @@ def test_the_mlflow_model_equals_the_generator_for_any_size_and_batch(run, clien
     assert np.abs(found - expected).max() <= 1
 
 
-def test_the_model_carries_signature_example_and_requirements_but_no_pickle(run):
+def test_the_model_carries_example_and_requirements_but_no_pickle(run):
     import mlflow
 
     path = next((run.parent / "mlartifacts" / "models").glob("m-*/artifacts"))
     info = mlflow.models.Model.load(str(path))
-    (spec,) = info.signature.inputs.inputs
-    assert (spec.type, spec.shape) == (np.dtype("uint8"), (-1, -1, -1, 3))
     assert info.load_input_example(str(path)).shape == (2, 8, 8, 3)
-    assert f"torch=={torch.__version__.split('+')[0]}" in (path / "requirements.txt").read_text().splitlines()
+    listed = (path / "requirements.txt").read_text().splitlines()
+    assert f"torch=={torch.__version__.split('+')[0]}" in listed
     assert not [p for p in path.rglob("*") if p.suffix in (".pkl", ".pickle", ".pt", ".pth", ".pt2", ".pyc")]
+
+
+def test_the_model_brings_the_code_it_needs_and_no_other(run):
+    path = next((run.parent / "mlartifacts" / "models").glob("m-*/artifacts"))
+    code = {p.relative_to(path / "code" / "sisr").as_posix() for p in (path / "code").rglob("*.py")}
+    assert {"models.py", "inference.py", "recipes/pixelshuffle.py", "nets/pixelshuffle.py"} <= code
+    assert not [p for p in code if p.startswith(("training/", "tracking/", "cluster/", "recipes/srez"))]
+
+
+def test_the_logged_model_says_what_its_files_are(run, client):
+    (model,) = logged(client, run)
+    files = json.loads(model.tags["sisr.sha256"])
+    assert files == {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in (run / "model").iterdir()}
+
+
+@pytest.fixture(scope="module")
+def loaded(run):
+    """The MLflow model."""
+    import mlflow
+
+    return mlflow.pyfunc.load_model(str(next((run.parent / "mlartifacts" / "models").glob("m-*/artifacts"))))
+
+
+def png(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format="PNG")
+    return file.getvalue()
+
+
+def pixels(file: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(file)) as image:
+        assert image.format == "PNG"
+        return np.asarray(image)
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+
+
+def test_integers_and_floats_mean_the_same_pixels(loaded):
+    lr = noise(2, 9, 7, 3)
+    sr = loaded.predict(lr)
+    assert np.array_equal(loaded.predict(lr.astype(np.int64)), sr)  # what JSON becomes
+    assert np.abs(loaded.predict(lr / 255).astype(int) - sr).max() <= 1
+
+
+def test_an_empty_batch_stays_empty(loaded):
+    sr = loaded.predict(np.zeros((0, 8, 9, 3), np.uint8))
+    scale = loaded.predict(noise(1, 8, 9, 3)).shape[1] // 8
+    assert sr.shape == (0, 8 * scale, 9 * scale, 3)
+
+
+def test_an_image_file_becomes_a_png_file_of_the_same_pixels(loaded):
+    lr = noise(11, 6, 3)
+    sr = loaded.predict(lr[None])[0]
+    assert np.array_equal(pixels(loaded.predict(png(lr))), sr)
+    assert np.array_equal(pixels(loaded.predict(png(np.dstack([lr, np.full((11, 6), 255, np.uint8)])))), sr)
+
+
+def test_several_files_of_different_sizes_are_welcome_in_every_form(loaded):
+    import pandas as pd
+
+    files = [png(noise(11, 6, 3)), png(noise(5, 8, 3))]
+    made = [loaded.predict(file) for file in files]
+    text = [base64.b64encode(file).decode() for file in files]
+    for given in (files, tuple(files), text, np.array(text), pd.DataFrame({"image": files}), pd.Series(files)):
+        assert loaded.predict(given) == made
+
+
+def test_mlflows_scoring_server_gets_an_answer_for_both_kinds_of_request(run, loaded):
+    """Both requests go through the functions that `mlflow models serve` calls."""
+    from mlflow.pyfunc import scoring_server
+
+    def ask(request):
+        answer = io.StringIO()
+        given = scoring_server.infer_and_parse_data(json.loads(json.dumps(request)), loaded.metadata.get_input_schema())
+        scoring_server.predictions_to_json(loaded.predict(given), answer)
+        return json.loads(answer.getvalue())["predictions"]
+
+    lr = noise(2, 8, 9, 3)
+    assert np.array_equal(ask({"inputs": lr.tolist()}), loaded.predict(lr))
+    image = base64.b64encode(png(lr[0])).decode()
+    (made,) = ask({"dataframe_split": {"columns": ["image"], "data": [[image]]}})
+    assert base64.b64decode(made) == loaded.predict(png(lr[0]))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (np.zeros((8, 8, 3), np.uint8), r"expected pixels \(n, h, w, 3\) or image files, got uint8 \(8, 8, 3\)"),
+        (np.full((1, 8, 8, 3), 2.0), "expected pixels from 0 to 1, got 2.0 to 2.0"),
+        (np.full((1, 8, 8, 3), -1), "expected pixels from 0 to 255, got -1 to -1"),
+        (np.full((1, 8, 8, 3), np.nan), "expected pixels from 0 to 1, got nan"),
+        (b"GIF89a", "not an image"),
+        (["?"], "an image file as text must be base64"),
+        ([3.5], "expected pixels"),
+    ],
+)
+def test_what_is_no_image_is_refused_with_the_reason(loaded, given, message):
+    with pytest.raises(ValueError, match=message):
+        loaded.predict(given)
 
 
 def test_the_model_works_where_sisr_is_not_installed(run):

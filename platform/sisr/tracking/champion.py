@@ -33,7 +33,7 @@ class Entry:
 
     name: str
     model_id: str
-    run_id: str
+    run_id: str | None
     card: str
     tags: Mapping[str, str]
 
