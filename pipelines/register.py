@@ -15,9 +15,8 @@ import typer
 from sisr.pipelines import _measuring
 
 if TYPE_CHECKING:
-    from sisr.pipelines._gate import Gate, Rules, Verdict
+    from sisr.pipelines._gate import Rules, Verdict
 
-    from sisr.tracking.candidate import Candidate
     from sisr.tracking.card import Facts
 
 RUN = "A run's name or folder, a trial's folder, or an MLflow run's id."
@@ -101,41 +100,41 @@ def _rules(data: str | None, protocol: str, by: str, device: str) -> "Rules":
 
 def _register(choice: Choice, rules: "Rules", said: Statement) -> dict[str, Any]:
     """Pass a run's model through the gate until it is refused, or becomes champion in the place of what it beat."""
+    from sisr.pipelines import _card
     from sisr.pipelines._gate import Gate
 
     from sisr.errors import ConfigError, GateError
-    from sisr.tracking import candidate, champion, registry
+    from sisr.tracking import candidate, champion, registry, selection
 
     if (choice.run is None) == (choice.experiment is None):
         raise ConfigError("say what to register: a run, or --experiment NAME for the best of its runs (or --rollback)")
-    folder = None if choice.run is None else candidate.locate(choice.run, choice.runs)
-    server = candidate.server_of(choice.tracking_uri, choice.runs, folder)
-    with candidate.asking(server) as client:
+    folder = None if choice.run is None else selection.locate(choice.run, choice.runs)
+    server = selection.server_of(choice.tracking_uri, choice.runs, folder)
+    with selection.asking(server) as client:
         found = candidate.fetch(client, server, _run_id(client, choice, folder, server), choice.runs)
         gate = Gate(found, rules, choice.runs)
         name = champion.check_name(said.name or str(gate.model.meta["recipe"]))
         while True:
             present = champion.holder(client, name)
             if present is not None and champion.files_of(present) == found.sha256:
-                return {"state": "champion already", "model": name, "version": present.version, "run": found.name}
-            verdict = gate.decide(present and present.version, lambda v: _files_of(name, v, server, choice.runs))
+                return {"state": "champion already", "model": name, "version": str(present.version), "run": found.name}
+            verdict = gate.decide(present and str(present.version), lambda v: _files_of(name, v, server, choice.runs))
             if not verdict.passed and not said.force:
                 raise GateError(f"run {found.name} is not registered as '{name}'; {verdict.failures}")
-            facts = _facts(name, found, gate, verdict, said)
-            registry.add_files(client, found.model_id, _card_files(facts, found))
-            entry = _entry(facts)
-            version = champion.promote(client, entry, present and present.version)
+            facts = _card.facts(name, found, gate, verdict, said.data_licence, said.force)
+            registry.add_files(client, found.model_id, _card.files(facts, found))
+            version = champion.promote(client, _card.entry(facts), present and str(present.version))
             if version is not None:
-                return _result(facts, verdict, version.version, present and present.version)
+                return _result(facts, verdict, str(version.version), present and str(present.version))
 
 
 def _run_id(client: Any, choice: Choice, folder: Path | None, server: str) -> str:
     from sisr.console import err
-    from sisr.tracking import candidate
+    from sisr.tracking import selection
 
     if choice.experiment is None:
-        return str(choice.run) if folder is None else candidate.delivered(folder, server)
-    run = candidate.best(client, choice.experiment, choice.metric, choice.mode)
+        return str(choice.run) if folder is None else selection.delivered(folder, server)
+    run = selection.best(client, choice.experiment, choice.metric, choice.mode)
     value = run.data.metrics[choice.metric]
     err.print(f"best of {choice.experiment} by {choice.metric}: {run.info.run_name} ({value:.6g})", markup=False)
     return str(run.info.run_id)
@@ -145,59 +144,6 @@ def _files_of(name: str, version: str, server: str, runs: Path) -> Path:
     from sisr.tracking.registry import download_model
 
     return download_model(f"models:/{name}/{version}", tracking_uri=server, runs=runs)
-
-
-def _facts(name: str, found: "Candidate", gate: "Gate", verdict: "Verdict", said: Statement) -> "Facts":
-    from sisr.tracking.card import Facts
-
-    meta = gate.model.meta
-    return Facts(
-        name=name,
-        recipe=str(meta["recipe"]),
-        scale=gate.model.scale,
-        config=meta["config"],
-        run_id=found.run.info.run_id,
-        run_name=found.name,
-        model_id=found.model_id,
-        record=found.record,
-        sha256=found.sha256,
-        data=gate.rules.data,
-        data_fingerprint=gate.fingerprint,
-        images=len(gate.files),
-        protocol=verdict.reports[0].protocol,
-        by=gate.rules.by,
-        means={report.model: report.mean for report in verdict.reports},
-        findings=[(test.name, test.passed, test.finding) for test in verdict.tests],
-        forced="" if verdict.passed else said.force,
-        data_licence=said.data_licence,
-        has_picture=found.picture is not None,
-    )
-
-
-def _card_files(facts: "Facts", found: "Candidate") -> dict[str, bytes]:
-    from sisr.tracking import card
-
-    files = {card.README: card.readme(facts).encode()}
-    return files if found.picture is None else files | {card.PICTURE: found.picture}
-
-
-def _entry(facts: "Facts") -> Any:
-    import json
-
-    from sisr.tracking import card, champion
-
-    tags = {
-        "sisr.recipe": facts.recipe,
-        "sisr.scale": str(facts.scale),
-        "sisr.data": facts.data,
-        "sisr.protocol": facts.protocol,
-        "sisr.gate": json.dumps(facts.findings),
-        champion.SHA256_TAG: json.dumps(dict(facts.sha256)),
-        **{f"sisr.{metric}": f"{value:.4f}" for metric, value in next(iter(facts.means.values())).items()},
-        **({"sisr.forced": facts.forced} if facts.forced else {}),
-        **({"sisr.data_licence": facts.data_licence} if facts.data_licence else {}),
-    }
-    return champion.Entry(facts.name, facts.model_id, facts.run_id, card.description(facts), tags)
 
 
 def _result(facts: "Facts", verdict: "Verdict", version: str, previous: str | None) -> dict[str, Any]:
@@ -217,10 +163,10 @@ def _result(facts: "Facts", verdict: "Verdict", version: str, previous: str | No
 
 def _roll_back(name: str | None, tracking_uri: str | None, runs: Path) -> dict[str, Any]:
     from sisr.errors import ConfigError
-    from sisr.tracking import candidate, champion
+    from sisr.tracking import champion, selection
 
-    server = candidate.server_of(tracking_uri, runs, None)
-    with candidate.asking(server) as client:
+    server = selection.server_of(tracking_uri, runs, None)
+    with selection.asking(server) as client:
         known = champion.names(client)
         if name is None and len(known) != 1:
             raise ConfigError(f"name the model with --model-name; there are {', '.join(known) or 'none'}")

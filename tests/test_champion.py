@@ -16,8 +16,11 @@ pytestmark = pytest.mark.mlflow
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """A database with one logged model; creating one takes seconds."""
-    return address.default_uri(tmp_path_factory.mktemp("champion"))
+    """A database, that of the whole process as in `selection.asking`; creating one takes seconds."""
+    uri = address.default_uri(tmp_path_factory.mktemp("champion"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", uri)
+        yield uri
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +44,7 @@ def entry(model_id):
 
 
 def aliases(client, name):
-    return dict(client.get_registered_model(name).aliases)
+    return {alias: str(version) for alias, version in client.get_registered_model(name).aliases.items()}
 
 
 def test_the_first_version_has_no_predecessor(client, entry):
@@ -60,7 +63,7 @@ def test_who_was_compared_with_another_champion_changes_nothing(client, entry):
     champion.promote(client, entry("changed"), None)
     assert champion.promote(client, entry("changed"), None) is None
     assert aliases(client, "changed") == {"champion": "1"}
-    assert [v.version for v in client.search_model_versions("name = 'changed'")] == ["1"]
+    assert [str(v.version) for v in client.search_model_versions("name = 'changed'")] == ["1"]
 
 
 def test_a_candidate_whose_process_died_is_passed_over(client, entry, monkeypatch):
@@ -143,7 +146,7 @@ print("ready", flush=True); sys.stdin.readline()
 done = []
 while len(done) < 4:
     present = champion.holder(client, "race")
-    against = present and present.version
+    against = present and str(present.version)
     version = champion.promote(client, champion.Entry("race", model_id, None, "", {}), against)
     if version is not None:
         done.append((version.version, against))

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import urllib.request
@@ -21,8 +22,10 @@ from PIL import Image
 
 from sisr import cli, models, recipes
 from sisr.cluster import execute, hosts
+from sisr.errors import ConfigError
 from sisr.inference import upscale
 from sisr.tracking import address
+from sisr.tracking.outbox import Outbox
 from sisr.tracking.server import Server, free_port
 from sisr.training.run import Options
 
@@ -73,6 +76,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> Iter
     server = Server(f"sqlite:///{folder}/mlflow.db", free_port(None, 5600), folder / "server.log")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SISR_CACHE", str(session_cache))
+        patch.setattr("sisr.tracking.server.START_TIMEOUT_S", 400.0)  # on a busy machine
         for name, value in address.ENVIRONMENT.items():
             patch.setenv(name, value)
         try:
@@ -308,9 +312,8 @@ def test_a_champion_that_was_registered_by_other_means_is_compared_all_the_same(
 def test_damaged_files_are_refused_even_by_force(place, register, where):
     if where == "MLflow":
         run = json.loads((place.runs / "worse" / "mlflow.json").read_text())["run_id"]
-        (file,) = [
-            p for p in place.artifacts.rglob("generator.safetensors") if run in (p.parents[2] / "MLmodel").read_text()
-        ]
+        stored = place.artifacts.rglob("artifacts/artifacts/model/generator.safetensors")
+        (file,) = [path for path in stored if run in (path.parents[2] / "MLmodel").read_text()]
     else:
         file = place.runs / "worse" / "model" / "generator.safetensors"
     whole = file.read_bytes()
@@ -362,6 +365,76 @@ def test_a_server_that_is_away_is_exit_code_69(place, capsys):
         cli.main(["register", "--rollback", "--model-name", "x", *away])
     assert end.value.code == 69
     assert "MLflow at http://127.0.0.1:9: Connection refused" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def contest(place: Place) -> str:
+    """An experiment of made-up runs, and its name."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(place.url)
+    experiment = client.create_experiment("contest")
+    finished = {"sisr.state": "finished"}
+    made: list[tuple[str, float | None, dict[str, str]]] = [
+        ("good", 30.0, finished),
+        ("best", 32.0, finished | {"sisr.kind": "trial", "mlflow.parentRunId": "0" * 32}),
+        ("equal", 32.0, finished),
+        ("bad", 20.0, finished),
+        ("none", None, finished),
+        ("stopped", 40.0, {"sisr.state": "stopped"}),
+        ("sweep", 50.0, finished | {"sisr.kind": "sweep"}),
+    ]
+    for start, (name, value, tags) in enumerate(made):
+        run = client.create_run(experiment, start_time=1000 + start, tags=tags, run_name=name)
+        client.log_metric(run.info.run_id, "final/psnr_y" if value else "final/ssim_y", value or 0.5)
+    return "contest"
+
+
+@pytest.mark.parametrize(("mode", "name"), [("max", "best"), ("min", "bad")])
+def test_the_best_is_a_finished_run_or_trial_and_of_equal_ones_the_first(client, contest, mode, name):
+    from sisr.tracking.selection import best
+
+    assert best(client, contest, "final/psnr_y", mode).info.run_name == name
+
+
+def test_a_metric_that_no_run_has_is_answered_with_those_there_are(client, contest):
+    from sisr.tracking.selection import best
+
+    with pytest.raises(ConfigError, match=r"none of the 5 finished runs .* 'final/psnr'; did you mean 'final/psnr_y'"):
+        best(client, contest, "final/psnr", "max")
+
+
+@pytest.fixture
+def trial(place: Place, tmp_path: Path) -> Path:
+    """The folder of a sweep's trial: a checkpoint, and an outbox that names no model."""
+    folder = tmp_path / "runs" / "sweep" / "trials" / "0007"
+    checkpoint = folder / "checkpoints" / "step_000000150"
+    shutil.copytree(place.runs / "better" / "checkpoints" / checkpoint.name, checkpoint)
+    shutil.copy(place.runs / "better" / "run.json", folder)
+    with Outbox(folder) as outbox:
+        outbox.tags({"sisr.kind": "trial", "sisr.state": "finished", "sisr.folder": str(folder)})
+        outbox.metrics(150, {"final/psnr_y": 19.5})
+        outbox.artifact("run.json")
+    return folder
+
+
+def test_a_trial_that_logs_no_model_itself_is_registered_from_its_folder(client, register, trial):
+    code, result, said = register(trial, "--model-name", "trial")
+    assert (code, result and result["run"]) == (0, "0007"), said
+    assert register(trial, "--model-name", "trial")[1]["state"] == "champion already"
+    version = client.get_model_version_by_alias("trial", "champion")
+    known = client.search_logged_models([client.get_experiment_by_name("sisr").experiment_id])
+    assert [m.source_run_id for m in known] == [version.run_id]
+
+
+def test_a_checkpoint_that_is_not_what_its_manifest_says_is_refused(register, trial):
+    weights = trial / "checkpoints" / "step_000000150" / "generator.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    code, _, said = register(trial, "--model-name", "broken")
+    assert code == 4
+    assert "SHA-256 of generator.safetensors" in said
+    assert "by manifest.json" in said
 
 
 @pytest.mark.slow

@@ -68,7 +68,7 @@ def files_of(version: ModelVersion) -> dict[str, str]:
 
 
 def promote(client: MlflowClient, entry: Entry, against: str | None) -> ModelVersion | None:
-    """Make a new version the champion, and the champion `previous`.
+    """Make a new version the champion, and the champion `previous`; inside `selection.asking`.
 
     Args:
         client: Speaks to the registry.
@@ -91,7 +91,7 @@ def promote(client: MlflowClient, entry: Entry, against: str | None) -> ModelVer
         _await_turn(client, entry.name, int(ours.version))
         champion = holder(client, entry.name)
         waiting = client.get_model_version(entry.name, ours.version).tags.get(STATE) == "candidate"
-        if not waiting or (champion.version if champion else None) != against:
+        if not waiting or (champion and str(champion.version)) != against:
             client.delete_model_version(entry.name, ours.version)
             return None
     except BaseException:
@@ -129,7 +129,9 @@ def roll_back(client: MlflowClient, name: str) -> tuple[str, str]:
 
 def names(client: MlflowClient) -> list[str]:
     """Return the registered models that have a champion."""
-    return sorted(model.name for model in client.search_registered_models() if CHAMPION in (model.aliases or {}))
+    return sorted(
+        model.name for model in client.search_registered_models(max_results=1000) if CHAMPION in (model.aliases or {})
+    )
 
 
 def _known(client: MlflowClient) -> str:

@@ -140,7 +140,7 @@ def deliver(run_dir: Path, tracking_uri: str | None = None, experiment: str | No
         TrackingError: The run was deleted in MLflow, or its address had a password and must be given again.
     """
     place = address.decide(run_dir, tracking_uri, experiment)
-    with _exported(environment(place.tracking_uri)):
+    with exported(environment(place.tracking_uri)):
         from sisr.tracking import service
 
         problem = service.deliver_once(run_dir, place)
@@ -177,7 +177,7 @@ def environment(tracking_uri: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _exported(variables: dict[str, str]) -> Iterator[None]:
+def exported(variables: dict[str, str]) -> Iterator[None]:
     """Set environment variables for the block only: the next run may be recorded elsewhere."""
     before = dict(os.environ)
     os.environ.update(variables)
