@@ -70,7 +70,7 @@ class Generator(mlflow.pyfunc.PythonModel):
     def _upscale_file(self, data: Any) -> bytes:
         if isinstance(data, str):
             try:
-                data = base64.b64decode(data, validate=False)
+                data = base64.b64decode("".join(data.split()), validate=True)
             except binascii.Error as error:
                 raise ValueError(f"an image file as text must be base64: {error}") from error
         if not isinstance(data, bytes):
