@@ -25,7 +25,7 @@ def facts(name: str, found: "Candidate", gate: "Gate", verdict: "Verdict", data_
         model_id=found.model_id,
         record=found.record,
         sha256=found.sha256,
-        data=gate.rules.data,
+        data=gate.data,
         data_fingerprint=gate.fingerprint,
         images=len(gate.files),
         protocol=verdict.reports[0].protocol,

@@ -60,7 +60,7 @@ class Gate:
         self._found, self.rules, self._runs = found, rules, runs
         model = _models.open_model(str(found.files), runs, None, rules.device)
         self.model = replace(model, name=found.name)
-        self.files = _images(rules.data, found.record.get("run", {}))
+        self.files, self.data = _images(rules.data, found.record.get("run", {}))
         self._champions: dict[str, Report | gate.Test] = {}
 
     @cached_property
@@ -115,12 +115,12 @@ class Gate:
             return _measuring.measure(model, _measuring.decoded(self.files, advance), self.rules.rule)
 
 
-def _images(data: str, run: dict[str, Any]) -> "list[ImageFile]":
-    """Return the images that `data` names; of the folder that a run was trained on, only what it held out."""
+def _images(data: str, run: dict[str, Any]) -> "tuple[list[ImageFile], str]":
+    """Return the images that `data` names, and what to call them; of a run's own folder, only what it held out."""
     from sisr.data.sources import absolute, open_source
 
     if not Path(data).is_dir() or absolute(data) != run.get("data"):
-        return _measuring.find(data)
+        return _measuring.find(data), data
     if run.get("validation"):
         raise DataError(f"--data {data}: the run was trained on these images; name others, such as {run['validation']}")
-    return open_source(data).validation
+    return open_source(data).validation, f"{data} (held-out images)"

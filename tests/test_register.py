@@ -330,6 +330,7 @@ def test_images_that_a_run_was_trained_on_do_not_decide(place, register):
     """Of the run's own folder only the held-out images are measured: a tenth of 24, so 2."""
     code, result, _ = register("better", "--model-name", "own", "--data", place.runs.parent / "train")
     assert (code, result["images"]) == (0, 2)
+    assert result["data"].endswith("train (held-out images)")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sisr.tracking.redact import redact_text
+
 README, PICTURE = "README.md", "samples.png"
 MAX_DESCRIPTION = 5000  # characters, of a version's description in MLflow's databases
 
@@ -57,7 +59,7 @@ def _card(facts: Facts, picture: str, settings: str) -> str:
         head.append(f"**Registered by force although the gate refused it: {facts.forced}**")
     if facts.has_picture:
         head.append(f"![low resolution, bicubic, this model, original]({picture})")
-    return "\n\n".join([*head, _quality(facts), _origin(facts), _use(facts), settings])
+    return redact_text("\n\n".join([*head, _quality(facts), _origin(facts), _use(facts), settings]))
 
 
 def _quality(facts: Facts) -> str:
