@@ -294,14 +294,11 @@ def test_a_rollback_without_a_previous_champion_is_refused(register):
     assert "no registered model 'nobody' with a champion; there are" in said
 
 
-def test_a_champion_that_was_registered_by_other_means_is_compared_all_the_same(client, register):
-    (model,) = [
-        m
-        for m in client.search_logged_models([client.get_experiment_by_name("boards").experiment_id])
-        if client.get_run(m.source_run_id).info.run_name == "better"
-    ]
+def test_a_champion_that_was_registered_by_other_means_is_compared_all_the_same(place, client, register):
+    run_id = json.loads((place.runs / "better" / "mlflow.json").read_text())["run_id"]
+    (model,) = client.get_run(run_id).outputs.model_outputs
     client.create_registered_model("byhand")
-    client.create_model_version("byhand", f"models:/{model.model_id}", model.source_run_id, model_id=model.model_id)
+    client.create_model_version("byhand", f"models:/{model.model_id}", run_id, model_id=model.model_id)
     client.set_registered_model_alias("byhand", "champion", "1")
     code, _, said = register("worse", "--model-name", "byhand")
     assert code == 7

@@ -63,7 +63,7 @@ def save_generator(folder: Path, path: Path, run_id: str | None = None, model_id
 
     It has no signature, because MLflow's can't say that either pixels or image files are welcome.
     """
-    recipe = json.loads((folder / CONFIG).read_text())["recipe"]
+    recipe = json.loads((folder / CONFIG).read_text()).get("recipe", "")
     with tempfile.TemporaryDirectory() as code:
         requirements = shipment.ship(recipe, folder.glob("*.py"), Path(code))
         mlflow.pyfunc.save_model(
