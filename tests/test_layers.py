@@ -53,7 +53,7 @@ ALLOWED = {
     "export": "errors models placed",
     "comparison": "comparison metrics placed training",
     "training": f"{BASIS} console sheet models recipes weights metrics data inference revision training",
-    "tracking": "config errors suggest models inference tracking",
+    "tracking": "config errors suggest data models inference tracking",
     "display": "console errors training",
     "finding": "",
     "machine": "finding revision",

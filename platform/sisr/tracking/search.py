@@ -31,35 +31,47 @@ class Found:
 def best_runs(
     experiment: str, metric: str, mode: Mode, top: int, *, tracking_uri: str | None = None, runs: Path = Path("runs")
 ) -> list[Found]:
-    """Return the `top` best finished runs or sweep trials of an experiment, the best first; of equal ones the earliest.
+    """Return the `top` best runs of an experiment on a server as models that can be opened; see `ranked`.
 
     Args:
-        experiment: MLflow's name of it.
-        metric: The last value counts. Runs without it, or with one that is not finite, are left out.
-        mode: Whether more or less of it is better.
+        experiment: See `ranked`; so are `metric` and `mode`, and what else is raised.
+        metric: See there.
+        mode: See there.
         top: At most so many.
         tracking_uri: The server; `None`: `MLFLOW_TRACKING_URI`, else the SQLite file in `runs`.
         runs: The folder that holds the runs.
 
     Raises:
-        ConfigError: There is no such experiment, or no finished run that has the metric.
         TrackingError: The server does not answer.
     """
-    for name, value in address.ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    address.export()
     server = address.absolute(tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or address.default_uri(runs))
     try:
-        finished = [run for run in _all_runs(MlflowClient(server), experiment) if _is_finished(run)]
+        return _named(ranked(MlflowClient(server), experiment, metric, mode)[:top], metric)
     except FAILURES as error:
         raise TrackingError(
             f"{redact_text(server)} can't be asked for experiment '{experiment}': {why(error)}"
         ) from error
-    ranked = [run for run in finished if math.isfinite(run.data.metrics.get(metric, math.nan))]
-    if not ranked:
+
+
+def ranked(client: MlflowClient, experiment: str, metric: str, mode: Mode) -> list[Run]:
+    """Return an experiment's finished runs and sweep trials, the best first; of equal ones the earliest.
+
+    Args:
+        client: Speaks to the server.
+        experiment: MLflow's name of it.
+        metric: The last value counts. Runs without it, or with one that is not finite, are left out.
+        mode: Whether more or less of it is better.
+
+    Raises:
+        ConfigError: There is no such experiment, or no finished run that has the metric.
+    """
+    finished = [run for run in _all_runs(client, experiment) if _is_finished(run)]
+    found = [run for run in finished if math.isfinite(run.data.metrics.get(metric, math.nan))]
+    if not found:
         raise ConfigError(_no_metric(experiment, metric, finished))
     sign = -1 if mode == "max" else 1
-    ranked.sort(key=lambda run: (sign * run.data.metrics[metric], run.info.start_time))
-    return _named(ranked[:top], metric)
+    return sorted(found, key=lambda run: (sign * run.data.metrics[metric], run.info.start_time))
 
 
 def _all_runs(client: MlflowClient, experiment: str) -> Iterator[Run]:
