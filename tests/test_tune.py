@@ -83,7 +83,7 @@ def search(ray: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         content = {"objective": "val/psnr_y", "trials": 4, "fixed": TINY, "space": space}
         path.write_text(yaml.safe_dump(content | file))
         options = {"threads": 1, "validation_side": 48, "perceptual": "none"}
-        given = {"search_space": path, "options": options, "interval": interval, "seed": seed}
+        given: dict[str, Any] = {"search_space": path, "options": options, "interval": interval, "seed": seed}
         plan, found = sweep.plan_of(sweep.Wanted(recipe="pixelshuffle", name="s", **given))
         order = sweep.Order(plan=plan, space=found, runs=tmp_path / "runs", workers=workers)
         thread = threading.Thread(target=disturb) if disturb else None
