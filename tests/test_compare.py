@@ -68,6 +68,16 @@ def test_metrics_that_disagree_are_said_one_by_one():
     assert row.verdict == "PSNR-Y better, SSIM-Y worse"
 
 
+def test_less_of_a_perceptual_distance_is_better():
+    reports = [report("reference", [28.0] * 10), report("model", [28.0] * 10)]
+    for found, distance in zip(reports, (0.4, 0.3), strict=True):
+        for image in found.images:
+            image.values["lpips"] = distance
+    row = ranking.rank(reports, [FREE, FREE], "reference")[1]
+    assert row.verdict == "PSNR-Y no difference shown, SSIM-Y no difference shown, LPIPS better"
+    assert row.differences["lpips"].mean == pytest.approx(-0.1)
+
+
 def test_five_images_show_no_difference_however_they_agree_and_the_reader_is_told():
     rows = ranking.rank([report("a", [28.0] * 5), report("b", [29.0] * 5)], [FREE, FREE], "a")
     assert rows[1].verdict == "no difference shown"
@@ -246,6 +256,16 @@ def test_json_says_how_each_model_differs_from_the_one_asked_for(setting, capsys
 def test_one_model_can_be_compared_with_bicubic(setting, capsys):
     assert compare("first", "--against", "bicubic", "--data", "images", "--no-log", "--json") == 0
     assert [m["model"] for m in json.loads(capsys.readouterr().out)["models"]] == ["first", "bicubic"]
+
+
+def test_a_distance_of_all_images_together_is_shown_without_a_difference(setting, capsys):
+    assert compare("first", "bicubic", "--data", "images", "--perceptual", "swd", "--no-log", "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    with pytest.raises(SystemExit):
+        cli.main(["evaluate", "first", "bicubic", "--data", "images", "--perceptual", "swd", "--json"])
+    evaluated = json.loads(capsys.readouterr().out)["models"]
+    assert [m["mean"]["swd"] for m in content["models"]] == pytest.approx([m["mean"]["swd"] for m in evaluated])
+    assert set(content["models"][1]["difference"]) == {"psnr_y", "ssim_y"}
 
 
 def test_the_luma_protocol_is_compared_too(setting, capsys):

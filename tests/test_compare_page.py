@@ -1,7 +1,5 @@
 """The page of a comparison in a real browser: its slider by keyboard, mouse and touch, and what it shows."""
 
-import shutil
-
 import numpy as np
 import pytest
 
@@ -27,18 +25,6 @@ def file(tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "comparison.html"
     path.write_text(write_page(rows, gallery.places, ["2 images"], []), encoding="utf-8")
     return path
-
-
-@pytest.fixture(scope="module")
-def browser():
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no browser: apt-get install chromium")
-    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(params=[1280, 390])
