@@ -19,6 +19,8 @@ os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"):
     os.environ.pop(name, None)
 
+pytest_plugins = ["trained_runs"]
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 
