@@ -13,11 +13,12 @@ import typer
 RECIPE = "A recipe's name (`sisr recipes` lists them), a recipe file such as my_recipe.py, or a dotted module."
 INIT = "Start the generator with the weights of a run, a model folder, a weights file or models:/...; random without."
 PLAIN = "Plain processes instead of Ray: starts in seconds, for debugging."
+DATA = "demo, a folder of images, celeba:PATH, div2k:PATH, or where `sisr pack --publish` has put packed images."
 
 
 def main(
     recipe: Annotated[str, typer.Argument(help=RECIPE)],
-    data: Annotated[str, typer.Option(help="demo, a folder of images, celeba:PATH or div2k:PATH.")] = "demo",
+    data: Annotated[str, typer.Option(help=DATA)] = "demo",
     validation: Annotated[
         str | None, typer.Option(help="Folder of held-out images; default: split from --data.")
     ] = None,

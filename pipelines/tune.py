@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from sisr.sweep.state import Sweep
 
 SHOWN = 10  # trials in the table at the end
+DATA = "demo, a folder of images, celeba:PATH, div2k:PATH, or where `sisr pack --publish` has put packed images."
 
 
 def main(
     recipe: Annotated[str, typer.Argument(help="A recipe's name or file; `sisr recipes` lists them.")],
-    data: Annotated[str, typer.Option(help="demo, a folder of images, celeba:PATH or div2k:PATH.")] = "demo",
+    data: Annotated[str, typer.Option(help=DATA)] = "demo",
     validation: Annotated[
         str | None, typer.Option(help="Folder of held-out images; default: split from --data.")
     ] = None,

@@ -81,7 +81,7 @@ PURE = {
     "nets": {"torch"},
     "losses": {"torch", "torchvision"},
     "metrics": {"torch", "numpy", "lpips"},  # lpips is optional, and imported where it is used
-    "data": {"torch", "numpy", "PIL"},
+    "data": {"torch", "numpy", "PIL", "pyarrow"},
 }
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sisr import models, recipes, trust, weights
 from sisr.config import build
-from sisr.data.sources import absolute, open_source
+from sisr.data.packed import absolute, look
 from sisr.errors import CheckpointError, ConfigError
 from sisr.metrics import perceptual
 from sisr.recipe import Recipe
@@ -51,7 +51,7 @@ def prepare(order: Order) -> tuple[Run, RunFolder, TrainingData]:
     if source.text:
         trust.remember(source.name, source.text, source.where)
     config = build(module.Config, order.values, source=order.source)
-    open_source(order.data, order.validation)  # an error names the source as it was written
+    look(order.data, order.validation)  # an error names the source as it was written
     share_of_batch(config.batch_size, order.workers, order.options.accumulate)
     run = Run(
         name=order.name or source.name,

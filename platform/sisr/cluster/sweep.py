@@ -18,7 +18,7 @@ from sisr.cluster.hosts import stop_on_signal
 from sisr.cluster.order import buildable
 from sisr.cluster.tune import Outcome, Task
 from sisr.config import build
-from sisr.data.sources import absolute, open_source
+from sisr.data.packed import absolute, look
 from sisr.errors import ConfigError, StoppedError
 from sisr.metrics import perceptual
 from sisr.revision import code_revision
@@ -170,7 +170,7 @@ def prepare(order: Order) -> tuple[Plan, RunFolder, TrainingData]:
     plan = order.plan
     if plan.name:
         check_name(plan.name)
-    open_source(plan.data, plan.validation)  # an error names the source as it was written
+    look(plan.data, plan.validation)  # an error names the source as it was written
     plan = plan.model_copy(
         update={"data": absolute(plan.data), "validation": plan.validation and absolute(plan.validation)}
     )
