@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,16 @@ from sisr.cluster.order import Order, prepare
 from sisr.data import packed, published
 from sisr.data.packed import Packed, open_packed
 from sisr.errors import ConfigError, DataError, DiskError
-from sisr.training.dataset import _quietly
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SISR_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache" / "published"
+
+
+def quietly(description: str, total: int) -> AbstractContextManager[Any]:
+    return nullcontext(lambda count=1: None)
 
 
 def photos(folder: Path, seed: int = 0) -> Path:
@@ -36,13 +40,13 @@ def photos(folder: Path, seed: int = 0) -> Path:
 
 def publish(folder: Path, address: str) -> Packed:
     """Publish a folder's images, and return them as they are without that."""
-    source = open_packed(str(folder), None, _quietly)
+    source = open_packed(str(folder), None, quietly)
     published.publish(source.store, source.name, source.train, source.held_out, address, lambda done, total: None)
     return source
 
 
 def fetch(address: str) -> Packed:
-    return open_packed(address, None, _quietly)
+    return open_packed(address, None, quietly)
 
 
 def silent(done: int, total: int) -> None:
@@ -53,8 +57,7 @@ def assert_same(found: Packed, expected: Packed) -> None:
     assert (found.name, found.train, found.held_out) == (expected.name, expected.train, expected.held_out)
     assert found.store.fingerprint == expected.store.fingerprint
     assert found.store.names == expected.store.names
-    for ours, theirs in zip(found.store, expected.store, strict=True):
-        assert np.array_equal(ours, theirs)
+    assert all(np.array_equal(found.store[i], expected.store[i]) for i in range(len(expected.store)))
 
 
 @pytest.fixture
