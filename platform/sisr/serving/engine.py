@@ -1,7 +1,6 @@
 """A model at work for many requests: how many wait, how long each may take, and how one model follows another."""
 
 import asyncio
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,8 @@ from sisr.errors import DataError, OutOfMemoryError
 from sisr.models import Model
 from sisr.serving.interruption import Interruption, make_interruptible
 from sisr.serving.limits import Limits, Refusal, refusal_of
-from sisr.serving.release import Release, open_release
+from sisr.serving.opening import open_release
+from sisr.serving.release import Release
 
 REMEMBERED = 0.9  # of the mean time per picture, at each new picture
 

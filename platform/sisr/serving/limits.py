@@ -1,5 +1,6 @@
 """What one request may cost, and the answer to one that costs more."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -42,7 +43,7 @@ class Refusal(Exception):
         error: str,
         detail: str,
         *,
-        limit: dict[str, float] | None = None,
+        limit: Mapping[str, float] | None = None,
         retry_after_s: int | None = None,
     ) -> None:
         super().__init__(f"{error}: {detail}")

@@ -1,4 +1,4 @@
-"""The pages for people: one to try the service, one that shows its description. Neither needs anything from elsewhere."""
+"""The pages for people, which need nothing from elsewhere: one to try the service, one that shows its description."""
 
 import hashlib
 from base64 import b64encode
