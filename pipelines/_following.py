@@ -1,5 +1,7 @@
 """The service's model: the one it begins with, and those that an alias moves to afterwards."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,28 +11,40 @@ if TYPE_CHECKING:
     from sisr.tracking.alias import Registered
 
 
-def first(spec: str, tracking_uri: str | None, runs: Path) -> "tuple[Release, Registered | None]":
+def first(spec: str, tracking_uri: str | None, runs: Path, recipes: Sequence[str]) -> "tuple[Release, Source | None]":
     """Return the model that `spec` names, checked, and where it comes from if that can change.
+
+    Args:
+        spec: What a person wrote.
+        tracking_uri: MLflow's address; None: the usual one.
+        runs: Folder that holds all runs.
+        recipes: Recipe files whose code may run; see `_models.RECIPE`.
 
     Raises:
         CheckpointError: There is no such model, or it does not work.
         TrackingError: The MLflow server does not answer.
     """
-    from sisr import models
-    from sisr.serving import opening
-    from sisr.tracking import registry
+    from sisr.pipelines import _models
+
     from sisr.tracking.alias import registered
 
-    source = registered(spec, tracking_uri, runs)
-    if source is not None:
-        return _checked(source, source.version()), source if source.alias else None
-    if "://" in spec or spec.startswith(("models:/", "runs:/")):
-        folder = registry.download_model(spec, tracking_uri=tracking_uri, runs=runs)
-    else:
-        folder = models.find(spec, runs)
-    found = opening.read(folder, spec.rstrip("/").rpartition("/")[2])
-    _check(found)
-    return found, None
+    found = registered(spec, tracking_uri, runs)
+    if found is not None:
+        source = Source(found, recipes)
+        return source.release(found.version()), source if found.alias else None
+    return _checked(_models.locate(spec, runs, tracking_uri), recipes, _models.short(spec)), None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where new versions come from."""
+
+    registered: "Registered"
+    recipes: Sequence[str]  # recipe files whose code may run
+
+    def release(self, version: str) -> "Release":
+        """Return a version, checked; errors as in `first`."""
+        return _checked(self.registered.fetch(version), self.recipes, self.registered.name, version)
 
 
 class Following:
@@ -41,7 +55,7 @@ class Following:
         source: None: nothing moves.
     """
 
-    def __init__(self, service: "Service", source: "Registered | None") -> None:
+    def __init__(self, service: "Service", source: Source | None) -> None:
         self._service, self._source = service, source
         self._refused = ""  # a version that does not work
         self._trouble = ""  # what was reported last, and still holds
@@ -65,31 +79,27 @@ class Following:
         from sisr.console import err
         from sisr.errors import CheckpointError
 
-        version = self._source.version() if self._source else self._service.release.version
-        if self._source is None or version == self._service.release.version:
+        if self._source is None:
+            return ""
+        version = self._source.registered.version()
+        if version == self._service.release.version:
             return ""
         if version == self._refused:
             return self._trouble
         try:
-            self._service.replace(_checked(self._source, version))
+            self._service.replace(self._source.release(version))
         except CheckpointError as error:
             self._refused = version
-            raise CheckpointError(f"models:/{self._source.name}/{version} is not served: {error}") from error
-        err.print(f"serves {self._source.name} version {version} from now on", markup=False)
+            raise CheckpointError(f"models:/{self._source.registered.name}/{version} is not served: {error}") from error
+        err.print(f"serves {self._source.registered.name} version {version} from now on", markup=False)
         return ""
 
 
-def _checked(source: "Registered", version: str) -> "Release":
-    from sisr.serving import opening
-
-    found = opening.read(source.fetch(version), source.name, version)
-    _check(found)
-    return found
-
-
-def _check(found: "Release") -> None:
+def _checked(files: Path, recipes: Sequence[str], name: str, version: str | None = None) -> "Release":
     import torch
 
-    from sisr.serving.opening import open_release
+    from sisr.serving.opening import open_release, read
 
-    open_release(found, torch.device("cpu"))
+    found = read(files, name, version)
+    open_release(found, torch.device("cpu"), recipes)
+    return found

@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from sisr.pipelines import _models
 
 if TYPE_CHECKING:
-    from sisr.cluster.serve import Plan
+    from sisr.pipelines._following import Source
 
-MODEL = "models:/NAME@champion, models:/NAME/VERSION, runs:/..., a run's name or folder, or a model folder."
+    from sisr.cluster.serve import Plan
+    from sisr.serving.release import Release
+
+MODEL = "A run's name or folder, a checkpoint or model folder, a weights file, models:/NAME@champion, or runs:/...."
 HOST = "Address to listen on. There is no login: others than 127.0.0.1 open it to all who reach this machine."
 THREADS = "CPU threads of each replica. Default: an equal share of the cores, or 1 beside a GPU."
 AT_ONCE = "Pictures that a replica computes at the same time. Default: one for each thread, or 1 on a GPU."
@@ -41,15 +45,19 @@ def main(
     timeout: Annotated[float, typer.Option(min=1, help=TIME)] = 120,
     follow_every: Annotated[float, typer.Option(min=0.1, help=EVERY)] = 5,
     address: Annotated[str | None, typer.Option(help="Of a running Ray cluster. Default: this machine.")] = None,
+    recipe: Annotated[list[str] | None, typer.Option(help=_models.RECIPE)] = None,
     runs: Annotated[Path, typer.Option(help="Folder that holds all runs.")] = Path("runs"),
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow's server or database; default: MLFLOW_TRACKING_URI, else in --runs.")
     ] = None,
 ) -> None:
     """Serve a model until Ctrl-C."""
+    from sisr.pipelines import _following
+
     from sisr.cluster.serve import Plan
     from sisr.serving.limits import Limits
     from sisr.tracking import address as addresses
+    from sisr.tracking.server import free_port
 
     addresses.export()
     limits = Limits(
@@ -65,18 +73,17 @@ def main(
         limits=limits,
         address=address,
     )
-    _serve(model, plan, follow_every, runs, tracking_uri)
+    free_port(port, host=host)
+    release, source = _following.first(model, tracking_uri, runs, recipe or [])
+    _serve(plan, release, source, follow_every)
 
 
-def _serve(spec: str, plan: "Plan", every_s: float, runs: Path, tracking_uri: str | None) -> None:
+def _serve(plan: "Plan", release: "Release", source: "Source | None", every_s: float) -> None:
     from sisr.pipelines import _following
 
     from sisr import console
     from sisr.cluster.serve import Service, stop
-    from sisr.tracking.server import free_port
 
-    free_port(plan.port, host=plan.host)
-    release, source = _following.first(spec, tracking_uri, runs)
     # SIGTERM is made to unwind like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if plan.host not in LOOPBACK:

@@ -2,6 +2,7 @@
 
 import hashlib
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -22,13 +23,19 @@ def read(path: Path, name: str, version: str | None = None) -> Release:
         version: None: the beginning of the weights' SHA-256.
     """
     folder, weights = (path, path / models.WEIGHTS) if path.is_dir() else (path.parent, path)
-    present = [file for file in (weights, folder / models.CONFIG) if file.is_file()]
-    files = {file.name: file.read_bytes() for file in present}
-    return Release(name, version or hashlib.sha256(files[weights.name]).hexdigest()[:12], files)
+    beside = [folder / models.CONFIG, folder / models.RECIPE]
+    files = {file.name: file.read_bytes() for file in (weights, *beside) if file.is_file()}
+    return Release(name, version or hashlib.sha256(files[weights.name]).hexdigest()[:12], weights.name, files)
 
 
-def open_release(release: Release, device: torch.device) -> models.Model:
+def open_release(release: Release, device: torch.device, allowed: Iterable[str] | None = None) -> models.Model:
     """Return the model on a device, after it has enlarged one picture.
+
+    Args:
+        release: What to open.
+        device: Where it works.
+        allowed: Recipe files whose code may run; see `sisr.models.load`. None: whatever the release brings, for who
+            got it from where it was opened with what its user allows.
 
     Raises:
         CheckpointError: Its files can't be used, or what it made is not an image of the right size.
@@ -37,7 +44,10 @@ def open_release(release: Release, device: torch.device) -> models.Model:
         folder = Path(temporary)
         for name, content in release.files.items():
             (folder / name).write_bytes(content)
-        model = models.load(folder, name=release.name)
+        if allowed is None:
+            allowed = [str(folder / models.RECIPE)] if models.RECIPE in release.files else []
+        whole = models.CONFIG in release.files and release.weights == models.WEIGHTS
+        model = models.load(folder if whole else folder / release.weights, name=release.name, allowed=allowed)
     model.generator.to(device)
     _check(model, device)
     return model

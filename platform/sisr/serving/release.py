@@ -10,4 +10,5 @@ class Release:
 
     name: str  # of the registered model, else of the run or folder
     version: str  # in the registry, else the beginning of the weights' SHA-256
+    weights: str  # the name of the file that holds them
     files: Mapping[str, bytes]  # by name
