@@ -9,6 +9,7 @@ import contextlib
 import io
 import logging
 import math
+import threading
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,7 +117,10 @@ def stop() -> None:
     # Ray reports the end of Serve's own processes as if it were a failure.
     with contextlib.redirect_stderr(io.StringIO()):
         if ray.is_initialized():
-            serve.shutdown()
+            # Where a signal has ended Ray's processes, too, Serve would wait half a minute for their answer.
+            ending = threading.Thread(target=serve.shutdown, daemon=True)
+            ending.start()
+            ending.join(2 * STOP_S)
         train.shutdown()
 
 

@@ -53,6 +53,10 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         504: "The picture was not done in time.",
     }.items()
 }
+READY: dict[int | str, dict[str, Any]] = {
+    200: {"model": State, "description": "Yes."},
+    503: {"model": State, "description": "No: too many wait."},
+}
 HEADERS = {
     "Sisr-Model": "Name of the model, percent-encoded.",
     "Sisr-Version": "Its version.",
@@ -118,12 +122,12 @@ def _add_upscale(app: FastAPI, engine: Engine) -> None:
 
 
 def _add_state(app: FastAPI, engine: Engine) -> None:
-    @app.get("/health", summary="Is the process alive?")
+    @app.get("/health", summary="Is the process alive?", responses={200: {"description": "Yes."}})
     async def health() -> dict[str, str]:
         """Answer whatever else is going on."""
         return {"status": "ok"}
 
-    @app.get("/ready", summary="Would a request be taken?", responses={200: {"model": State}, 503: {"model": State}})
+    @app.get("/ready", summary="Would a request be taken?", responses=READY)
     async def ready() -> JSONResponse:
         """Say what is served and how busy it is."""
         serving, limits = engine.serving, engine.limits

@@ -1,10 +1,10 @@
 
 const $ = id => document.getElementById(id);
 const viewer = document.querySelector(".viewer");
-const show = makeSlider(viewer, () => names);
 let names = ["sent", "enlarged"], state = null, chosen = null, asking = null, addresses = [];
+const show = makeSlider(viewer, () => names);
 
-const megabytes = bytes => (bytes / 2 ** 20).toFixed(bytes < 2 ** 20 ? 2 : 1) + " MB";
+const megabytes = bytes => Number((bytes / 2 ** 20).toFixed(bytes < 2 ** 20 ? 2 : 1)) + " MB";
 
 async function learn() {
   try {
@@ -75,7 +75,7 @@ async function picture(request, file) {
   viewer.style.setProperty("--height", height);
   viewer.querySelector(".front").style.backgroundImage = sent ? `url(${before})` : "";
   viewer.querySelector(".back").style.backgroundImage = `url(${after})`;
-  names = [sent ? "sent, smoothed by the browser" : "not shown by this browser", header("Sisr-Model")];
+  names = [sent ? "as sent" : "not shown by this browser", header("Sisr-Model")];
   show(50);
   const seconds = Number(/upscale;dur=([\d.]+)/.exec(header("Server-Timing"))[1]) / 1000;
   const scale = Number(header("Sisr-Scale"));
