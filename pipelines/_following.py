@@ -62,13 +62,14 @@ class Following:
 
     def look(self) -> None:
         """Ask once where the alias is, and let the service follow if that version works."""
+        from sisr.cluster.serve import UnreachableError
         from sisr.console import err
         from sisr.errors import CheckpointError, TrackingError
 
-        self._service.mend()
         try:
+            self._service.mend()
             trouble = self._follow()
-        except (CheckpointError, TrackingError) as error:
+        except (CheckpointError, TrackingError, UnreachableError) as error:
             trouble = str(error)
         if trouble and trouble != self._trouble:
             err.print(f"{trouble}; version {self._service.release.version} goes on", markup=False)

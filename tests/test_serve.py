@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -172,18 +173,21 @@ def test_only_this_machine_can_reach_the_service_and_ray_s_dashboard(service):
             assert "--host=127.0.0.1" in process.cmdline()
 
 
+@cache
 def eight_k() -> bytes:
     file = io.BytesIO()
     Image.linear_gradient("L").resize((7680, 4320)).save(file, "JPEG")
     return file.getvalue()
 
 
+@cache
 def animation() -> bytes:
     file = io.BytesIO()
     Image.new("P", (40, 40)).save(file, "GIF", save_all=True, append_images=[Image.new("P", (40, 40), 1)])
     return file.getvalue()
 
 
+@cache
 def bomb() -> bytes:
     file = io.BytesIO()
     Image.new("1", (30_000, 30_000)).save(file, "PNG")

@@ -15,7 +15,7 @@ from typing import Any
 
 from sisr.cluster import train
 from sisr.cluster.shelf import Shelf
-from sisr.errors import CheckpointError, ConfigError
+from sisr.errors import CheckpointError, ConfigError, SisrError
 from sisr.serving.limits import Limits
 from sisr.serving.release import Release
 
@@ -23,6 +23,10 @@ NAME = "sisr"  # of the application in Serve
 PLENTY = 10_000  # requests that Serve may hand to a replica at once: more than it ever takes
 REPLACE_S = 120.0  # that a replica may take to load another model
 STOP_S = 5.0  # that requests in work get to end when the service does
+
+
+class UnreachableError(SisrError):
+    """A replica has ended, and Serve has not replaced it yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +92,7 @@ class Service:
 
         Raises:
             CheckpointError: A replica can't use it. All go on with the old one.
+            UnreachableError: A replica does not answer; `mend` will bring all to the old one.
         """
         failures = [reason for reason in self._broadcast("replace", release) if reason]
         if failures:
@@ -97,16 +102,24 @@ class Service:
         self._ray.get(self._shelf.put.remote(release))
 
     def mend(self) -> None:
-        """Bring replicas that were started anew meanwhile, and the shelf, up to the release."""
+        """Bring replicas that were started anew meanwhile, and the shelf, up to the release.
+
+        Raises:
+            UnreachableError: A replica does not answer; ask again.
+        """
         if self._ray.get(self._shelf.version.remote()) != self.release.version:
             self._ray.get(self._shelf.put.remote(self.release))
         if any(version != self.release.version for version in self._broadcast("version")):
             self._broadcast("replace", self.release)
 
     def _broadcast(self, method: str, *arguments: Any) -> list[str]:
-        response = self._handle.broadcast(method, *arguments)
-        found = response.results(timeout_s=REPLACE_S, return_exceptions=True)
-        return [each if isinstance(each, str) else _last_line(each) for each in found]
+        from ray.exceptions import RayError
+        from ray.serve.exceptions import RayServeException
+
+        try:
+            return list(self._handle.broadcast(method, *arguments).results(timeout_s=REPLACE_S))
+        except (RayError, RayServeException, TimeoutError) as error:
+            raise UnreachableError(f"a replica does not answer ({_last_line(error)})") from error
 
 
 def stop() -> None:
