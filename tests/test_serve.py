@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,28 +21,13 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-import torch
 from PIL import Image
 
-from sisr import models, recipes
+from sisr import models
 from sisr.enlarge import enlarge
+from tiny_model import save
 
 WAIT_S = 300.0  # for anything that happens in seconds on a quiet machine
-
-
-def save(folder: Path, seed: int, weight: float | None = None) -> Path:
-    """Write a tiny model with random weights, or with the same weight everywhere."""
-    module = recipes.load("pixelshuffle")
-    config = module.tiny()
-    torch.manual_seed(seed)
-    generator = module.generator(config)
-    for parameter in generator.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-        if weight is not None:
-            parameter.data.fill_(weight)
-    meta = {"recipe": "pixelshuffle", "config": config.model_dump(mode="json"), "scale": generator.scale}
-    models.save(folder, generator, meta)
-    return folder
 
 
 def register(runs: Path, folder: Path) -> str:
@@ -199,7 +184,7 @@ def endless() -> Iterator[bytes]:
         yield bytes(2**16)
 
 
-HOSTILE = {
+HOSTILE: dict[str, tuple[Callable[[], Any], int]] = {
     "20 MB, announced": (lambda: bytes(20_000_000), 413),
     "20 MB, in chunks": (endless, 413),
     "a decompression bomb": (bomb, 413),

@@ -16,7 +16,7 @@ from sisr.serving import opening
 from sisr.serving.app import build
 from sisr.serving.engine import Engine
 from sisr.serving.limits import Limits
-from test_serving import save
+from tiny_model import save
 
 pytestmark = pytest.mark.browser
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from asgi import Answer, acall, call
-from sisr import models, recipes
+from sisr import models
 from sisr.enlarge import enlarge
 from sisr.errors import CheckpointError
 from sisr.serving import opening
@@ -20,22 +20,10 @@ from sisr.serving.app import build
 from sisr.serving.engine import Engine
 from sisr.serving.formats import choose
 from sisr.serving.limits import Limits, Refusal
+from tiny_model import save
 
 CPU = torch.device("cpu")
 LIMITS = Limits(max_bytes=100_000, max_pixels=4_000, queue=2, time_s=30, body_s=0.2)
-
-
-def save(folder: Path, seed: int = 0) -> Path:
-    """Write a tiny model with random weights."""
-    module = recipes.load("pixelshuffle")
-    config = module.tiny()
-    torch.manual_seed(seed)
-    generator = module.generator(config)
-    for parameter in generator.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    meta = {"recipe": "pixelshuffle", "config": config.model_dump(mode="json"), "scale": generator.scale}
-    models.save(folder, generator, meta)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -347,15 +335,11 @@ def test_another_release_takes_over_between_two_requests(release, tmp_path):
 
 
 def broken(folder: Path, how: str) -> Path:
-    save(folder)
+    save(folder, weight=float("nan") if how == "nan" else None)
     weights = folder / models.WEIGHTS
-    if how == "nan":
-        model = models.load(folder)
-        next(model.generator.parameters()).data.fill_(float("nan"))
-        models.save(folder, model.generator, model.meta)
-    elif how == "cut off":
+    if how == "cut off":
         weights.write_bytes(weights.read_bytes()[:-50])
-    else:
+    if how == "config":
         (folder / models.CONFIG).write_text("{")
     return folder
 

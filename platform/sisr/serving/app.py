@@ -26,7 +26,7 @@ class Problem(BaseModel):
 
     error: str = Field(description="What is wrong, in a few words that are the same for all such requests.")
     detail: str = Field(description="What was found in this request, and what would be right.")
-    limit: dict[str, float] | None = Field(None, description="The limit that was exceeded, by name.")
+    limit: dict[str, int | float] | None = Field(None, description="The limit that was exceeded, by name.")
 
 
 class State(BaseModel):
@@ -38,7 +38,7 @@ class State(BaseModel):
     scale: int = Field(description="Side of the answer / side of the picture that is sent.")
     device: str = Field(description="Where this process computes.")
     waiting: int = Field(description="Requests of this process that are received or wait.")
-    limits: dict[str, float] = Field(description="What it takes on.")
+    limits: dict[str, int | float] = Field(description="What it takes on.")
 
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
