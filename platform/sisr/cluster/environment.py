@@ -11,6 +11,7 @@ SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # else one report per 2 s
     "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "60",  # else a hung worker is noticed after 600 s
     "TUNE_GLOBAL_CHECKPOINT_S": "1",
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # else Serve ends a proxy that needs more than 5 s on a busy machine
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 

@@ -22,11 +22,12 @@ from sisr.serving.release import Release
 NAME = "sisr"  # of the application in Serve
 PLENTY = 10_000  # requests that Serve may hand to a replica at once: more than it ever takes
 REPLACE_S = 120.0  # that a replica may take to load another model
+QUIET = {"log_level": "WARNING", "enable_access_log": False}
 STOP_S = 5.0  # that requests in work get to end when the service does
 
 
 class UnreachableError(SisrError):
-    """A replica has ended, and Serve has not replaced it yet."""
+    """Serve, or a replica, does not answer; a replica that has ended is replaced by Serve."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,7 @@ class Service:
     Raises:
         ConfigError: The replicas don't fit into this Ray, or a Serve runs in it already.
         CheckpointError: A replica can't use the release.
+        UnreachableError: Ray Serve does not start.
     """
 
     def __init__(self, plan: Plan, release: Release) -> None:
@@ -60,30 +62,19 @@ class Service:
         self.release = release
         threads, gpus = _share(plan, self._ray.cluster_resources())
         from ray import serve
+        from ray.exceptions import RayError
 
         for name in ("ray.serve", "ray"):
             logging.getLogger(name).setLevel(logging.ERROR)
         if serve.status().applications:
             raise ConfigError("a Serve runs in this Ray already; --address local starts a Ray of its own")
-        self._shelf = self._ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Shelf).remote()
-        self._ray.get(self._shelf.put.remote(release))
-        serve.start(
-            http_options={"host": plan.host, "port": plan.port},
-            logging_config={"log_level": "WARNING", "enable_access_log": False},
-        )
-        deployment = serve.deployment(
-            name="upscaler",
-            num_replicas=plan.replicas,
-            ray_actor_options={"num_cpus": threads, "num_gpus": gpus},
-            max_ongoing_requests=PLENTY,
-            graceful_shutdown_timeout_s=STOP_S,
-            graceful_shutdown_wait_loop_s=0.2,
-            logging_config={"log_level": "WARNING", "enable_access_log": False},
-        )(serve.ingress()(_Replica))
-        at_once = plan.at_once or (1 if gpus else threads)
-        bound = deployment.bind(self._shelf, plan.limits, at_once, max(1, threads // at_once), gpus > 0)
         try:
-            self._handle = serve.run(bound, name=NAME, route_prefix="/")
+            self._shelf = self._ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Shelf).remote()
+            self._ray.get(self._shelf.put.remote(release))
+            serve.start(http_options={"host": plan.host, "port": plan.port}, logging_config=QUIET)
+            self._handle = serve.run(_application(plan, self._shelf, threads, gpus), name=NAME, route_prefix="/")
+        except RayError as error:
+            raise UnreachableError(f"Ray Serve did not start: {_last_line(error)}") from error
         except RuntimeError as error:
             raise CheckpointError(f"no replica can serve {release.name}: {_last_line(error)}") from error
 
@@ -120,6 +111,25 @@ class Service:
             return list(self._handle.broadcast(method, *arguments).results(timeout_s=REPLACE_S))
         except (RayError, RayServeException, TimeoutError) as error:
             raise UnreachableError(f"a replica does not answer ({_last_line(error)})") from error
+
+
+def _application(plan: Plan, shelf: Any, threads: int, gpus: float) -> Any:
+    """Return what Serve runs: replicas, each with so many CPU threads and GPUs."""
+    from ray import serve
+
+    deployment = serve.deployment(
+        name="upscaler",
+        num_replicas=plan.replicas,
+        ray_actor_options={"num_cpus": threads, "num_gpus": gpus},
+        max_ongoing_requests=PLENTY,
+        graceful_shutdown_timeout_s=STOP_S,
+        graceful_shutdown_wait_loop_s=0.2,
+        logging_config=QUIET,
+    )
+    at_once = plan.at_once or (1 if gpus else threads)
+    return deployment(serve.ingress()(_Replica)).bind(
+        shelf, plan.limits, at_once, max(1, threads // at_once), use_gpu=gpus > 0
+    )
 
 
 def stop() -> None:
