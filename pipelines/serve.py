@@ -41,7 +41,7 @@ def main(
     at_once: Annotated[int | None, typer.Option(min=1, help=AT_ONCE)] = None,
     max_megabytes: Annotated[float, typer.Option(min=0, help="Of a request.")] = 10,
     max_megapixels: Annotated[float, typer.Option(min=0, help="Of a picture that is sent.")] = 4,
-    queue: Annotated[int, typer.Option(min=0, help=QUEUE)] = 32,
+    queue: Annotated[int, typer.Option(min=0, help=QUEUE)] = 64,
     timeout: Annotated[float, typer.Option(min=1, help=TIME)] = 120,
     follow_every: Annotated[float, typer.Option(min=0.1, help=EVERY)] = 5,
     address: Annotated[str | None, typer.Option(help="Of a running Ray cluster. Default: this machine.")] = None,

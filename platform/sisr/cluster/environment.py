@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 SETTINGS = {
@@ -15,10 +16,13 @@ SETTINGS = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 
+# Besides, where somebody waits for each answer: Ray starts its workers with nice 15, behind everything else.
+PROMPT = {"RAY_worker_niceness": "0"}
 
-def prepare() -> None:
-    """Set what is not already set, and give Ray a token that only this user can read."""
-    for name, value in SETTINGS.items():
+
+def prepare(extra: Mapping[str, str] | None = None) -> None:
+    """Set what is not already set, and `extra`, and give Ray a token that only this user can read."""
+    for name, value in {**SETTINGS, **(extra or {})}.items():
         os.environ.setdefault(name, value)
     _private_token()
 

@@ -13,7 +13,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from sisr.cluster import train
+from sisr.cluster import environment, train
 from sisr.cluster.shelf import Shelf
 from sisr.errors import CheckpointError, ConfigError, SisrError
 from sisr.serving.limits import Limits
@@ -58,6 +58,7 @@ class Service:
     """
 
     def __init__(self, plan: Plan, release: Release) -> None:
+        environment.prepare(environment.PROMPT)
         self._ray = train.connect(plan.address)
         self.release = release
         threads, gpus = _share(plan, self._ray.cluster_resources())

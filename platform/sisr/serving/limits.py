@@ -21,7 +21,7 @@ class Limits:
 
     max_bytes: int = 10 * 2**20  # of a request's body
     max_pixels: int = 4_000_000  # of the picture that is sent
-    queue: int = 32  # requests that are received or wait, besides those being computed
+    queue: int = 64  # requests that are received or wait, besides those being computed
     time_s: float = 120.0  # from the last byte of the body to the answer
     body_s: float = 30.0  # for the body to arrive
 
