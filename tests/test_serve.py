@@ -10,8 +10,10 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -310,3 +312,34 @@ def test_a_port_in_use_is_said_before_anything_starts(tmp_path):
         done = subprocess.run(command("x", "--port", port), capture_output=True, text=True, timeout=WAIT_S)
     assert done.returncode == 2
     assert f"port {port} on 127.0.0.1 is in use" in done.stderr
+
+
+@pytest.mark.slow
+def test_mlflow_s_own_server_gives_the_same_pixels(tmp_path, session_cache):
+    from sisr.tracking import address
+    from sisr.tracking.courier import environment
+
+    (tmp_path / "runs").mkdir()
+    folder, port = save(tmp_path / "model"), free_port()
+    register(tmp_path / "runs", folder)
+    words = ["models", "serve", "-m", "models:/tiny@champion", "--env-manager", "local", "--port", str(port)]
+    variables = environment(address.default_uri(tmp_path / "runs"))
+    # It runs a shell that runs uvicorn, as in an environment that is activated.
+    variables["PATH"] = f"{sysconfig.get_path('scripts')}:{variables['PATH']}"
+    piped: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    mlflow = [sys.executable, "-m", "mlflow", *words]
+    with subprocess.Popen(mlflow, env=variables, start_new_session=True, **piped) as process:
+        try:
+            Lines(process.stdout).await_("running on http")
+            request = json.dumps({"inputs": [b64encode(png(21, 13)).decode()]})
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S)
+            connection.request("POST", "/invocations", request, {"Content-Type": "application/json"})
+            found = json.loads(connection.getresponse().read())["predictions"][0]
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+    (tmp_path / "in.png").write_bytes(png(21, 13))
+    enlarge(models.load(folder).generator, tmp_path / "in.png", tmp_path / "out.png")
+    expected, given = (
+        np.asarray(Image.open(f)).astype(int) for f in (tmp_path / "out.png", io.BytesIO(b64decode(found)))
+    )
+    assert np.abs(expected - given).max() <= 1
