@@ -126,6 +126,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> It
             finally:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGTERM)
+                    process.wait(WAIT_S)
 
 
 def png(width: int, height: int) -> bytes:
@@ -337,6 +338,7 @@ def test_mlflow_s_own_server_gives_the_same_pixels(tmp_path, session_cache):
             found = json.loads(connection.getresponse().read())["predictions"][0]
         finally:
             os.killpg(process.pid, signal.SIGTERM)
+            process.wait(WAIT_S)
     (tmp_path / "in.png").write_bytes(png(21, 13))
     enlarge(models.load(folder).generator, tmp_path / "in.png", tmp_path / "out.png")
     expected, given = (
