@@ -295,7 +295,7 @@ def test_ctrl_c_ends_it_and_leaves_no_process(service):
         (["models:/none@champion"], 4, "no models:/none@champion"),
         (["nothing"], 4, "no model 'nothing'"),
         (["models:/none@champion", "--tracking-uri", "http://127.0.0.1:9"], 69, "127.0.0.1:9"),
-        (["nothing", "--host", "192.0.2.1"], 2, "can't listen on 192.0.2.1"),
+        (["nothing", "--host", "192.0.2.1"], 2, "can't listen at 192.0.2.1"),
     ],
 )
 def test_what_can_not_be_served_is_said_before_anything_starts(tmp_path, words, code, reason):
