@@ -42,7 +42,7 @@ def open_model(spec: str, runs: Path, scale: int | None, device: str = "auto", r
     if spec == "bicubic":
         model = models.Model(spec, Bicubic(scale or 4).eval(), scale or 4, {})
     else:
-        model = models.load(_folder(spec, runs), name=spec, allowed=recipes)
+        model = models.load(locate(spec, runs), name=spec, allowed=recipes)
     if scale not in (None, model.scale):
         raise ConfigError(f"{spec} makes images {model.scale} times as large; --scale {scale} is not possible with it")
     model.generator.to(chosen_device(device))
@@ -56,11 +56,22 @@ def short(spec: str) -> str:
     return re.sub(r"\.(safetensors|pth|pt)$", "", words) or "model"
 
 
-def _folder(spec: str, runs: Path) -> Path:
+def locate(spec: str, runs: Path, tracking_uri: str | None = None) -> Path:
+    """Return the folder or weights file of the model that `spec` names, fetched from MLflow where it is there.
+
+    Args:
+        spec: See `HELP`; not bicubic.
+        runs: Folder that holds all runs.
+        tracking_uri: MLflow's address; None: see `sisr.tracking.registry.download_model`.
+
+    Raises:
+        CheckpointError: There is no such model.
+        TrackingError: The MLflow server does not answer.
+    """
     if spec.startswith(("models:/", "runs:/")):
         from sisr.tracking.registry import download_model
 
-        return download_model(spec, runs=runs)
+        return download_model(spec, tracking_uri=tracking_uri, runs=runs)
     from sisr import models
 
     return models.find(spec, runs)

@@ -51,7 +51,9 @@ ALLOWED = {
     "placed": "errors",
     "cost": "spans",
     "export": "errors models placed",
-    "comparison": "comparison metrics placed training",
+    "slider": "",
+    "comparison": "comparison metrics placed slider training",
+    "serving": "data enlarge errors inference models serving slider",
     "training": f"{BASIS} console sheet models recipes weights metrics data inference revision training",
     "tracking": "config errors suggest data models inference tracking",
     "display": "console errors training",
@@ -60,12 +62,12 @@ ALLOWED = {
     "sweep": f"{BASIS} console suggest strict_yaml wanted recipes sheet tracking.journal sweep",
     "cluster": (
         f"{BASIS} console display finding machine models recipes trust weights metrics data inference revision "
-        "strict_yaml training tracking sweep cluster"
+        "serving strict_yaml training tracking sweep cluster"
     ),
     "cli": "errors revision suggest",
     "pipelines": (
         f"{BASIS} cli console finding machine suggest enlarge strips models recipes metrics data inference training "
-        "tracking cluster sweep sheet animation animation_files animation_limit placed cost export comparison"
+        "tracking cluster sweep sheet animation animation_files animation_limit placed cost export comparison serving"
     ),
 }
 # Libraries that only these layers may import. The others are open to all.
@@ -75,6 +77,8 @@ ONLY_IN = {
     "optuna": "sweep",
     "typer": "cli pipelines",
     "lpips": "metrics",
+    "fastapi": "serving",
+    "starlette": "serving",
 }
 # Layers that import these libraries and the standard library, nothing else.
 PURE = {

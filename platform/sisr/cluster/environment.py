@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 SETTINGS = {
@@ -11,13 +12,17 @@ SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # else one report per 2 s
     "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "60",  # else a hung worker is noticed after 600 s
     "TUNE_GLOBAL_CHECKPOINT_S": "1",
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # else Serve ends a proxy that needs more than 5 s on a busy machine
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 
+# Besides, where somebody waits for each answer: Ray starts its workers with nice 15, behind everything else.
+PROMPT = {"RAY_worker_niceness": "0"}
 
-def prepare() -> None:
-    """Set what is not already set, and give Ray a token that only this user can read."""
-    for name, value in SETTINGS.items():
+
+def prepare(extra: Mapping[str, str] | None = None) -> None:
+    """Set what is not already set, and `extra`, and give Ray a token that only this user can read."""
+    for name, value in {**SETTINGS, **(extra or {})}.items():
         os.environ.setdefault(name, value)
     _private_token()
 

@@ -5,6 +5,7 @@ from html import escape
 from pathlib import Path
 from string import Template
 
+from sisr import slider
 from sisr.comparison.gallery import Place
 from sisr.comparison.pictures import BRIGHTEST, COLOURS, data_address, error_map
 from sisr.comparison.ranking import BETTER, WORDS, WORSE, Row, interval, number, with_spread
@@ -32,6 +33,8 @@ def page(rows: Sequence[Row], places: Sequence[Place], facts: Sequence[str], not
     names = ["HR", *(row.model for row in rows)]
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=escape(f"Comparison of {len(rows)} models"),
+        slider_style=slider.style(),
+        slider_script=slider.script(),
         ramp=", ".join(f"rgb{colour}" for colour in COLOURS),
         pictures="\n".join(rule for i, place in enumerate(places) for rule in _pictures(i, place)),
         facts="<br>".join(map(escape, facts)),
@@ -119,15 +122,9 @@ def _viewer(index: int, place: Place) -> str:
         "height": place.side / height,
     }
     marked = "; ".join(f"{name}: {100 * share:.3f}%" for name, share in box.items())
-    label = escape(f"Boundary between the left and the right picture of {place.image}")
-    return f"""<div class="viewer" style="--at: 50">
-<div class="layer back p{index}-0"></div>
-<div class="layer front p{index}-1"></div>
-<div class="patch" style="{marked}"></div>
-<span class="side left"></span><span class="side right"></span>
-<div class="handle" role="slider" tabindex="0" aria-orientation="horizontal"
- aria-valuemin="0" aria-valuemax="100" aria-valuenow="50" aria-label="{label}"></div>
-</div>"""
+    patch = f'<div class="patch" style="{marked}"></div>'
+    label = f"Boundary between the left and the right picture of {place.image}"
+    return slider.viewer(label, f"p{index}-0", f"p{index}-1", patch)
 
 
 def _crop(index: int, picture: int, name: str, place: Place, rows: Sequence[Row]) -> str:

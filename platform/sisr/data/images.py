@@ -96,9 +96,18 @@ def decode_bytes(
     Raises:
         RefusedError: It can't be used.
     """
-    picture = _picture(io.BytesIO(data), max_pixels)
+    picture = decode_bytes_with_alpha(data, max_pixels=max_pixels)
     _refuse_invisible(picture)
     return flatten(picture, background)
+
+
+def decode_bytes_with_alpha(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Return the image in a file's content, its transparency apart.
+
+    Raises:
+        RefusedError: It can't be used.
+    """
+    return _picture(io.BytesIO(data), max_pixels)
 
 
 def decode_with_alpha(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
