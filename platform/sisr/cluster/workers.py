@@ -40,9 +40,7 @@ def parse(text: str) -> Workers:
     least = int(match[1])
     most = int(match[2]) if match[2] else least
     if least < 1:
-        raise ConfigError(
-            f"--workers {text}: there must be one worker at least, as in 1{f':{most}' if match[2] else ''}"
-        )
+        raise ConfigError(f"--workers {text}: there must be one worker at least")
     if most < least:
         raise ConfigError(f"--workers {text}: the least comes first, as in {most}:{least}")
     return Workers(least, most)
