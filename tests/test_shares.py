@@ -23,7 +23,7 @@ def test_weighted_means_over_micro_batches_are_the_mean_over_examples(
     total = Fraction(0)
     for rank in range(world):
         for part in share_of(batch_size, rank, world, accumulate).micro:
-            mean = sum(values[part.first : part.first + part.count]) / part.count
+            mean = sum(values[part.first : part.first + part.count], Fraction(0)) / part.count
             total += mean * Fraction(part.weight).limit_denominator(1000) / (world * accumulate)
     assert total == sum(values) / batch_size
 
@@ -44,10 +44,10 @@ def test_logged_means_count_the_last_micro_batch_of_each_worker() -> None:
 
 
 def test_more_micro_batches_than_examples_are_refused_with_the_least_batch() -> None:
-    with pytest.raises(ConfigError, match="batch_size 4 can't be shared by 3 workers x 2 .* must be 6 at least"):
+    with pytest.raises(ConfigError, match=r"batch_size 4 can't be shared by 3 workers x 2 .* must be 6 at least"):
         share_of(4, 0, 3, 2)
 
 
 def test_an_unequal_split_is_named_with_what_would_be_equal() -> None:
-    with pytest.raises(ConfigError, match="batch_size 4 can't be shared equally by 3 .* multiple of 3"):
+    with pytest.raises(ConfigError, match=r"batch_size 4 can't be shared equally by 3 .* multiple of 3"):
         check_equal(4, 3, 1)

@@ -149,9 +149,8 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
             return progress.ended("stopped", state.step)
         for step in range(state.step, config.steps):
             # Take the step.
-            for micro, (part, pixels) in enumerate(
-                zip(share.micro, prefetcher.next().split(share.counts), strict=True)
-            ):
+            parts = prefetcher.next().split(share.counts)
+            for micro, (part, pixels) in enumerate(zip(share.micro, parts, strict=True)):
                 draws = Draws(options.seed, step, part.first, part.count, device)
                 hr = to_hr(pixels, recipe.crop, draws, dtype, options.channels_last)
                 lr = recipe.degrade(hr, draws)

@@ -146,7 +146,7 @@ def weighted(scalars: dict[str, Tensor], weight: float) -> dict[str, Tensor]:
 
 
 def mean_over_workers(scalars: dict[str, Tensor], session: Session) -> dict[str, float]:
-    """Return each scalar's mean over all workers: the value of their micro-batches together, once they are `weighted`."""
+    """Return each scalar's mean over all workers: of `weighted` ones the value of their micro-batches together."""
     plain = [value.detach().to(session.device, torch.float64) for value in scalars.values()]
     values = torch.stack(plain) if plain else torch.zeros(0, device=session.device)
     if session.world > 1 and plain:

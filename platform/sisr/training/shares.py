@@ -68,7 +68,7 @@ def check_smallest(batch_size: int, workers: int, accumulate: int) -> None:
 
 
 def check_equal(batch_size: int, workers: int, accumulate: int) -> None:
-    """Raise ConfigError unless the batch can be shared equally: who chooses the number of workers wants none to wait."""
+    """Raise ConfigError unless the batch can be shared equally."""
     if batch_size % (workers * accumulate):
         raise ConfigError(
             f"batch_size {batch_size} can't be shared equally by {workers} workers x {accumulate} micro-batches: "
