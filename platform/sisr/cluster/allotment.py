@@ -57,9 +57,9 @@ def _equal_share(workers: Workers, capacity: Capacity) -> float:
 def _note(workers: Workers, capacity: Capacity, chosen: bool, now: int) -> str:
     """Return what a user should hear who has left the choice between GPUs and CPUs to us."""
     if chosen:
-        waiting = "no node" if not now else f"{now} of them"
+        room = f"{now or 'none'} of them"
         return (
-            f"each of {workers} workers gets a GPU; there is room for {waiting} yet, the autoscaler is asked for more "
+            f"each of {workers} workers gets a GPU; there is room for {room} yet, the autoscaler is asked for more "
             "(--gpus-per-worker 0 trains on CPUs)"
             if now < workers.least
             else ""
