@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from nodes import EVALUATE_EVERY, Driver, Task, cluster, curve
+from nodes import EVALUATE_EVERY, Driver, Task, autoscaled, cluster, curve, digest, ec2, living, wait_until
+from sisr.cluster import notice
 
 
 @pytest.mark.ray
@@ -14,11 +15,11 @@ def test_an_elastic_run_shrinks_and_grows_and_its_losses_are_those_of_an_undistu
     with cluster() as nodes:
         lost, _ = nodes.add_node(num_cpus=1), nodes.add_node(num_cpus=1)
         with Driver(Task(runs=str(tmp_path / "elastic"), address=nodes.address, workers="1:2")) as elastic:
-            elastic.wait_for(workers=2, steps=EVALUATE_EVERY + 5)
+            elastic.wait_for(attempt=1, workers=2, steps=EVALUATE_EVERY + 5)
             nodes.remove_node(lost, allow_graceful=False)
-            elastic.wait_for(workers=1, steps=5)
+            elastic.wait_for(attempt=2, workers=1, steps=5)
             nodes.add_node(num_cpus=1)
-            elastic.wait_for(workers=2, steps=5)
+            elastic.wait_for(attempt=3, workers=2, steps=5)
             done = elastic.stop()
     with Driver(Task(runs=str(tmp_path / "plain"), until=done)) as plain:
         assert plain.wait() == done
@@ -31,3 +32,36 @@ def test_an_elastic_run_shrinks_and_grows_and_its_losses_are_those_of_an_undistu
         if not math.isclose(one, expected[step][0], rel_tol=1e-9)
     }
     assert not apart
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_spot_notice_saves_at_once_and_the_run_goes_on_elsewhere_as_if_undisturbed(tmp_path: Path) -> None:
+    with cluster() as nodes, ec2() as metadata:
+        taken = nodes.add_node(num_cpus=1, num_gpus=1)
+        with Driver(Task(runs=str(tmp_path / "spot"), address=nodes.address, gpus_per_worker=0.5)) as spot:
+            spot.wait_for(attempt=1, workers=1, steps=5)
+            nodes.add_node(num_cpus=1, num_gpus=1)
+            metadata.take_away_in(30)
+            notice.main(["--address", nodes.address, "--node", taken._node_id, "watch", "--metadata", metadata.url])
+            wait_until(lambda: spot.newest_checkpoint() > 0, "a checkpoint")
+            assert spot.newest_checkpoint() % EVALUATE_EVERY, "it is no ordinary one"
+            nodes.remove_node(taken, allow_graceful=False)
+            spot.wait_for(attempt=2, workers=1, steps=5)
+            done = spot.stop()
+    with Driver(Task(runs=str(tmp_path / "plain"), until=done)) as plain:
+        assert plain.wait() == done
+    assert digest(spot.folder, done) == digest(plain.folder, done)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_nodes_come_from_zero_for_a_run_and_go_when_it_has_ended(tmp_path: Path) -> None:
+    home = str(tmp_path)
+    with autoscaled(tmp_path) as address:
+        task = Task(runs=str(tmp_path / "scaled"), address=address, workers="2", gpus_per_worker=0.5, home=home)
+        with Driver(task) as driver:
+            driver.wait_for(attempt=1, workers=2, steps=5)
+            assert living(address) == 3
+            driver.stop()
+        wait_until(lambda: living(address) == 1, "the nodes have left")

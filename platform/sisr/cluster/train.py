@@ -17,7 +17,7 @@ from typing import Any
 from sisr.cluster import capacity, environment
 from sisr.cluster.allotment import allot
 from sisr.cluster.waiting import Waiting
-from sisr.cluster.worker import RESERVATION, work
+from sisr.cluster.worker import work
 from sisr.cluster.workers import Workers, exactly
 from sisr.console import err
 from sisr.errors import ConfigError, OutOfMemoryError, SisrError
@@ -73,10 +73,9 @@ def fit(
         err.print(allotment.note, markup=False)
     resources = allotment.resources
     patience = AUTOSCALER_PATIENCE_S if cluster.grows else PATIENCE_S
-    waiting = Waiting(folder, workers, resources, patience)
+    waiting = Waiting(ray, folder, workers, resources, patience)
     scratch = folder.path / "ray"
     shutil.rmtree(scratch, ignore_errors=True)
-    (folder.path / RESERVATION).unlink(missing_ok=True)
     folder.clear_failure()
     trainer = TorchTrainer(
         work,
