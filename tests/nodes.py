@@ -60,7 +60,8 @@ SETTINGS = {
     "num_blocks": 1,
 }
 EVALUATE_EVERY = 100
-STEP_S = "0.1"
+STEP_S = "0.1"  # of one step on a cluster
+PATIENCE_S = 900.0  # the limit of a whole test ends it earlier
 FAKE_HEAD = "f" * 51 + "00000"
 SMALL = {"object_store_memory": 80 << 20, "include_dashboard": False}
 # A lost node is noticed within seconds, not within half a minute.
@@ -167,7 +168,7 @@ def living(address: str) -> int:
         return 0
 
 
-def wait_until(reached: Callable[[], bool], what: str, timeout_s: float = 300) -> None:
+def wait_until(reached: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S) -> None:
     """Return once something is so."""
     deadline = time.monotonic() + timeout_s
     while not reached():
@@ -233,7 +234,7 @@ class Driver:
             environment = os.environ | ({"HOME": task.home} if task.home else {})
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
 
-    def wait_for(self, *, attempt: int, workers: int, steps: int, timeout_s: float = 300) -> int:
+    def wait_for(self, *, attempt: int, workers: int, steps: int, timeout_s: float = PATIENCE_S) -> int:
         """Return the step at which, in the nth attempt, so many workers have taken some steps together."""
         deadline, first = time.monotonic() + timeout_s, None
         while True:
@@ -256,7 +257,7 @@ class Driver:
         self.folder.request_stop()
         return self.wait()
 
-    def wait(self, timeout_s: float = 300) -> int:
+    def wait(self, timeout_s: float = PATIENCE_S) -> int:
         """Return the steps done at the run's end."""
         assert self.process.wait(timeout_s) == 0, self.log.read_text()
         return int(self.folder.status()["step"])
