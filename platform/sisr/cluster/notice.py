@@ -107,8 +107,8 @@ def leave(node: Node, seconds: float) -> None:
         time.sleep(1.0)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Understand the command line and do what it says."""
+def command_line() -> argparse.ArgumentParser:
+    """Return what understands the command line."""
     parser = argparse.ArgumentParser(prog="python -m sisr.cluster.notice", description=__doc__)
     parser.add_argument("--address", help="of the head; default: of the Ray on this host")
     parser.add_argument("--node", help="identifier of the node; default: this host's")
@@ -117,7 +117,12 @@ def main(arguments: list[str] | None = None) -> None:
     watching.add_argument("--metadata", default=METADATA, help="where EC2 answers")
     leaving = verbs.add_parser("leave", help="the node will be gone soon")
     leaving.add_argument("seconds", type=float, help="from now")
-    given: Any = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Do what the command line says."""
+    given: Any = command_line().parse_args(arguments)
     node = Node(given.address, given.node)
     if given.verb == "watch":
         watch(node, lambda: ec2_notice(given.metadata))

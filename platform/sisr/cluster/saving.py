@@ -39,11 +39,9 @@ class Notices:
     call. The first worker's own view is enough: whether to save is agreed upon anyway.
     """
 
-    def __init__(self) -> None:
-        """Look from one of Ray Train's workers."""
-        from ray.train.v2._internal.execution.context import get_train_context
-
-        self._context = get_train_context().preemption_context
+    def __init__(self, context: Any) -> None:
+        """Look at a worker's `PreemptionContext`, which Ray changes when it hears of something."""
+        self._context = context
         self._seen: Any = None
         self._again_at = float("inf")  # seconds of the clock on the wall, as Ray gives the deadline
 

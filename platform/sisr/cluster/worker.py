@@ -71,6 +71,7 @@ class RayTrainSession:
         """Ask Ray who we are; `until` is the step to stop at, if that is before the run's end."""
         import ray.train.torch
         import torch
+        from ray.train.v2._internal.execution.context import get_train_context
 
         context = ray.train.get_context()
         self.rank, self.world = context.get_world_rank(), context.get_world_size()
@@ -78,7 +79,7 @@ class RayTrainSession:
         gpu = use_gpu and torch.cuda.is_available()
         self.device = ray.train.torch.get_device() if gpu else torch.device("cpu")
         self._folder, self._until = folder, until
-        self._notices = saving.Notices()
+        self._notices = saving.Notices(get_train_context().preemption_context)
 
     def wish(self, step: int) -> Wish:
         """Return STOP at the step to stop at or on request, and SAVE where workers are about to be taken away."""
