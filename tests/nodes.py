@@ -50,8 +50,9 @@ class Recipe(pixelshuffle.Recipe):
         time.sleep(float(os.environ.get("STEP_S", "0")))
         return super().train_step(lr, hr, draws, step, update)
 '''
+STEPS = 100_000  # more than any test waits for
 SETTINGS = {
-    "steps": 100_000,
+    "steps": STEPS,
     "schedule": "constant",
     "batch_size": 3,  # which two workers can't share equally
     "hr_crop": 16,
@@ -59,7 +60,6 @@ SETTINGS = {
     "num_hr_features": 4,
     "num_blocks": 1,
 }
-EVALUATE_EVERY = 100
 STEP_S = "0.1"  # of one step on a cluster
 PATIENCE_S = 900.0  # the limit of a whole test ends it earlier
 FAKE_HEAD = "f" * 51 + "00000"
@@ -78,7 +78,8 @@ class Task:
     """What a driver is to train, and where."""
 
     runs: str
-    until: int = 100_000  # step to stop at
+    until: int = STEPS  # to stop at
+    evaluate_every: int = STEPS
     address: str | None = None  # of a Ray; None: in the driver's own process
     workers: str = "1"
     gpus_per_worker: float | None = None
@@ -229,6 +230,7 @@ class Driver:
     def __init__(self, task: Task) -> None:
         self.folder = RunFolder(Path(task.runs) / "test")
         self.log = Path(task.runs + ".log")
+        self.last_step: dict[int, int] = {}  # seen while so many workers trained
         with open(self.log, "w") as log:
             command = [sys.executable, __file__, json.dumps(asdict(task))]
             environment = os.environ | ({"HOME": task.home} if task.home else {})
@@ -239,6 +241,8 @@ class Driver:
         deadline, first = time.monotonic() + timeout_s, None
         while True:
             status = self.folder.status()
+            if status:
+                self.last_step[status["workers"]] = status["step"]
             if status.get("workers") == workers and attempts(self.folder) == attempt:
                 first = status["step"] if first is None else min(first, status["step"])
                 if status["step"] >= first + steps:
@@ -306,7 +310,7 @@ def main(task: Task) -> None:
 
     recipe = Path(task.runs + ".py")
     recipe.write_text(RECIPE)
-    options = Options(precision="fp64", threads=1, validation_side=48, log_every=1, evaluate_every=EVALUATE_EVERY)
+    options = Options(precision="fp64", threads=1, validation_side=48, log_every=1, evaluate_every=task.evaluate_every)
     run, folder, data = order.prepare(
         order.Order(
             recipe=str(recipe),
