@@ -43,7 +43,7 @@ def test_a_spot_notice_saves_at_once_and_the_run_goes_on_elsewhere_as_if_undistu
         with Driver(Task(runs=str(tmp_path / "spot"), address=nodes.address, gpus_per_worker=0.5)) as spot:
             spot.wait_for(attempt=1, workers=1, steps=5)
             nodes.add_node(num_cpus=1, num_gpus=1)
-            metadata.take_away_in(30)
+            metadata.take_away_in(120)
             notice.main(["--address", nodes.address, "--node", taken._node_id, "watch", "--metadata", metadata.url])
             wait_until(lambda: spot.newest_checkpoint() > 0, "a checkpoint, long before the first evaluation")
             nodes.remove_node(taken, allow_graceful=False)

@@ -12,10 +12,12 @@ import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sisr.cluster import capacity, environment
 from sisr.cluster.allotment import allot
+from sisr.cluster.capacity import Resources
 from sisr.cluster.waiting import Waiting
 from sisr.cluster.worker import work
 from sisr.cluster.workers import Workers, exactly
@@ -29,7 +31,7 @@ from sisr.training.run import Run
 COLLECTIVE_TIMEOUT_S = 300
 RESIZE_EVERY_S = 60.0  # how often to look for room to grow; growing takes as long as starting
 PATIENCE_S = 300.0  # how long to wait for nodes
-AUTOSCALER_PATIENCE_S = 1800.0  # the same where nodes may be started: the last kind of instance asked for may have some
+AUTOSCALER_PATIENCE_S = 1800.0  # the same where nodes may be started, of one kind of instance after another
 POLL_S = 0.3
 
 
@@ -38,7 +40,9 @@ class Scaling:
     """How many workers a run gets and what each of them holds."""
 
     workers: Workers = field(default_factory=lambda: exactly(1))
-    gpus_per_worker: float | None = None  # fractions share a GPU; None: 1 where there are enough GPUs, else 0
+    gpus_per_worker: float | None = (
+        None  # fractions share a GPU; None: 1 where enough GPUs are there or may come, else 0
+    )
     cpus_per_worker: float | None = None  # None: an equal share of this machine's, or 1 beside a GPU
     max_failures: int = 3  # restarts after a worker or node was lost
     address: str | None = None  # of a running cluster; None: this machine's, if any, else our own; local: our own
@@ -62,45 +66,17 @@ def fit(
         SisrError: What stopped the training, as the worker raised it.
     """
     ray = connect(scaling.address)
-    from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
-
-    from sisr.cluster.growth import SaveBeforeResizing
-
-    workers, cluster = scaling.workers, capacity.read(ray)
-    allotment = allot(workers, cluster, cpus=scaling.cpus_per_worker, gpus=scaling.gpus_per_worker)
+    cluster = capacity.read(ray)
+    allotment = allot(scaling.workers, cluster, cpus=scaling.cpus_per_worker, gpus=scaling.gpus_per_worker)
     if allotment.note:
         err.print(allotment.note, markup=False)
     resources = allotment.resources
-    patience = AUTOSCALER_PATIENCE_S if cluster.grows else PATIENCE_S
-    waiting = Waiting(ray, folder, workers, resources, patience)
+    waiting = Waiting(ray, folder, scaling.workers, resources, AUTOSCALER_PATIENCE_S if cluster.grows else PATIENCE_S)
     scratch = folder.path / "ray"
     shutil.rmtree(scratch, ignore_errors=True)
     folder.clear_failure()
-    trainer = TorchTrainer(
-        work,
-        train_loop_config={"run": run.model_dump(), "folder": str(folder.path.resolve()), "until": until, **resources},
-        # NCCL refuses two workers on one GPU.
-        torch_config=TorchConfig(backend="gloo" if resources["GPU"] < 1 else None, timeout_s=COLLECTIVE_TIMEOUT_S),
-        scaling_config=ScalingConfig(
-            num_workers=(workers.least, workers.most) if workers.elastic else workers.most,
-            use_gpu=resources["GPU"] > 0,
-            resources_per_worker={name: amount for name, amount in resources.items() if amount > 0},
-            elastic_resize_monitor_interval_s=RESIZE_EVERY_S,
-        ),
-        run_config=RunConfig(
-            # A name of its own for each attempt: under an old name Ray would restore what it remembers of it.
-            name=f"attempt-{uuid.uuid4().hex[:8]}",
-            storage_path=str(scratch.resolve()),
-            failure_config=FailureConfig(
-                max_failures=scaling.max_failures,
-                # Each attempt to find room for the workers that is given up counts as one.
-                controller_failure_limit=math.ceil(patience / environment.start_timeout_s()),
-            ),
-            callbacks=[SaveBeforeResizing()],
-            logging_config=LoggingConfig(log_level="WARNING"),
-        ),
-    )
+    task = {"run": run.model_dump(), "folder": str(folder.path.resolve()), "until": until, **resources}
+    trainer = _trainer(task, scaling, resources, scratch.resolve(), waiting.patience_s)
 
     def look() -> None:
         tick()
@@ -115,6 +91,48 @@ def fit(
     if failure := folder.failure():
         raise failure
     return dict(outcome.return_value or folder.status())
+
+
+def _trainer(task: dict[str, Any], scaling: Scaling, resources: Resources, scratch: Path, patience_s: float) -> Any:
+    """Return Ray's trainer of a run.
+
+    Args:
+        task: What each worker is to do.
+        scaling: How many workers.
+        resources: Of each.
+        scratch: A folder for Ray's own files.
+        patience_s: How long to look for room for workers whose number is fixed; a range waits without end.
+    """
+    from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    from sisr.cluster.growth import SaveBeforeResizing
+
+    workers = scaling.workers
+    return TorchTrainer(
+        work,
+        train_loop_config=task,
+        # NCCL refuses two workers on one GPU.
+        torch_config=TorchConfig(backend="gloo" if resources["GPU"] < 1 else None, timeout_s=COLLECTIVE_TIMEOUT_S),
+        scaling_config=ScalingConfig(
+            num_workers=(workers.least, workers.most) if workers.elastic else workers.most,
+            use_gpu=resources["GPU"] > 0,
+            resources_per_worker={name: amount for name, amount in resources.items() if amount > 0},
+            elastic_resize_monitor_interval_s=RESIZE_EVERY_S,
+        ),
+        run_config=RunConfig(
+            # A name of its own for each attempt: under an old name Ray would restore what it remembers of it.
+            name=f"attempt-{uuid.uuid4().hex[:8]}",
+            storage_path=str(scratch),
+            failure_config=FailureConfig(
+                max_failures=scaling.max_failures,
+                # Each attempt to find room that is given up counts as one.
+                controller_failure_limit=math.ceil(patience_s / environment.start_timeout_s()),
+            ),
+            callbacks=[SaveBeforeResizing()],
+            logging_config=LoggingConfig(log_level="WARNING"),
+        ),
+    )
 
 
 def shutdown() -> None:

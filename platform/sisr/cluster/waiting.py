@@ -27,7 +27,7 @@ class Waiting:
             patience_s: How long there may be too little of it.
         """
         self._ray, self._folder, self._workers, self._each = ray, folder, workers, each
-        self._patience_s = patience_s
+        self.patience_s = patience_s
         need = " and ".join(f"{amount:g} {name}" for name, amount in each.items() if amount)
         self._need = f"{workers.least} worker{'s' if workers.least > 1 else ''} x {need}"
         self._looked = self._since = time.monotonic()
@@ -50,15 +50,15 @@ class Waiting:
         if waited >= SAY_AFTER_S and not self._said:
             self._said = True
             self._folder.warn(
-                f"waiting for nodes with room for {self._need}, {self._patience_s / 60:.0f} minutes at most; "
+                f"waiting for nodes with room for {self._need}, {self.patience_s / 60:.0f} minutes at most; "
                 "`ray status` shows what there is and what is asked for"
             )
-        if waited >= self._patience_s and self._workers.elastic:
+        if waited >= self.patience_s and self._workers.elastic:
             raise self.given_up()
 
     def given_up(self) -> StoppedError:
         """Return what to say when too few nodes came."""
         return StoppedError(
-            f"run {self._folder.path.name} found no room for {self._need} within {self._patience_s / 60:.0f} minutes; "
+            f"run {self._folder.path.name} found no room for {self._need} within {self.patience_s / 60:.0f} minutes; "
             "the same command goes on from its last checkpoint"
         )
