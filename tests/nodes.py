@@ -51,10 +51,15 @@ class Recipe(pixelshuffle.Recipe):
         return super().train_step(lr, hr, draws, step, update)
 '''
 STEPS = 100_000  # more than any test waits for
+# What Ray's launcher would fill into the configuration of an autoscaler.
+LISTS = [
+    *("cluster_synced_files", "rsync_exclude", "rsync_filter", "initialization_commands", "setup_commands"),
+    *(f"{kind}_{what}_commands" for kind in ("head", "worker") for what in ("setup", "start_ray")),
+]
+UNUSED: dict[str, Any] = {"auth": {}, "docker": {}, "file_mounts": {}, **{name: [] for name in LISTS}}
 SETTINGS = {
     "steps": STEPS,
     "schedule": "constant",
-    "batch_size": 3,  # which two workers can't share equally
     "hr_crop": 16,
     "num_features": 4,
     "num_hr_features": 4,
@@ -80,10 +85,10 @@ class Task:
     runs: str
     until: int = STEPS  # to stop at
     evaluate_every: int = STEPS
+    batch_size: int = 3  # which two workers can't share equally
     address: str | None = None  # of a Ray; None: in the driver's own process
     workers: str = "1"
     gpus_per_worker: float | None = None
-    home: str | None = None  # of the driver's user; None: as it is
 
 
 @contextmanager
@@ -127,7 +132,7 @@ def autoscaled(home: Path, idle_minutes: float = 0.1) -> Iterator[str]:
         "gpu": {"resources": resources, "node_config": {}, "min_workers": 0, "max_workers": 2},
     }
     config = {"cluster_name": "test", "max_workers": 2, "idle_timeout_minutes": idle_minutes, "upscaling_speed": 1.0}
-    config |= {"provider": provider, "available_node_types": kinds, "head_node_type": "ray.head.default"}
+    config |= {"provider": provider, "available_node_types": kinds, "head_node_type": "ray.head.default", **UNUSED}
     file = home / capacity.LAUNCHER_FILE
     file.write_text(json.dumps(config))
     command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=0"]
@@ -227,14 +232,15 @@ def ec2() -> Iterator[Ec2]:
 class Driver:
     """A process that trains."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, **environment: str) -> None:
         self.folder = RunFolder(Path(task.runs) / "test")
         self.log = Path(task.runs + ".log")
         self.last_step: dict[int, int] = {}  # seen while so many workers trained
         with open(self.log, "w") as log:
             command = [sys.executable, __file__, json.dumps(asdict(task))]
-            environment = os.environ | ({"HOME": task.home} if task.home else {})
-            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+            self.process = subprocess.Popen(
+                command, env=os.environ | environment, stdout=log, stderr=log, start_new_session=True
+            )
 
     def wait_for(self, *, attempt: int, workers: int, steps: int, timeout_s: float = PATIENCE_S) -> int:
         """Return the step at which, in the nth attempt, so many workers have taken some steps together."""
@@ -314,7 +320,7 @@ def main(task: Task) -> None:
     run, folder, data = order.prepare(
         order.Order(
             recipe=str(recipe),
-            values=SETTINGS,
+            values=SETTINGS | {"batch_size": task.batch_size},
             options=options,
             name="test",
             runs=Path(task.runs),

@@ -55,10 +55,9 @@ def test_a_spot_notice_saves_at_once_and_the_run_goes_on_elsewhere_as_if_undistu
 
 
 def test_nodes_come_from_zero_for_a_run_and_go_when_it_has_ended(tmp_path: Path) -> None:
-    home = str(tmp_path)
     with autoscaled(tmp_path) as address:
-        task = Task(runs=str(tmp_path / "scaled"), address=address, workers="2", gpus_per_worker=0.5, home=home)
-        with Driver(task) as driver:
+        task = Task(runs=str(tmp_path / "scaled"), address=address, workers="2", batch_size=4, gpus_per_worker=0.5)
+        with Driver(task, HOME=str(tmp_path)) as driver:
             driver.wait_for(attempt=1, workers=2, steps=5)
             assert living(address) == 3
             driver.stop()
