@@ -110,7 +110,7 @@ def cluster() -> Iterator[Any]:
 
 
 @contextmanager
-def autoscaled(home: Path, idle_minutes: float = 0.1) -> Iterator[str]:
+def autoscaled(home: Path) -> Iterator[str]:
     """Start a head that trains nothing and an autoscaler of up to two nodes with a CPU and a GPU; yield its address.
 
     Nodes are processes of this machine. The configuration lies in `home`, where Ray's launcher puts it.
@@ -131,7 +131,7 @@ def autoscaled(home: Path, idle_minutes: float = 0.1) -> Iterator[str]:
         "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
         "gpu": {"resources": resources, "node_config": {}, "min_workers": 0, "max_workers": 2},
     }
-    config = {"cluster_name": "test", "max_workers": 2, "idle_timeout_minutes": idle_minutes, "upscaling_speed": 1.0}
+    config = {"cluster_name": "test", "max_workers": 2, "idle_timeout_minutes": 0.1, "upscaling_speed": 1.0}
     config |= {"provider": provider, "available_node_types": kinds, "head_node_type": "ray.head.default", **UNUSED}
     file = home / capacity.LAUNCHER_FILE
     file.write_text(json.dumps(config))
