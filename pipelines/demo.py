@@ -39,6 +39,7 @@ def main(
 
     from sisr.cluster import execute, hosts
     from sisr.cluster.train import Scaling
+    from sisr.cluster.workers import exactly
     from sisr.console import print_json
     from sisr.training.run import Options
 
@@ -52,10 +53,10 @@ def main(
         options=Options(evaluate_every=300, log_every=20),
         name=NAME,
         runs=runs,
-        workers=workers,
+        workers=exactly(workers),
     )
     _say("2/4  training it with what was found, by Ray Train on 10 photographs (about three minutes on two cores)")
-    status = execute.execute(order, tracking, partial(hosts.on_ray, Scaling(workers=workers)))
+    status = execute.execute(order, tracking, partial(hosts.on_ray, Scaling(workers=exactly(workers))))
     _say("3/4  comparing with bicubic on three photographs that were never trained on")
     reports = _compare(runs)
     _say("4/4  upscaling a photograph")

@@ -166,6 +166,7 @@ def _train_best(sweep: "Sweep", order: "Order", tracking: "Tracking", steps: int
     from sisr.cluster import execute, hosts
     from sisr.cluster.sweep import BEST
     from sisr.cluster.train import Scaling
+    from sisr.cluster.workers import exactly
     from sisr.config import build, read_yaml
     from sisr.console import err, out
     from sisr.training.run import Options
@@ -181,11 +182,11 @@ def _train_best(sweep: "Sweep", order: "Order", tracking: "Tracking", steps: int
         data=plan.data,
         validation=plan.validation,
         runs=order.runs,
-        workers=order.workers,
+        workers=exactly(order.workers),
         source=str(best),
     )
     scaling = Scaling(
-        workers=order.workers,
+        workers=exactly(order.workers),
         gpus_per_worker=order.gpus_per_worker,
         cpus_per_worker=order.cpus_per_worker if order.workers > 1 else None,
         address=order.address,

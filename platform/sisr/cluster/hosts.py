@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sisr.cluster import shared, train
+from sisr.cluster import capacity, shared, train
 from sisr.tracking.outbox import Outbox
 from sisr.training import local
 from sisr.training.folder import RunFolder
@@ -31,7 +31,7 @@ def in_processes(workers: int, run: Run, folder: RunFolder, tick: Callable[[], N
 def on_ray(scaling: train.Scaling, run: Run, folder: RunFolder, tick: Callable[[], None]) -> dict[str, Any]:
     """Host the loop on Ray Train's workers, once it is certain that all nodes share what they must."""
     try:
-        shared.check(train.connect(scaling.address), folder.path, grows=train.can_grow())
+        shared.check(train.connect(scaling.address), folder.path, grows=capacity.can_grow())
         return train.fit(run, folder, scaling, tick)
     finally:
         train.shutdown()

@@ -13,7 +13,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from sisr.cluster import environment, train
+from sisr.cluster import capacity, environment, train
 from sisr.cluster.shelf import Shelf
 from sisr.errors import CheckpointError, ConfigError, SisrError
 from sisr.serving.limits import Limits
@@ -187,7 +187,7 @@ def _share(plan: Plan, cluster: dict[str, float]) -> tuple[int, float]:
     threads = plan.threads or (1 if gpus else max(1, math.floor(cluster.get("CPU", 1) / plan.replicas)))
     for name, each in (("CPU", threads), ("GPU", gpus)):
         there = cluster.get(name, 0.0)
-        if each * plan.replicas > there + 1e-9 and not train.can_grow():
+        if each * plan.replicas > there + 1e-9 and not capacity.can_grow():
             raise ConfigError(
                 f"{plan.replicas} replicas x {each:g} {name} need {each * plan.replicas:g} {name}, but this Ray has "
                 f"{there:g}: use fewer --replicas, --threads or --gpus-per-replica"

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from sisr import recipes, trust
-from sisr.cluster import environment, record, shared, train, tune
+from sisr.cluster import capacity, environment, record, shared, train, tune
 from sisr.cluster.execute import DRAIN_S, Tracking, say
 from sisr.cluster.hosts import stop_on_signal
 from sisr.cluster.order import buildable
@@ -35,8 +35,8 @@ from sisr.tracking.outbox import Outbox, Status
 from sisr.training.checkpoint import folder_name
 from sisr.training.dataset import TrainingData, open_data
 from sisr.training.folder import RunFolder
-from sisr.training.loop import share_of_batch
 from sisr.training.run import Options, Run, check_name, versions
+from sisr.training.shares import check_equal
 
 TRIALS = "trials"
 BEST = "best.yaml"
@@ -175,7 +175,7 @@ def prepare(order: Order) -> tuple[Plan, RunFolder, TrainingData]:
         update={"data": absolute(plan.data), "validation": plan.validation and absolute(plan.validation)}
     )
     run = trial_run(plan.model_copy(update={"name": "trial"}), Trial(0, {}, {}))
-    share_of_batch(run.config["batch_size"], order.workers, run.options.accumulate)
+    check_equal(run.config["batch_size"], order.workers, run.options.accumulate)
     data = open_data(run, buildable(run, plan.recipe), show=True)
     perceptual.offered(run.options.perceptual, data.least_side)
     if "perceptual" in plan.options:  # perhaps a file, as every process finds it
@@ -267,9 +267,10 @@ class Driver:
         environment.prepare()
         tune.prepare()
         ray = train.connect(self._order.address)
-        shared.check(ray, self._folder.path, grows=train.can_grow())
+        cluster = capacity.read(ray)
+        shared.check(ray, self._folder.path, grows=cluster.grows)
         share = tune.share(
-            ray.cluster_resources(),
+            {name: cluster.total(name) for name in ("CPU", "GPU")},
             workers=self._order.workers,
             cpus=self._order.cpus_per_worker,
             gpus=self._order.gpus_per_worker,

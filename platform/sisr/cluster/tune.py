@@ -19,7 +19,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sisr.cluster import train
+from sisr.cluster.capacity import can_grow
 from sisr.cluster.train import Scaling
+from sisr.cluster.worker import RESERVATION
+from sisr.cluster.workers import exactly
 from sisr.errors import ConfigError, DivergedError, SisrError
 from sisr.training.folder import RunFolder
 from sisr.training.run import Run
@@ -80,7 +83,7 @@ def share(
     wanted = {"CPU": workers * cpus, "GPU": workers * gpus}
     fits = min(math.floor(there[name] / amount + 1e-9) for name, amount in wanted.items() if amount > 0)
     at_a_time = min(fits, trials) if concurrency is None else concurrency
-    if max(at_a_time, 1) > fits and not train.can_grow():
+    if max(at_a_time, 1) > fits and not can_grow():
         missing = ", ".join(
             f"{max(at_a_time, 1) * amount:g} {name} of {there[name]:g}"
             for name, amount in wanted.items()
@@ -271,7 +274,7 @@ def _single(task: dict[str, Any], run: Run, folder: RunFolder) -> dict[str, Any]
 
 def _nested(task: dict[str, Any], run: Run, folder: RunFolder) -> dict[str, Any]:
     """Let Ray Train host the loop on workers of the trial's own."""
-    scaling = Scaling(workers=task["workers"], cpus_per_worker=task["cpus"], gpus_per_worker=task["gpus"])
+    scaling = Scaling(workers=exactly(task["workers"]), cpus_per_worker=task["cpus"], gpus_per_worker=task["gpus"])
     sweep = RunFolder(Path(task["sweep"]))
     folder.clear_stop()
 
@@ -287,7 +290,7 @@ def _nested(task: dict[str, Any], run: Run, folder: RunFolder) -> dict[str, Any]
 
 def release(folder: Path) -> None:
     """Give back what a nested trial reserved, if it still holds it: a killed one does not give it back itself."""
-    path = folder / train.RESERVATION
+    path = folder / RESERVATION
     try:
         identifier = path.read_text()
     except OSError:
