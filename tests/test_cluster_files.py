@@ -219,6 +219,13 @@ def test_a_cluster_file_copies_all_that_the_nodes_install_and_nothing_large() ->
         assert not local & {".", "runs", ".venv", ".git"}
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_nothing_in_the_home_folder_of_a_node_would_be_taken_for_the_package(name: str) -> None:
+    """`ray submit` runs a script there, and Python looks for packages beside it first."""
+    for target in read(REPOSITORY / name)["file_mounts"]:
+        assert Path(target).parts[1] not in ("sisr", "ray", "torch", "mlflow")
+
+
 FAULTS = [
     ("--dashboard-host=127.0.0.1", "--dashboard-host=0.0.0.0", "error", "opens a server to every machine"),
     ("export RAY_AUTH_MODE=token; ulimit", "ulimit", "error", "whoever reaches the cluster runs code on it"),
@@ -244,8 +251,8 @@ FAULTS = [
     ("idle_timeout_minutes: 10", "idle_timeout_minutes: ten", "error", "'ten' is not of type 'number'"),
     ("max_workers: 4 # of all", "max_workers: -1 # of all", "error", "-1 is less than the minimum of 0"),
     ("head_node_type: head", "head_node_type: boss", "error", "head_node_type"),
-    ('"~/sisr/deploy": deploy', '"~/sisr/deploy": gone', "error", "gone is not there"),
-    ('"~/sisr/deploy": deploy', '"~/sisr/deploy": .', "warning", "is the whole project"),
+    ('"~/sisr-code/deploy": deploy', '"~/sisr-code/deploy": gone', "error", "gone is not there"),
+    ('"~/sisr-code/deploy": deploy', '"~/sisr-code/deploy": .', "warning", "is the whole project"),
     ("~/.ssh/key.pem", "~/.ssh/other.pem", "error", "~/.ssh/other.pem is not there"),
 ]
 

@@ -231,9 +231,9 @@ def node(tmp_path: Path) -> dict[str, str]:
     for name, text in {"python3": FAKE_PYTHON, "tmux": "#!/bin/sh\n", "sudo": "#!/bin/sh\nexit 9\n"}.items():
         (tools / name).write_text(text)
         (tools / name).chmod(0o755)
-    (tmp_path / "sisr").mkdir()
+    (tmp_path / "sisr-code").mkdir()
     for name in ("pyproject.toml", "constraints.txt"):
-        (tmp_path / "sisr" / name).write_text((DEPLOY.parent / name).read_text())
+        (tmp_path / "sisr-code" / name).write_text((DEPLOY.parent / name).read_text())
     (tmp_path / "sisr.settings").write_text(f"export SISR_SHARED={tmp_path}/shared\n")
     return {**os.environ, "HOME": str(tmp_path), "PATH": f"{tools}:{os.environ['PATH']}"}
 
@@ -248,7 +248,7 @@ def test_a_node_is_prepared_once_by_the_constraints_and_finds_shared_storage(nod
     home = Path(node["HOME"])
     assert prepare(node).returncode == 0
     calls = (home / "calls").read_text()
-    assert f"-c {home}/sisr/constraints.txt --no-build-isolation -e {home}/sisr[cluster]" in calls
+    assert f"-c {home}/sisr-code/constraints.txt --no-build-isolation -e {home}/sisr-code[cluster]" in calls
     assert (home / "runs").resolve() == home / "shared" / "runs"
     assert prepare(node).returncode == 0
     assert "-m pip" not in (home / "calls").read_text(), "nothing has changed"
@@ -256,7 +256,7 @@ def test_a_node_is_prepared_once_by_the_constraints_and_finds_shared_storage(nod
     words = ["bash", "-c", ". ~/sisr.env; echo $RAY_AUTH_MODE $PATH"]
     said = subprocess.run(words, env=node, capture_output=True, text=True)
     assert said.stdout.startswith(f"token {home}/venv/bin:")
-    (home / "sisr" / "constraints.txt").write_text("torch==9\n")
+    (home / "sisr-code" / "constraints.txt").write_text("torch==9\n")
     assert prepare(node).returncode == 0
     assert "-m pip" in (home / "calls").read_text(), "other versions are installed"
 
