@@ -203,9 +203,10 @@ def test_an_instance_on_aws_has_imdsv2_and_an_encrypted_disk(config: dict[str, A
 @pytest.mark.parametrize("name", FILES)
 def test_ray_starts_with_token_and_nothing_but_loopback_for_the_dashboard(name: str) -> None:
     config = read(REPOSITORY / name)
-    head = config["head_start_ray_commands"][-1]
+    keys = ("head_start_ray_commands", "worker_start_ray_commands")
+    head, worker = (next(one for one in config[key] if "ray start" in one) for key in keys)
     assert "--dashboard-host=127.0.0.1" in head
-    for command in (head, config["worker_start_ray_commands"][-1]):
+    for command in (head, worker):
         assert command.index("export RAY_AUTH_MODE=token") < command.index("ray start")
         assert command.index("unset OMP_NUM_THREADS") < command.index("ray start")
     assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"

@@ -266,3 +266,17 @@ def test_a_nodes_own_runs_are_not_hidden_behind_shared_ones(node: dict[str, str]
     done = prepare(node)
     assert done.returncode == 1
     assert "is a folder of this node alone: move it to" in done.stderr
+
+
+def test_the_firewall_lets_in_ssh_and_the_machines_that_are_named() -> None:
+    done = subprocess.run([DEPLOY / "firewall.sh", "10.0.0.1", "fd00::2"], capture_output=True, text=True, timeout=60)
+    accepted = [line.strip() for line in done.stdout.splitlines() if line.endswith(" accept")]
+    assert accepted[-2:] == ["ip saddr 10.0.0.1 accept", "ip6 saddr fd00::2 accept"]
+    assert "tcp dport 22 accept" in accepted
+    assert "policy drop" in done.stdout
+
+
+def test_a_firewall_that_would_shut_out_the_other_machines_is_refused() -> None:
+    done = subprocess.run([DEPLOY / "firewall.sh"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "name the addresses of all machines" in done.stderr
