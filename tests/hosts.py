@@ -105,7 +105,7 @@ class Network:
         self._set(host, "up")
 
     def _set(self, host: Host, state: str) -> None:
-        _in_network(self.switch, "ip", "link", "set", host.name, state)
+        _in_network(self.switch, "ip", "link", "set", "dev", host.name, state)
 
 
 @contextmanager
@@ -183,8 +183,8 @@ def _connect(program: "subprocess.Popen[str]", name: str, address: str, switch: 
     """Put a cable between a host and the switch."""
     assert program.stdin is not None
     pid = _first(program)
-    _in_network(switch, "ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", str(pid))
-    _in_network(switch, "ip", "link", "set", name, "master", "switch", "up")
+    _in_network(switch, "ip", "link", "add", "name", name, "type", "veth", "peer", "name", "eth0", "netns", str(pid))
+    _in_network(switch, "ip", "link", "set", "dev", name, "master", "switch", "up")
     program.stdin.write("connected\n")
     program.stdin.flush()
     return Host(name, address, pid)
