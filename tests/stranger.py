@@ -5,6 +5,7 @@ prints by port what Ray's own calls and some web addresses answer. Both print a 
 """
 
 import errno
+import http.client
 import json
 import select
 import socket
@@ -68,7 +69,7 @@ def ask(address: str, port: int, token: str | None) -> dict[str, str]:
                 answers[page] = str(answer.status)
         except urllib.error.HTTPError as error:
             answers[page] = str(error.code)
-        except (OSError, ValueError):
+        except (OSError, http.client.HTTPException):
             return call(address, port, token)
     return answers
 
