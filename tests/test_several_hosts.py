@@ -39,8 +39,9 @@ OPTIONS = {"evaluate_every": 5, "log_every": 1, "validation_side": 64, "perceptu
 TINY = [word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}")]
 TINY += [word for name, value in OPTIONS.items() for word in ("--option", f"{name}={value}")]
 RUN = ("srez", "--data", f"{SHARED}/photos", *TINY, "--precision", "fp32")
-# With 2 CPUs on each host, a worker of 2 CPUs has a host to itself.
-PAIR = ("--workers", "2", "--cpus-per-worker", "2")
+CPUS = str(os.cpu_count())  # of each host, which sees all of this machine's: a worker of so many has one to itself
+ALONE = ("--cpus-per-worker", CPUS)
+PAIR = (*ALONE, "--workers", "2")
 OURS = ("ray", "mlflow", "sisr", "python")
 
 
@@ -214,7 +215,7 @@ def test_a_run_goes_on_without_a_host_that_is_cut_off(cluster: Lab) -> None:
 
 
 def test_a_job_outlives_the_connection(cluster: Lab) -> None:
-    words = ["sisr", "train", *RUN, "--runs", f"{SHARED}/runs", "--name", "job", "--steps", str(STEPS)]
+    words = ["sisr", "train", *RUN, "--runs", f"{SHARED}/runs", "--name", "job", "--steps", str(STEPS), *ALONE]
     address = ("--address", "http://127.0.0.1:8265")
     with started(cluster.command("ray", "dashboard", CLUSTER)):
         submit = cluster.command("ray", "job", "submit", *address, "--no-wait", "--submission-id", "job", "--", *words)
