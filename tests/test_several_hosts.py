@@ -66,7 +66,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         made.run("sisr", "doctor", CLUSTER)
         made.run("python", "-m", "sisr.revision")
         made.run("ray", "up", "-y", CLUSTER)
-        wait_for("all hosts", lambda: "3 local.cluster.node" in made.on_head("ray", "status"))
+        wait_for("all hosts", lambda: is_complete(made))
         photos = made.laptop.path(HOME / "photos")
         photos.mkdir()
         for number in range(8):
@@ -74,6 +74,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         own(made.laptop, HOME / "photos")
         made.run("ray", "rsync-up", CLUSTER, f"{HOME}/photos/", f"{SHARED}/photos/")
         yield made
+
+
+def is_complete(cluster: Lab) -> bool:
+    """Whether all hosts belong to the cluster, as Ray sees it."""
+    return f"{len(NODES)} local.cluster.node" in cluster.on_head("ray", "status")
 
 
 @contextmanager
@@ -199,7 +204,7 @@ def test_a_sweep_runs_on_all_hosts(cluster: Lab) -> None:
     assert sum(run["parent"] is not None for run in found.values()) == 3
 
 
-def test_a_run_goes_on_without_a_host_that_is_cut_off(cluster: Lab) -> None:
+def test_a_run_goes_on_without_a_host_that_is_cut_off_and_comes_back_later(cluster: Lab) -> None:
     words = cluster.submit("train", *RUN, *PAIR, "--name", "lost", "--steps", str(STEPS), options=["--tmux"])
     cluster.run(*words)
     wait_for("a checkpoint", lambda: checkpoints(cluster, "lost"))
@@ -212,6 +217,7 @@ def test_a_run_goes_on_without_a_host_that_is_cut_off(cluster: Lab) -> None:
         wait_for("the end of what the lost host ran", lambda: left_on(lost) == [])
     finally:
         cluster.network.plug_in(lost)
+    wait_for("the lost host", lambda: is_complete(cluster))
 
 
 def test_a_job_outlives_the_connection(cluster: Lab) -> None:
