@@ -1,10 +1,13 @@
 """The verb `train` as a user meets it: real processes, real signals, real Ray."""
 
+import contextlib
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,6 +119,31 @@ def test_sigterm_saves_and_exits_75_and_the_same_command_goes_on(config: Path, s
     code, _, err = finish(start(config, "--local"))
     assert code == EXIT["finished"], err
     assert final_digest() == undisturbed(config, tmp_path)
+
+
+@pytest.mark.mlflow
+def test_a_terminal_that_hangs_up_saves_and_exits_75(config: Path) -> None:
+    """As when the connection of `ray submit` or SSH is lost."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, command(config, "--local"))
+    process = psutil.Process(pid)
+    reader = threading.Thread(target=read_all, args=(terminal,), daemon=True)
+    reader.start()
+    while status().get("step", 0) < 50:
+        assert process.is_running()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGSTOP)  # so that it can't end by itself first
+    os.close(terminal)
+    process.send_signal(signal.SIGCONT)
+    assert process.wait(timeout=240) == EXIT["stopped"]
+    assert status()["state"] == "stopped"
+
+
+def read_all(terminal: int) -> None:
+    with contextlib.suppress(OSError):
+        while os.read(terminal, 1 << 16):
+            pass
 
 
 @pytest.mark.mlflow
