@@ -163,7 +163,7 @@ def _train_best(sweep: "Sweep", order: "Order", tracking: "Tracking", steps: int
     from functools import partial
 
     from sisr.cluster import execute, hosts
-    from sisr.cluster.sweep import BEST
+    from sisr.cluster.sweep_files import BEST
     from sisr.cluster.train import Scaling
     from sisr.config import build, read_yaml
     from sisr.console import err, out

@@ -8,7 +8,9 @@ import yaml
 
 from sisr.cluster import sweep
 from sisr.cluster.execute import Tracking
-from sisr.cluster.sweep import Wanted, plan_of, trial_run, write_best
+from sisr.cluster.sweep import Wanted, plan_of
+from sisr.cluster.sweep_files import write_best
+from sisr.cluster.sweep_order import trial_run
 from sisr.config import build, read_yaml
 from sisr.errors import ConfigError
 from sisr.recipes import pixelshuffle
