@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from simulated_sweep import Simulation, plan
+from sisr.sweep.schedule import Slice, next_slice
 from sisr.sweep.state import replay
 
 
@@ -130,6 +131,22 @@ def test_a_population_never_copies_a_worse_or_finished_trial(concurrency: int) -
             assert donor.params["x"] > trial.params["x"]
             assert donor.state != "finished"
         state.apply(row)
+
+
+def test_a_copy_of_a_trial_between_two_comparisons_goes_to_the_next_one() -> None:
+    curve = [[2, {"val/score": 1.0}]]
+    better = [[2, {"val/score": 2.0}]]
+    rows: list[dict[str, Any]] = [
+        {"op": "trial", "trial": 0, "params": {"x": 0.1}},
+        {"op": "end", "trial": 0, "state": "paused", "step": 2, "curve": curve},
+        {"op": "trial", "trial": 1, "params": {"x": 0.2}},
+        {"op": "end", "trial": 1, "state": "paused", "step": 3, "curve": better},  # stopped on the way to 4
+        {"op": "start", "trial": 1, "until": 4},
+    ]
+    simulation = Simulation(plan(scheduler="pbt", interval=2, steps=12, trials=2, rungs=()), rising)
+    for row in rows:
+        simulation.write(**row)
+    assert next_slice(simulation.sweep) == Slice(0, until=4, donor=1)
 
 
 def test_more_trials_may_be_asked_for_later() -> None:

@@ -10,7 +10,6 @@ from sisr.cluster.sweep_order import Order, Wanted, plan_of, prepare
 from sisr.errors import ConfigError, StoppedError
 from sisr.revision import code_revision
 from sisr.sweep import plan as plans
-from sisr.sweep import results
 from sisr.sweep.ledger import Ledger
 from sisr.sweep.live import SweepDisplay
 from sisr.sweep.plan import Plan
@@ -40,20 +39,23 @@ def execute(order: Order, tracking: Tracking) -> Sweep:
         stack.callback(ledger.close)
         folder.clear_stop()
         driver = Driver(order, folder, data, ledger)
-        if driver.finished() and (folder.path / results.FOLDER / "index.html").is_file():
-            say(f"sweep {plan.name} is finished already; more --trials would go on")
-            ledger.write("sweep", state="finished")
-            return ledger.sweep
         delivery = courier.start(folder.path, tracking.uri, tracking.experiment, say)
         drain_s = DRAIN_S
         try:
-            driver.announce()
+            if ledger.was_finished and driver.finished():
+                say(f"sweep {plan.name} is finished already; more --trials would go on")
+                ledger.write("sweep", state="finished")
+                return ledger.sweep
+            driver.take_up()
             stack.enter_context(stop_on_signal(folder))
             with SweepDisplay(folder.path, ledger.sweep) as display:
                 driver.run(display.refresh)
             driver.close()
-        except KeyboardInterrupt:
-            drain_s = 0.0
+        except BaseException as error:
+            driver.retire()
+            train.shutdown()
+            driver.abandon(error)
+            drain_s = 0.0 if isinstance(error, KeyboardInterrupt) else drain_s
             raise
         finally:
             train.shutdown()

@@ -1,14 +1,17 @@
-"""What a sweep keeps on the disk besides its ledger."""
+"""What a sweep keeps on the disk besides its ledger: checkpoints to copy, and the best settings.
+
+Everything here can be done twice, and broken off anywhere.
+"""
 
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import yaml
 
+from sisr.errors import CheckpointError
 from sisr.sweep.state import Sweep, Trial
-from sisr.training.checkpoint import folder_name
+from sisr.training.checkpoint import MANIFEST, folder_name
 from sisr.training.folder import RunFolder
 
 BEST = "best.yaml"
@@ -16,9 +19,16 @@ PINNED = "pinned"  # a trial's checkpoint at the end of its last slice, kept for
 COPIES = ".copies"  # how many copies of other trials a trial's checkpoints hold already
 
 
+def is_saved(folder: RunFolder, step: int) -> bool:
+    """Return whether a trial has a whole checkpoint of a step: none is written of a bad step, or on a full disk."""
+    return (folder.checkpoints / folder_name(step) / MANIFEST).is_file()
+
+
 def pin(folder: RunFolder, step: int) -> None:
     """Keep the checkpoint of a slice's end until the next one's, whatever is pruned meanwhile; by hard links."""
     name = folder_name(step)
+    if (folder.path / PINNED / name).is_dir() or not is_saved(folder, step):
+        return
     fresh = folder.path / f".{PINNED}-new"
     shutil.rmtree(fresh, ignore_errors=True)
     shutil.copytree(folder.checkpoints / name, fresh / name, copy_function=os.link)
@@ -26,26 +36,33 @@ def pin(folder: RunFolder, step: int) -> None:
     fresh.rename(folder.path / PINNED)
 
 
-def copy_networks(folder: RunFolder, donor: RunFolder, copies: int, record: Callable[[], object]) -> None:
-    """Put what the donor has pinned in the place of a trial's checkpoints, unless that was done.
+def copy_networks(folder: RunFolder, donor: RunFolder, step: int) -> None:
+    """Put a checkpoint that another trial has pinned in the place of a trial's own.
 
-    Args:
-        folder: Of the trial.
-        donor: Of the trial that it copies.
-        copies: How many copies it has made, this one included.
-        record: Writes down the settings that hold now.
+    Raises:
+        CheckpointError: It is not there.
     """
-    done = folder.path / COPIES
-    if done.is_file() and int(done.read_text()) >= copies:
-        return
-    fresh = folder.path / f".{PINNED}"
+    pinned = donor.path / PINNED / folder_name(step)
+    if not pinned.is_dir():
+        raise CheckpointError(f"{pinned} is gone, which trial {folder.path.name} copies: restore it")
+    fresh = folder.path / f".{PINNED}-copy"
     shutil.rmtree(fresh, ignore_errors=True)
-    shutil.copytree(donor.path / PINNED, fresh, copy_function=os.link)
+    shutil.copytree(pinned, fresh / pinned.name, copy_function=os.link)
+    shutil.rmtree(folder.path / PINNED, ignore_errors=True)  # the trial is no longer what others could have copied
     shutil.rmtree(folder.checkpoints, ignore_errors=True)
     folder.best.unlink(missing_ok=True)
     fresh.rename(folder.checkpoints)
-    record()
-    done.write_text(str(copies))
+
+
+def copies_made(folder: RunFolder) -> int:
+    """Return how many copies of other trials a trial's checkpoints hold already."""
+    path = folder.path / COPIES
+    return int(path.read_text()) if path.is_file() else 0
+
+
+def note_copies(folder: RunFolder, copies: int) -> None:
+    """Note that all that belongs to a copy is done."""
+    _replace(folder.path / COPIES, str(copies))
 
 
 def drop_checkpoints(folder: RunFolder) -> None:
@@ -64,7 +81,12 @@ def write_best(folder: Path, sweep: Sweep, best: Trial) -> Path:
         f"# at step {best.step:,}: {values}",
         f"# sisr train {plan.recipe} --config {BEST} --data ... ; --steps N: the sweep's trials had {plan.steps:,}",
     ]
-    unfinished = folder / f".{BEST}"
-    unfinished.write_text("\n".join(header) + "\n" + yaml.safe_dump(settings, sort_keys=True))
-    unfinished.replace(path)
+    _replace(path, "\n".join(header) + "\n" + yaml.safe_dump(settings, sort_keys=True))
     return path
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file: readers see the old content or the new."""
+    unfinished = path.with_name(f".{path.name.removeprefix('.')}-new")
+    unfinished.write_text(text)
+    unfinished.replace(path)

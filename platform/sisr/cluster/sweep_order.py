@@ -79,9 +79,25 @@ def plan_of(wanted: Wanted) -> tuple[Plan, SearchSpace]:
     options = {"evaluate_every": every, "seed": wanted.seed, **wanted.options}
     build(Options, options, source="--option")
     fields = {**file.plan_fields(), **marks, "options": options, "seed": wanted.seed, "name": wanted.name}
+    if file.search == "grid":
+        fields["trials"] = _grid_trials(space.grid_size(), file.trials, wanted.trials)
     images = {"data": wanted.data, "validation": wanted.validation}
     recipe = {"recipe": source.name, "recipe_source": source.text}
     return build(Plan, {**fields, **images, **recipe}, source="the sweep"), space
+
+
+def _grid_trials(combinations: int, trials: int, asked: int | None) -> int:
+    """Return how many points of a grid are tried.
+
+    Raises:
+        ConfigError: It is larger than the file's `trials`, and nobody has said on the command line where to end.
+    """
+    if combinations > trials and asked is None:
+        raise ConfigError(
+            f"the grid has {combinations} combinations, but the search space's file says trials: {trials}; "
+            f"--trials {combinations} tries all, --trials {trials} the first of them"
+        )
+    return min(combinations, trials)
 
 
 def _marks(file: SpaceFile, wanted: Wanted) -> tuple[dict[str, Any], int]:

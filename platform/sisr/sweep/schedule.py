@@ -21,17 +21,12 @@ class Slice:
     donor: int | None = None  # the trial whose networks are copied first
 
 
-def next_slice(sweep: Sweep, *, exhausted: bool = False) -> Slice | None:
-    """Return what to run now, or None: wait for what is running, or, where nothing is, the sweep is finished.
-
-    Args:
-        sweep: As the ledger tells it.
-        exhausted: The search has no further trial to offer.
-    """
+def next_slice(sweep: Sweep) -> Slice | None:
+    """Return what to run now, or None: wait for what is running, or, where nothing is, the sweep is finished."""
     for trial in sweep.trials:  # what an interruption left
         if trial.state == "waiting" or (trial.state == "paused" and trial.until > trial.step):
             return Slice(trial.number, max(trial.until, _first_goal(sweep)))
-    may_begin = len(sweep.trials) < sweep.plan.trials and not exhausted
+    may_begin = len(sweep.trials) < sweep.plan.trials
     match sweep.plan.scheduler:
         case "asha":
             return _halving(sweep, may_begin)
@@ -105,7 +100,8 @@ def _population(sweep: Sweep, may_begin: bool) -> Slice | None:
         return None  # nobody to compare with yet
     donor = _donor(sweep, trial)
     start = trial.step if donor is None else donor.step
-    return Slice(trial.number, min(start + plan.interval, plan.steps), None if donor is None else donor.number)
+    until = (start // plan.interval + 1) * plan.interval  # a donor may stand where an interruption has left it
+    return Slice(trial.number, min(until, plan.steps), None if donor is None else donor.number)
 
 
 def _peers(sweep: Sweep, trial: Trial) -> list[Trial]:
@@ -122,7 +118,7 @@ def _donor(sweep: Sweep, trial: Trial) -> Trial | None:
         return None
     score = _score_at(sweep, trial, trial.step)
     better = [t for t in peers[-share:] if _score_at(sweep, t, trial.step) > score]
-    donors = [t for t in better if t.state not in ENDED and t.step < sweep.plan.steps and t is not trial]
+    donors = [t for t in better if t.saved and t.state not in ENDED and t.step < sweep.plan.steps and t is not trial]
     if not donors:
         return None
     return random.Random(f"{sweep.plan.seed}/{trial.number}/{trial.step}/{len(trial.exploits)}").choice(donors)

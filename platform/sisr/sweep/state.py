@@ -41,6 +41,7 @@ class Trial:
     exploits: list[Exploit] = field(default_factory=list)
     seconds: float = 0.0  # of running, start-up included
     message: str = ""  # why it diverged or failed
+    saved: bool = False  # whether others may copy it: its last slice left a checkpoint of `step`, and of its own
 
     @property
     def name(self) -> str:
@@ -130,9 +131,11 @@ def _apply_to(trial: Trial, row: dict[str, Any]) -> None:
         trial.state, trial.until = "running", row["until"]
     elif row["op"] == "exploit":
         trial.exploits.append(Exploit(row["step"], row["donor"], row["params"]))
-        trial.params, trial.step = row["params"], row["step"]
+        trial.params, trial.step, trial.saved = row["params"], row["step"], False
+        trial.until = row.get("until", trial.until)
     else:
         trial.state, trial.step, trial.message = row["state"], row["step"], row.get("message", "")
+        trial.saved = row.get("saved", True)
         trial.seconds += row.get("seconds", 0.0)
         trial.curve += [(int(step), dict(values)) for step, values in row.get("curve", [])]
 
