@@ -78,7 +78,7 @@ def write_best(folder: Path, sweep: Sweep, best: Trial) -> Path:
     settings = {name: value for name, value in plan.fixed.items() if name != "steps"} | best.params
     header = [
         f"# {plan.recipe}: the best of {len(sweep.trials)} trials of sweep {plan.name}: trial {best.name}",
-        f"# at step {best.step:,}: {values}",
+        f"# at step {best.evaluated_at:,}: {values}",
         f"# sisr train {plan.recipe} --config {BEST} --data ... ; --steps N: the sweep's trials had {plan.steps:,}",
     ]
     _replace(path, "\n".join(header) + "\n" + yaml.safe_dump(settings, sort_keys=True))

@@ -66,7 +66,7 @@ def close_trial(folder: RunFolder, trial: Trial, state: str) -> None:
     final = {f"final/{name.removeprefix('val/')}": value for name, value in trial.values.items()}
     with Outbox(folder.path) as outbox:
         if final:
-            outbox.metrics(trial.step, final)
+            outbox.metrics(trial.evaluated_at, final)
         outbox.tags({"sisr.state": state} | ({"sisr.message": trial.message} if trial.message else {}))
         outbox.status(MLFLOW_STATUS[state])
 
@@ -83,7 +83,7 @@ def close(folder: RunFolder, sweep: Sweep, best: Trial | None, written: Iterable
     with Outbox(folder.path) as outbox:
         if best is not None:
             values = {f"best/{name.removeprefix('val/')}": value for name, value in best.values.items()}
-            outbox.metrics(best.step, values)
+            outbox.metrics(best.evaluated_at, values)
             outbox.tags({"sisr.best_trial": best.name, "sisr.best_params": best.params})
         for path in written:
             outbox.artifact(path.relative_to(folder.path), "" if path.name == BEST else "results")

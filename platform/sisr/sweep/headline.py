@@ -21,7 +21,7 @@ def sentences(sweep: Sweep, baseline: Mapping[str, float]) -> list[str]:
     if best is None:
         return ["No trial has been evaluated yet."]
     stands = "won" if sweep.state == "finished" else "leads"
-    found = [f"Trial {best.number} {stands} at step {best.step:,}: {_values(sweep, best)}."]
+    found = [f"Trial {best.number} {stands} at step {best.evaluated_at:,}: {_values(sweep, best)}."]
     if best.number:
         found += _against_first(sweep, best)
     elif len(sweep.ranking()) > 1:
@@ -50,7 +50,7 @@ def _against_first(sweep: Sweep, best: Trial) -> list[str]:
         one, other = value_of(best.values_at(step), metric), value_of(first.values_at(step), metric)
         if one is not None and other is not None:
             parts.append(f"{words.metric_name(metric)} {words.with_unit(metric, one - other, signed=True)}")
-    where = f"at step {step:,}" + ("" if step == best.step else ", the last that both reached")
+    where = f"at step {step:,}" + ("" if step == best.evaluated_at else ", the last that both reached")
     return [f"Against trial 0{_published(sweep)}: {', '.join(parts)} {where}."] if parts else []
 
 

@@ -48,11 +48,11 @@ def _halving(sweep: Sweep, may_begin: bool) -> Slice | None:
 
     Li et al., "A System for Massively Parallel Hyperparameter Tuning", 2020, algorithm 2 (ASHA).
     https://arxiv.org/abs/1810.05934
-    A trial that diverged counts as one that was worse than all others.
+    A trial that diverged counts as one that was worse than all others, at the rungs that it was sent to.
     """
     goals = (*sweep.plan.rungs, sweep.plan.steps)
     for rung, goal in reversed(list(pairwise(goals))):
-        reached = [t for t in sweep.trials if t.values_at(rung) or t.state in ("diverged", "failed")]
+        reached = [t for t in sweep.trials if t.values_at(rung) or _was_lost_before(t, rung)]
         reached.sort(key=lambda t: (-_score_at(sweep, t, rung), t.number))
         for trial in reached[: len(reached) // sweep.plan.reduction_factor]:
             if _stands_at(sweep, trial, rung):
@@ -72,6 +72,10 @@ def _finalist(sweep: Sweep, goals: tuple[int, ...]) -> Slice | None:
         if trial.state == "paused":
             return Slice(trial.number, next(goal for goal in goals if goal > trial.step))
     return None
+
+
+def _was_lost_before(trial: Trial, rung: int) -> bool:
+    return trial.state in ("diverged", "failed") and trial.until >= rung
 
 
 def _stands_at(sweep: Sweep, trial: Trial, rung: int) -> bool:
