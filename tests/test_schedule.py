@@ -75,8 +75,8 @@ def test_a_trial_that_diverges_late_leaves_its_place_to_the_next() -> None:
 
 
 def test_trials_that_never_reached_a_rung_make_nobody_there_one_of_the_best() -> None:
-    # 19 of 27 diverge before step 1. There, 27 were sent: 9 would go on, but only 8 are left. To step 3 went 8: 2 go on,
-    # and one that was the best of three before a better one came.
+    # 19 of 27 diverge before step 1. There, 27 were sent: 9 would go on, but only 8 are left. To step 3 went 8: 2
+    # go on, and one that was the best of three before a better one came.
     simulation = Simulation(plan(trials=27), lambda p, step: math.nan if p["x"] < 0.7 else p["x"], 1)
     sweep = simulation.run()
     assert Counter(t.state for t in sweep.trials)["diverged"] == 19

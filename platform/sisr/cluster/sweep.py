@@ -7,7 +7,8 @@ from sisr.cluster.execute import DRAIN_S, Tracking, say
 from sisr.cluster.hosts import stop_on_signal
 from sisr.cluster.sweep_driver import Driver
 from sisr.cluster.sweep_order import Order, Wanted, plan_of, prepare
-from sisr.errors import ConfigError, StoppedError
+from sisr.data.index import changes as changed_files
+from sisr.errors import ConfigError, DataError, StoppedError
 from sisr.revision import code_revision
 from sisr.sweep import plan as plans
 from sisr.sweep.ledger import Ledger
@@ -70,19 +71,41 @@ def _take_up(plan: Plan, folder: RunFolder, data: TrainingData) -> None:
 
     Raises:
         ConfigError: A sweep of this name exists and is another one.
+        DataError: It is the same one, and its images have changed.
     """
     previous = plans.read(folder.path)
     if previous is None and (folder.path / "run.json").exists():
         raise ConfigError(f"{folder.path} holds a run, not a sweep: choose another --name")
     if previous is not None:
-        before, now = previous.model_dump(), plan.model_dump()
-        changed = [f"{name} {before[name]} -> {now[name]}" for name in now if before[name] != now[name]]
-        changed = [text for text in changed if not text.startswith("trials ") or plan.trials < previous.trials]
+        changed = _changes(previous, plan)
+        wrong = ConfigError if changed else DataError
+        if previous.fingerprint != plan.fingerprint:
+            changed.append(f"images of {plan.data}: {changed_files(folder.file_hashes(), data.hashes)}")
         if changed:
-            raise ConfigError(
-                f"sweep {plan.name} exists and differs: {'; '.join(changed)}. "
-                "Choose another --name, or the same settings"
+            raise wrong(
+                f"sweep {plan.name} exists and differs: {'; '.join(changed)}. Choose another --name, or the same "
+                f"settings and images, or remove {folder.path} to start anew"
             )
         if previous == plan:
             return
+    folder.record_files(data.hashes)
     plans.write(folder.path, plan, {"versions": versions(), "code": code_revision(), "data": data.facts})
+
+
+def _changes(old: Plan, new: Plan) -> list[str]:
+    """Return in words what makes a plan another sweep; more trials don't, and images are another question."""
+    found = [f"trials {old.trials} -> {new.trials}"] if new.trials < old.trials else []
+    if old.recipe_source != new.recipe_source:
+        found.append("recipe file changed")
+    before, now = (plan.model_dump(exclude={"trials", "recipe_source", "fingerprint"}) for plan in (old, new))
+    for name in now:
+        if before[name] == now[name]:
+            continue
+        if not isinstance(now[name], dict):
+            found.append(f"{name} {before[name]} -> {now[name]}")
+            continue
+        for key in sorted(before[name].keys() | now[name].keys()):
+            one, other = before[name].get(key), now[name].get(key)
+            if one != other:
+                found.append(f"{name}.{key} {one} -> {other}")
+    return found

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from sisr.cluster import environment, shared, sweep_files, sweep_record, train, tune
-from sisr.cluster.sweep_order import Order, trial_run
+from sisr.cluster.sweep_order import Order
+from sisr.cluster.trial_run import trial_run
 from sisr.cluster.tune import Outcome, Task
 from sisr.sweep import results, schedule, search
 from sisr.sweep.ledger import Ledger
@@ -98,7 +99,7 @@ class Driver:
                 sweep_files.drop_checkpoints(self._folder_of(trial))
         written = results.write(self._folder.path, shown)
         if best:
-            written.append(sweep_files.write_best(self._folder.path, shown, best))
+            written.append(sweep_files.write_best(self._folder.path, shown, best, self._order.recipe_argument))
         sweep_record.close(self._folder, shown, best, written)
         self._ledger.write("sweep", state=shown.state)
 

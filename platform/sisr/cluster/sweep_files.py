@@ -71,15 +71,22 @@ def drop_checkpoints(folder: RunFolder) -> None:
     shutil.rmtree(folder.path / PINNED, ignore_errors=True)
 
 
-def write_best(folder: Path, sweep: Sweep, best: Trial) -> Path:
-    """Write the best trial's settings as a file for `sisr train RECIPE --config`, and return its path."""
+def write_best(folder: Path, sweep: Sweep, best: Trial, recipe: str) -> Path:
+    """Write the best trial's settings as a file for `sisr train RECIPE --config`, and return its path.
+
+    Args:
+        folder: Of the sweep.
+        sweep: All of it.
+        best: The trial.
+        recipe: What finds the recipe.
+    """
     plan, path = sweep.plan, folder / BEST
     values = ", ".join(f"{name} {value:.5g}" for name, value in best.values.items())
     settings = {name: value for name, value in plan.fixed.items() if name != "steps"} | best.params
     header = [
         f"# {plan.recipe}: the best of {len(sweep.trials)} trials of sweep {plan.name}: trial {best.name}",
         f"# at step {best.evaluated_at:,}: {values}",
-        f"# sisr train {plan.recipe} --config {BEST} --data ... ; --steps N: the sweep's trials had {plan.steps:,}",
+        f"# sisr train {recipe} --config {BEST} --data ... ; --steps N: the sweep's trials had {plan.steps:,}",
     ]
     _replace(path, "\n".join(header) + "\n" + yaml.safe_dump(settings, sort_keys=True))
     return path

@@ -1,24 +1,21 @@
 """What somebody asked to search, checked and turned into the plan of a sweep before anything starts."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from sisr import recipes, trust
-from sisr.cluster.order import buildable
+from sisr.cluster import sweep_check
 from sisr.config import build
 from sisr.data.sources import absolute, open_source
 from sisr.errors import ConfigError
-from sisr.metrics import perceptual
 from sisr.sweep import space_file
 from sisr.sweep.plan import Plan
 from sisr.sweep.space import SearchSpace
 from sisr.sweep.space_file import SpaceFile
-from sisr.sweep.state import Trial
-from sisr.training.dataset import TrainingData, open_data
+from sisr.training.dataset import TrainingData
 from sisr.training.folder import RunFolder
-from sisr.training.loop import share_of_batch
-from sisr.training.run import Options, Run, check_name
+from sisr.training.run import Options, check_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +46,18 @@ class Order:
 
     plan: Plan
     space: SearchSpace
+    recipe: str = ""  # as it was asked for, perhaps a file; empty: by the plan's name for it
     runs: Path = Path("runs")
     workers: int = 1  # of each trial
     cpus_per_worker: float | None = None
     gpus_per_worker: float | None = None
     concurrency: int | None = None
     address: str | None = None  # of a running Ray
+
+    @property
+    def recipe_argument(self) -> str:
+        """What finds the recipe again: `sisr train` wants it."""
+        return self.recipe or self.plan.recipe
 
 
 def plan_of(wanted: Wanted) -> tuple[Plan, SearchSpace]:
@@ -75,15 +78,18 @@ def plan_of(wanted: Wanted) -> tuple[Plan, SearchSpace]:
         space=wanted.space,
         settings=wanted.settings,
     )
+    build(Options, wanted.options, source="--option")
     marks, every = _marks(file, wanted)
     options = {"evaluate_every": every, "seed": wanted.seed, **wanted.options}
-    build(Options, options, source="--option")
     fields = {**file.plan_fields(), **marks, "options": options, "seed": wanted.seed, "name": wanted.name}
     if file.search == "grid":
         fields["trials"] = _grid_trials(space.grid_size(), file.trials, wanted.trials)
     images = {"data": wanted.data, "validation": wanted.validation}
     recipe = {"recipe": source.name, "recipe_source": source.text}
-    return build(Plan, {**fields, **images, **recipe}, source="the sweep"), space
+    plan = build(Plan, {**fields, **images, **recipe}, source="the sweep")
+    if plan.scheduler == "pbt":
+        space = replace(space, kept=sweep_check.deciding_shapes(plan, space))
+    return plan, space
 
 
 def _grid_trials(combinations: int, trials: int, asked: int | None) -> int:
@@ -109,19 +115,16 @@ def _marks(file: SpaceFile, wanted: Wanted) -> tuple[dict[str, Any], int]:
     for option, value, scheduler in (("--rungs", wanted.rungs, "asha"), ("--interval", wanted.interval, "pbt")):
         if value is not None and file.scheduler != scheduler:
             raise ConfigError(f"{option} has no effect with the scheduler {file.scheduler}: leave it out")
-    steps, every = file.steps, wanted.options.get("evaluate_every")
-    if file.scheduler == "asha":
-        every = every or (wanted.rungs[0] if wanted.rungs else max(1, steps // 18))
-        rungs = wanted.rungs or tuple(
-            sorted({max(1, round(steps / part / every)) * every for part in (9, 3)} - {steps})
-        )
-        fields: dict[str, Any] = {"rungs": rungs}
-    elif file.scheduler == "pbt":
-        rungs = (wanted.interval or max(1, steps // 10),)
-        every = every or rungs[0]
-        fields = {"interval": rungs[0]}
-    else:
-        every, rungs, fields = every or max(1, steps // 10), (), {}
+    every = wanted.options.get("evaluate_every")
+    match file.scheduler:
+        case "asha":
+            rungs, every = _rungs(file.steps, wanted.rungs, every)
+            fields: dict[str, Any] = {"rungs": rungs}
+        case "pbt":
+            rungs = (_interval(file.steps, wanted.interval),)
+            every, fields = every or rungs[0], {"interval": rungs[0]}
+        case _:
+            every, rungs, fields = every or max(1, file.steps // 10), (), {}
     if wrong := [rung for rung in rungs if rung % every]:
         raise ConfigError(
             f"trials are compared at step {wrong[0]:,} but evaluated every {every:,}: give an --option evaluate_every "
@@ -130,20 +133,27 @@ def _marks(file: SpaceFile, wanted: Wanted) -> tuple[dict[str, Any], int]:
     return fields, every
 
 
-def trial_run(plan: Plan, trial: Trial) -> Run:
-    """Return the run that a trial is, with the settings that hold now."""
-    config = {**plan.fixed, **trial.params, "steps": plan.steps}
-    module = recipes.load(plan.recipe, plan.recipe_source)
-    return Run(
-        name=f"{plan.name}-{trial.name}",
-        recipe=plan.recipe,
-        recipe_source=plan.recipe_source,
-        config=build(module.Config, config, source=f"trial {trial.name}").model_dump(mode="json"),
-        options=build(Options, plan.options, source="--option"),
-        data=plan.data,
-        validation=plan.validation,
-        fingerprint=plan.fingerprint,
-    )
+def _rungs(steps: int, asked: tuple[int, ...] | None, every: int | None) -> tuple[tuple[int, ...], int]:
+    """Return where asha compares, by default after a ninth and a third of the steps, and how often to evaluate."""
+    if asked is not None:
+        if list(asked) != sorted(set(asked)) or not all(0 < rung < steps for rung in asked):
+            raise ConfigError(f"--rungs must rise and lie between 0 and steps {steps}, got {','.join(map(str, asked))}")
+        return asked, every or asked[0]
+    if every is not None and every >= steps:
+        raise ConfigError(
+            f"asha compares trials before their end, but evaluate_every {every} is no less than their steps {steps}: "
+            "give a smaller one"
+        )
+    every = every or max(1, steps // 18)
+    marks = {max(1, round(steps / part / every)) * every for part in (9, 3)}
+    return tuple(sorted(mark for mark in marks if mark < steps)), every
+
+
+def _interval(steps: int, asked: int | None) -> int:
+    """Return how many steps lie between two comparisons of a population, by default a tenth of all."""
+    if asked is not None and asked >= steps:
+        raise ConfigError(f"--interval {asked} is no less than the {steps} steps of a trial: nobody would copy anybody")
+    return asked or max(1, steps // 10)
 
 
 def prepare(order: Order) -> tuple[Plan, RunFolder, TrainingData]:
@@ -160,12 +170,11 @@ def prepare(order: Order) -> tuple[Plan, RunFolder, TrainingData]:
     plan = plan.model_copy(
         update={"data": absolute(plan.data), "validation": plan.validation and absolute(plan.validation)}
     )
-    run = trial_run(plan.model_copy(update={"name": "trial"}), Trial(0, {}, {}))
-    share_of_batch(run.config["batch_size"], order.workers, run.options.accumulate)
-    data = open_data(run, buildable(run, plan.recipe), show=True)
-    perceptual.offered(run.options.perceptual, data.least_side)
+    sweep_check.check_batches(plan, order.space, order.workers)
     if "perceptual" in plan.options:  # perhaps a file, as every process finds it
-        plan = plan.model_copy(update={"options": {**plan.options, "perceptual": run.options.perceptual}})
+        options = build(Options, plan.options, source="--option")
+        plan = plan.model_copy(update={"options": {**plan.options, "perceptual": options.perceptual}})
+    data = sweep_check.opened_data(plan, order.space)
     plan = plan.model_copy(update={"fingerprint": data.fingerprint})
     if not plan.name:
         plan = plan.model_copy(update={"name": f"{plan.recipe}-sweep-{plan.hash}"})

@@ -25,6 +25,7 @@ class SearchSpace:
 
     domains: dict[str, Domain]
     defaults: dict[str, Any]  # the recipe's own values of these settings
+    kept: frozenset[str] = frozenset()  # settings that `explore` does not touch
 
     def sample(self, rng: Random) -> dict[str, Any]:
         """Return a random value of each setting."""
@@ -32,7 +33,10 @@ class SearchSpace:
 
     def explore(self, params: Mapping[str, Any], rng: Random) -> dict[str, Any]:
         """Return settings near `params`: what PBT trains a copied network with."""
-        return {name: domain.explore(params[name], rng) for name, domain in self.domains.items()}
+        return {
+            name: params[name] if name in self.kept else domain.explore(params[name], rng)
+            for name, domain in self.domains.items()
+        }
 
     def contains(self, params: Mapping[str, Any]) -> bool:
         """Return whether these settings, and no other, could come out."""
