@@ -59,6 +59,18 @@ def test_importance_names_its_step_and_trials() -> None:
     assert "diverged count as the worst" in found.caption
 
 
+def test_networks_that_nobody_has_trained_say_nothing_about_settings() -> None:
+    writer = synthetic.Writer(Path("s"), trials=10)
+    for number in range(10):
+        params = synthetic.draw(RANDOM)
+        writer.trial(number, params)
+        untrained = (0, {"val/score": float(params["loss"] == "vanilla")})
+        trained = (300, {"val/score": -abs(math.log10(params["learning_rate"]) + 3.5)})
+        writer.segment(number, 300, [untrained] if number < 3 else [untrained, trained], "diverged")
+    found = importance(state.read(Path("s")))
+    assert (found.step, found.trials) == (300, 10)
+
+
 def test_fewer_than_8_trials_have_no_importance() -> None:
     points = [(synthetic.draw(RANDOM), float(i)) for i in range(7)]
     found = importance(one_step("s", points, synthetic.SPACE))

@@ -101,6 +101,16 @@ def stopped_in_slice(host: Host, number: int) -> Sweep:
     return host.run(interrupt)
 
 
+def test_a_finished_sweep_that_is_given_more_trials_trains_no_step_again(tmp_path: Path) -> None:
+    Host(tmp_path, **ASHA).run()
+    host = Host(tmp_path, **ASHA | {"trials": 12})
+    sweep = host.run()
+    promoted = [(trial, first) for trial, first, step in host.slices if step > EVERY]
+    assert [trial for trial, _ in promoted if trial < 3], "none of the first three was promoted"
+    assert {first for _, first in promoted} == {EVERY}
+    assert len(sweep.trials) == 12
+
+
 def test_a_stop_after_the_last_step_leaves_a_finished_sweep(tmp_path: Path) -> None:
     host = Host(tmp_path, scheduler="none", trials=1, steps=EVERY)
 

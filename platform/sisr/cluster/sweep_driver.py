@@ -96,7 +96,7 @@ class Driver:
             if trial.state == "paused":
                 sweep_record.close_trial(self._folder_of(trial), trial, "paused" if stopped else "pruned")
             if not stopped and best and trial is not best:
-                sweep_files.drop_checkpoints(self._folder_of(trial))
+                sweep_files.drop_checkpoints(self._folder_of(trial), keep_newest=trial.state == "paused")
         written = results.write(self._folder.path, shown)
         if best:
             written.append(sweep_files.write_best(self._folder.path, shown, best, self._order.recipe_argument))

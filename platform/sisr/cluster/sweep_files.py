@@ -11,7 +11,7 @@ import yaml
 
 from sisr.errors import CheckpointError
 from sisr.sweep.state import Sweep, Trial
-from sisr.training.checkpoint import MANIFEST, folder_name
+from sisr.training.checkpoint import MANIFEST, Checkpoints, folder_name
 from sisr.training.folder import RunFolder
 
 BEST = "best.yaml"
@@ -65,9 +65,17 @@ def note_copies(folder: RunFolder, copies: int) -> None:
     _replace(folder.path / COPIES, str(copies))
 
 
-def drop_checkpoints(folder: RunFolder) -> None:
-    """Free the disk of what a finished sweep doesn't need: the model of a finished trial is kept beside it."""
-    shutil.rmtree(folder.checkpoints, ignore_errors=True)
+def drop_checkpoints(folder: RunFolder, *, keep_newest: bool) -> None:
+    """Free the disk of what a finished sweep doesn't need: the model of a finished trial is kept beside it.
+
+    Args:
+        folder: Of a trial.
+        keep_newest: Leave one checkpoint: more trials may be asked for, and then this one may be promoted.
+    """
+    if keep_newest:
+        Checkpoints(folder.checkpoints, keep=1).prune(None)
+    else:
+        shutil.rmtree(folder.checkpoints, ignore_errors=True)
     shutil.rmtree(folder.path / PINNED, ignore_errors=True)
 
 

@@ -11,6 +11,9 @@ from itertools import pairwise
 
 from sisr.sweep.state import ENDED, Sweep, Trial
 
+REDUCTION_FACTOR = 3  # asha: one of this many trials goes on from each rung; eta in the paper
+QUANTILE = 0.25  # pbt: share of trials that copy, and that are copied
+
 
 @dataclass(frozen=True)
 class Slice:
@@ -54,7 +57,7 @@ def _halving(sweep: Sweep, may_begin: bool) -> Slice | None:
     for rung, goal in reversed(list(pairwise(goals))):
         reached = [t for t in sweep.trials if t.values_at(rung) or _was_lost_before(t, rung)]
         reached.sort(key=lambda t: (-_score_at(sweep, t, rung), t.number))
-        for trial in reached[: len(reached) // sweep.plan.reduction_factor]:
+        for trial in reached[: len(reached) // REDUCTION_FACTOR]:
             if _stands_at(sweep, trial, rung):
                 return Slice(trial.number, goal)
     if may_begin:
@@ -117,7 +120,7 @@ def _peers(sweep: Sweep, trial: Trial) -> list[Trial]:
 def _donor(sweep: Sweep, trial: Trial) -> Trial | None:
     """Return whom a trial should copy: at random one of the best at its step, if it is itself among the worst."""
     peers = _peers(sweep, trial)
-    share = max(1, int(sweep.plan.quantile * len(peers)))
+    share = max(1, int(QUANTILE * len(peers)))
     if len(peers) < 2 or trial not in peers[:share]:
         return None
     score = _score_at(sweep, trial, trial.step)

@@ -48,7 +48,9 @@ class SearchSpace:
         return dict(self.defaults) if self.contains(self.defaults) else None
 
     def grid(self) -> Iterator[dict[str, Any]]:
-        """Yield every combination of lists, the last setting changing fastest.
+        """Yield every combination of lists, the last setting by name changing fastest.
+
+        The order does not depend on how a file is ordered: two files that say the same are the same sweep.
 
         Raises:
             ConfigError: A setting is no list.
@@ -57,14 +59,14 @@ class SearchSpace:
             raise ConfigError(
                 f"{ranges[0]} has no list of values; a grid wants choice or grid_search for every setting"
             )
-        return (dict(zip(self.domains, values, strict=True)) for values in itertools.product(*self._lists()))
+        names = sorted(self.domains)
+        lists = (self.domains[name].corners() for name in names)
+        found = (dict(zip(names, values, strict=True)) for values in itertools.product(*lists))
+        return ({name: values[name] for name in self.domains} for values in found)
 
     def grid_size(self) -> int:
         """Return how many combinations of corners there are; where all settings are lists, the size of the grid."""
-        return math.prod(len(values) for values in self._lists())
-
-    def _lists(self) -> list[list[Any]]:
-        return [domain.corners() for domain in self.domains.values()]
+        return math.prod(len(domain.corners()) for domain in self.domains.values())
 
 
 def build(written: Mapping[str, Any], config: type[Settings], *, source: str) -> SearchSpace:
