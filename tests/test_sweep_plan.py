@@ -1,5 +1,7 @@
 """From what somebody asked for to the plan of a sweep, without Ray."""
 
+import dataclasses
+import shutil
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -7,8 +9,9 @@ from typing import Any
 import pytest
 import yaml
 from PIL import Image
+from sisr.pipelines import tune
 
-from sisr.cluster import sweep
+from sisr.cluster import execute, sweep
 from sisr.cluster.execute import Tracking
 from sisr.cluster.sweep import Wanted, plan_of
 from sisr.cluster.sweep_files import write_best
@@ -104,6 +107,9 @@ def test_a_grid_smaller_than_the_files_trials_plans_no_more_and_a_larger_one_may
     assert plan_of(wanted(search="grid", space=GRID, trials=7))[0].trials == 7
 
 
+MINE = {"objective": "val/psnr_y", "trials": 2, "steps": 10, "space": {"beta1": {"choice": [0.5, 0.9]}}}
+
+
 def ordered(tmp_path: Path, workers: int = 1, **changes: Any) -> sweep.Order:
     plan, space = plan_of(wanted(**{"name": "s", "settings": ("hr_crop=32",), **changes}))
     return sweep.Order(plan=plan, space=space, runs=tmp_path, workers=workers)
@@ -180,9 +186,7 @@ def test_other_settings_are_named_one_by_one(tmp_path: Path) -> None:
 
 def test_a_recipe_file_that_has_changed_is_not_printed(tmp_path: Path, repository: Path) -> None:
     text = (repository / "platform/sisr/recipes/pixelshuffle.py").read_text()
-    space = tmp_path / "mine.yaml"
-    content = {"objective": "val/psnr_y", "trials": 2, "steps": 10, "space": {"beta1": {"choice": [0.5, 0.9]}}}
-    space.write_text(yaml.safe_dump(content))
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(MINE))
     (tmp_path / "mine.py").write_text(text)
     asked: dict[str, Any] = {"recipe": str(tmp_path / "mine.py"), "steps": None}
     taken_up(ordered(tmp_path, **asked))
@@ -200,6 +204,30 @@ def test_images_that_have_changed_are_named_as_train_names_them(tmp_path: Path) 
     Image.effect_noise((96, 96), 99).convert("RGB").save(images / "new.png")
     with pytest.raises(DataError, match=r"sweep s exists and differs: images of .*: \+1 -0 ~0 files, e\.g\. new\.png"):
         sweep.execute(ordered(tmp_path, data=str(images)), Tracking())
+
+
+def test_a_recipe_from_a_file_is_found_again_to_be_trained_with_the_best_settings_without_a_word_before_json(
+    tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(repository / "platform/sisr/recipes/pixelshuffle.py", "mine.py")
+    tiny = ("batch_size=2", "hr_crop=16", "num_features=8", "num_hr_features=4", "num_blocks=1")
+    Path("mine.yaml").write_text(yaml.safe_dump(MINE))
+    order = ordered(tmp_path, recipe="mine.py", settings=tiny)
+    order = dataclasses.replace(order, recipe="mine.py")
+    rows: list[dict[str, Any]] = [
+        {"op": "trial", "trial": 0, "params": {"beta1": 0.5}},
+        {"op": "start", "trial": 0, "until": 900},
+        {"op": "end", "trial": 0, "state": "finished", "step": 900, "curve": [[900, {"val/psnr_y": 30.0}]]},
+    ]
+    found = replay(order.plan, rows)
+    (tmp_path / "s").mkdir()
+    best = write_best(tmp_path / "s", found, found.trials[0], order.recipe_argument)
+    assert "sisr train mine.py --config best.yaml" in best.read_text()
+    monkeypatch.setattr(execute, "execute", lambda asked, *_: execute.prepare(asked)[0].model_dump())
+    run = tune._train_best(found, order, Tracking(), steps=2)
+    assert (run["config"]["beta1"], run["config"]["hr_crop"], run["config"]["steps"]) == (0.5, 16, 2)
+    assert run["recipe_source"] == Path("mine.py").read_text()
+    assert capsys.readouterr().out == ""
 
 
 def test_a_sweep_of_the_same_name_but_another_plan_is_refused(tmp_path: Path) -> None:
