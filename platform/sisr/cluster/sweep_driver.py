@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
-from sisr.cluster import environment, shared, sweep_files, sweep_record, train, tune
+from sisr.cluster import capacity, environment, shared, sweep_files, sweep_record, train, tune
 from sisr.cluster.sweep_order import Order
 from sisr.cluster.trial_run import trial_run
 from sisr.cluster.tune import Outcome, Task
@@ -46,9 +46,10 @@ class Driver:
         environment.prepare()
         tune.prepare()
         ray = train.connect(self._order.address)
-        shared.check(ray, self._folder.path, grows=train.can_grow())
+        cluster = capacity.read(ray)
+        shared.check(ray, self._folder.path, grows=cluster.grows)
         share = tune.share(
-            ray.cluster_resources(),
+            cluster,
             workers=self._order.workers,
             cpus=self._order.cpus_per_worker,
             gpus=self._order.gpus_per_worker,
