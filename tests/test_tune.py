@@ -14,7 +14,7 @@ import yaml
 from sisr.cluster import environment, sweep, train, tune
 from sisr.cluster.capacity import Capacity, NodeType, Resources
 from sisr.cluster.execute import Tracking
-from sisr.cluster.tune import Share, share
+from sisr.cluster.share import Share, share
 from sisr.errors import ConfigError
 from sisr.sweep.state import Sweep
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from sisr.cluster import capacity, environment, shared, sweep_files, sweep_record, train, tune
+from sisr.cluster.share import share
 from sisr.cluster.sweep_order import Order
 from sisr.cluster.trial_run import trial_run
 from sisr.cluster.tune import Outcome, Task
@@ -48,7 +49,7 @@ class Driver:
         ray = train.connect(self._order.address)
         cluster = capacity.read(ray)
         shared.check(ray, self._folder.path, grows=cluster.grows)
-        share = tune.share(
+        each = share(
             cluster,
             workers=self._order.workers,
             cpus=self._order.cpus_per_worker,
@@ -56,7 +57,7 @@ class Driver:
             concurrency=self._order.concurrency,
             trials=self._sweep.plan.trials,
         )
-        tune.run_slices(self, share, self._folder.path.resolve() / "ray", tick)
+        tune.run_slices(self, each, self._folder.path.resolve() / "ray", tick)
 
     def next_task(self) -> Task | None:
         """Return the next slice; a new trial, a copy and the start are in the ledger before it begins."""
