@@ -1,6 +1,7 @@
 """A sweep's driver against crashes, stops and bad steps: all of its files are real, only the training is not."""
 
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -18,7 +19,14 @@ from sisr.tracking.outbox import last_status
 
 KILLS = Kills()
 PBT: dict[str, Any] = {"scheduler": "pbt", "interval": EVERY, "trials": 2, "steps": 3 * EVERY}
-ASHA: dict[str, Any] = {"scheduler": "asha", "rungs": (EVERY,), "trials": 3, "steps": 2 * EVERY}
+
+
+def fragile(rate: float, step: int) -> float:
+    """Diverges at large rates."""
+    return math.nan if rate > 4e-3 else rising(rate, step)
+
+
+ASHA: dict[str, Any] = {"scheduler": "asha", "rungs": (EVERY,), "trials": 3, "steps": 2 * EVERY, "score": fragile}
 
 
 @pytest.fixture(autouse=True)
@@ -63,8 +71,8 @@ def test_killed_before_any_file_operation_a_sweep_ends_as_if_undisturbed(tmp_pat
     expected = outcome(tmp_path / "whole/s")
     assert expected["sweep"][0] == "finished"
     assert len(left) > 40
-    if asked is PBT:
-        assert any(trial["known"][-1] for trial in expected["trials"].values()), "nobody copied anybody"
+    known = [trial["known"] for trial in expected["trials"].values()]
+    assert any(exploits or state == "diverged" for state, *_, exploits in known), "nobody copied anybody, or diverged"
     for runs in left:
         Host(runs, **asked).run()
         assert outcome(runs / "s") == expected, runs.name
@@ -84,7 +92,10 @@ def test_stopped_in_the_middle_of_every_slice_a_sweep_ends_as_if_undisturbed(
         for trial in sweep.trials:
             own = folder_of(host.folder.path, trial)
             said = last_status(own), told(own, "tags")["sisr.state"]
-            assert said == (("FINISHED" if trial.state == "finished" else "KILLED"), trial.state)
+            assert said == (
+                {"finished": "FINISHED", "diverged": "FAILED", "paused": "KILLED"}[trial.state],
+                trial.state,
+            )
         assert last_status(host.folder.path) == "KILLED"
         host.folder.clear_stop()
         host.run()
@@ -198,10 +209,7 @@ def test_a_sweep_that_is_broken_off_and_its_trials_do_not_go_on_running_in_mlflo
 
 
 def test_a_trial_that_diverges_is_closed_and_its_sweep_goes_on(tmp_path: Path) -> None:
-    def score(rate: float, step: int) -> float:
-        return float("nan") if rate > 1e-3 else rising(rate, step)
-
-    host = Host(tmp_path, score, **ASHA | {"trials": 6})
+    host = Host(tmp_path, **ASHA | {"trials": 6})
     sweep = host.run()
     diverged = [trial for trial in sweep.trials if trial.state == "diverged"]
     assert 0 < len(diverged) < 6
