@@ -165,16 +165,22 @@ def _train_best(sweep: "Sweep", order: "Order", tracking: "Tracking", steps: int
     """Train a full run with the best trial's settings, on the same images and with the same workers."""
     from functools import partial
 
+    from sisr import recipes
     from sisr.cluster import execute, hosts
     from sisr.cluster.sweep_files import BEST
     from sisr.cluster.train import Scaling
     from sisr.config import build, read_yaml
     from sisr.console import err
+    from sisr.errors import ConfigError
     from sisr.training.run import Options
 
     best = order.runs / sweep.plan.name / BEST
-    err.print(f"training with {best}", markup=False)
     plan = sweep.plan
+    if recipes.find(order.recipe_argument).text != plan.recipe_source:
+        raise ConfigError(
+            f"{order.recipe_argument} has changed since the sweep began: train with {best}, if it still fits"
+        )
+    err.print(f"training with {best}", markup=False)
     kept = {name: value for name, value in plan.options.items() if name != "evaluate_every"}
     run = execute.Order(
         recipe=order.recipe_argument,

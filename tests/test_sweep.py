@@ -182,7 +182,6 @@ def assert_a_second_signal_loses_no_trial(process: "subprocess.Popen[str]") -> N
         time.sleep(0.001)
     process.send_signal(signal.SIGINT)
     code, _, err = finish(process)
-    print("EXIT", code, err)
     assert code in (75, 130), err  # the first one may have been enough
     assert {trial.state for trial in state.read(Path("runs/test")).trials} <= {"paused", "waiting"}
     assert last_status(Path("runs/test")) == "KILLED"

@@ -228,6 +228,10 @@ def test_a_recipe_from_a_file_is_found_again_to_be_trained_with_the_best_setting
     assert (run["config"]["beta1"], run["config"]["hr_crop"], run["config"]["steps"]) == (0.5, 16, 2)
     assert run["recipe_source"] == Path("mine.py").read_text()
     assert capsys.readouterr().out == ""
+    with open("mine.py", "a") as file:
+        file.write("# changed\n")
+    with pytest.raises(ConfigError, match=r"mine\.py has changed since the sweep began"):
+        tune._train_best(found, order, Tracking(), steps=2)
 
 
 def test_a_sweep_of_the_same_name_but_another_plan_is_refused(tmp_path: Path) -> None:
