@@ -45,7 +45,8 @@ def main(
     recipes.find(recipe)
     steps = (WARM_UP + blocks + ALONE) * BLOCK
     # No evaluation but the last, which is not timed; the first would only delay the start.
-    options = {"evaluate_every": steps, "validation_side": 64, "log_every": BLOCK, **parse_overrides(option or [])}
+    options = {"evaluate_every": steps, "validation_side": 64, "log_every": BLOCK}
+    options |= parse_overrides(option or [], "--option")
     with tempfile.TemporaryDirectory() as folder:
         order = execute.Order(
             recipe=recipe,

@@ -79,7 +79,7 @@ def main(
     shared_by = parse(workers)
     values = read_yaml(config) if config else {}
     values = values | parse_overrides(set_ or []) | ({"steps": steps} if steps else {})
-    chosen = {"seed": seed, "precision": precision, "compile": compile_, **parse_overrides(option or [])}
+    chosen = {"seed": seed, "precision": precision, "compile": compile_, **parse_overrides(option or [], "--option")}
     order = execute.Order(
         recipe=recipe,
         values=values,

@@ -84,9 +84,9 @@ def main(
     recipes.find(recipe)
 
     from sisr.cluster import sweep as driver
-    from sisr.cluster.execute import Tracking
+    from sisr.cluster.execute import Tracking, summary
     from sisr.config import parse_overrides
-    from sisr.console import print_json
+    from sisr.console import out, print_json
     from sisr.errors import ConfigError, DivergedError
     from sisr.sweep import board
 
@@ -107,13 +107,14 @@ def main(
         objective=objective.replace(" ", "").split(",") if objective else None,
         rungs=_numbers("--rungs", rungs) if rungs else None,
         interval=interval,
-        options={"precision": precision, **parse_overrides(option or [])},
+        options={"precision": precision, **parse_overrides(option or [], "--option")},
         seed=seed,
     )
     plan, found_space = driver.plan_of(wanted)
     order = driver.Order(
         plan=plan,
         space=found_space,
+        recipe=recipe,
         runs=runs,
         workers=workers_per_trial,
         cpus_per_worker=cpus_per_trial,
@@ -133,11 +134,13 @@ def main(
         )
     result: dict[str, Any] = {"folder": str(runs / found.plan.name), **board.as_json(found, board.rows(found))}
     if not json:
-        _show(found, runs / found.plan.name)
+        _show(found, runs / found.plan.name, recipe)
     if then_train:
         result["run"] = _train_best(found, order, tracking, then_steps)
     if json:
         print_json(result)
+    elif then_train:
+        out.print(summary(result["run"]), markup=False)
 
 
 def _numbers(option: str, text: str) -> tuple[int, ...]:
@@ -149,34 +152,40 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
         raise ConfigError(f"{option} wants steps such as 300,1000, got '{text}'") from None
 
 
-def _show(sweep: "Sweep", folder: Path) -> None:
+def _show(sweep: "Sweep", folder: Path, recipe: str) -> None:
     from sisr.console import out, table
     from sisr.sweep import board
 
     titles, cells = board.table(sweep, board.rows(sweep)[:SHOWN], out.width if out.is_terminal else 200)
     table(f"sweep {sweep.plan.name}: the first {len(cells)} of {len(sweep.trials)} trials", titles, cells)
     out.print(f"pictures and curves:  {folder}/results/index.html", markup=False)
-    out.print(f"train with the best:  sisr train {sweep.plan.recipe} --config {folder}/best.yaml", markup=False)
+    out.print(f"train with the best:  sisr train {recipe} --config {folder}/best.yaml", markup=False)
 
 
 def _train_best(sweep: "Sweep", order: "Order", tracking: "Tracking", steps: int | None) -> dict[str, Any]:
     """Train a full run with the best trial's settings, on the same images and with the same workers."""
     from functools import partial
 
+    from sisr import recipes
     from sisr.cluster import execute, hosts
-    from sisr.cluster.sweep import BEST
+    from sisr.cluster.sweep_files import BEST
     from sisr.cluster.train import Scaling
     from sisr.cluster.workers import exactly
     from sisr.config import build, read_yaml
-    from sisr.console import err, out
+    from sisr.console import err
+    from sisr.errors import ConfigError
     from sisr.training.run import Options
 
     best = order.runs / sweep.plan.name / BEST
-    err.print(f"training with {best}", markup=False)
     plan = sweep.plan
+    if recipes.find(order.recipe_argument).text != plan.recipe_source:
+        raise ConfigError(
+            f"{order.recipe_argument} has changed since the sweep began: train with {best}, if it still fits"
+        )
+    err.print(f"training with {best}", markup=False)
     kept = {name: value for name, value in plan.options.items() if name != "evaluate_every"}
     run = execute.Order(
-        recipe=plan.recipe,
+        recipe=order.recipe_argument,
         values=read_yaml(best) | ({"steps": steps} if steps else {}),
         options=build(Options, kept, source="--option"),
         data=plan.data,
@@ -191,9 +200,7 @@ def _train_best(sweep: "Sweep", order: "Order", tracking: "Tracking", steps: int
         cpus_per_worker=order.cpus_per_worker if order.workers > 1 else None,
         address=order.address,
     )
-    status = execute.execute(run, tracking, partial(hosts.on_ray, scaling))
-    out.print(execute.summary(status), markup=False)
-    return status
+    return execute.execute(run, tracking, partial(hosts.on_ray, scaling))
 
 
 if __name__ == "__main__":

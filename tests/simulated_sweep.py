@@ -71,7 +71,9 @@ class Simulation:
         if found.donor is not None:
             donor = self.sweep.trials[found.donor]
             x = min(1.0, donor.params["x"] * self.random.choice([0.8, 1.2]))
-            self.write(op="exploit", trial=number, donor=found.donor, step=donor.step, params={"x": x})
+            self.write(
+                op="exploit", trial=number, donor=found.donor, step=donor.step, until=found.until, params={"x": x}
+            )
         self.write(op="start", trial=number, until=found.until)
         return self.sweep.trials[number]
 

@@ -264,6 +264,8 @@ def test_an_override_without_name_or_value_is_refused(text: str) -> None:
 
 
 def test_an_override_given_twice_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--option wants NAME=VALUE, got 'foo'"):
+        parse_overrides(["foo"], "--option")
     assert parse_overrides(["a=1", "b=x=y"]) == {"a": 1, "b": "x=y"}
     with pytest.raises(ConfigError, match="a is given twice"):
         parse_overrides(["a=1", "a=2"])

@@ -59,6 +59,18 @@ def test_importance_names_its_step_and_trials() -> None:
     assert "diverged count as the worst" in found.caption
 
 
+def test_networks_that_nobody_has_trained_say_nothing_about_settings() -> None:
+    writer = synthetic.Writer(Path("s"), trials=10)
+    for number in range(10):
+        params = synthetic.draw(RANDOM)
+        writer.trial(number, params)
+        untrained = (0, {"val/score": float(params["loss"] == "vanilla")})
+        trained = (300, {"val/score": -abs(math.log10(params["learning_rate"]) + 3.5)})
+        writer.segment(number, 300, [untrained] if number < 3 else [untrained, trained], "diverged")
+    found = importance(state.read(Path("s")))
+    assert (found.step, found.trials) == (300, 10)
+
+
 def test_fewer_than_8_trials_have_no_importance() -> None:
     points = [(synthetic.draw(RANDOM), float(i)) for i in range(7)]
     found = importance(one_step("s", points, synthetic.SPACE))
@@ -159,20 +171,12 @@ def test_the_front_of_psnr_and_likeness_needs_no_second_objective() -> None:
     sweep = state.read(Path("s"))
     measures = plots_compared.pair(sweep)
     assert measures == (("val/psnr_y", "max"), ("val/perceptual", "min"))
-    members = plots_compared.front(sweep, measures)
+    members = sweep.pareto(measures)
     far = [trial for trial in sweep.ranking() if trial.step == synthetic.STEPS]
     values = {t.number: (t.values["val/psnr_y"], -t.values["val/lpips"]) for t in far}
     beaten = {n for n, p in values.items() for q in values.values() if q != p and q[0] >= p[0] and q[1] >= p[1]}
     assert {trial.number for trial in members} == set(values) - beaten
     assert amount(plots_compared.draw_front(sweep, measures), drawing.GREEN) > 50
-
-
-def test_the_front_of_two_objectives_is_the_sweeps_own() -> None:
-    synthetic.asha(Path("s"), 120, objective=["val/psnr_y", "val/perceptual"], mode=["max", "min"])
-    sweep = state.read(Path("s"))
-    measures = plots_compared.pair(sweep)
-    assert measures is not None
-    assert {t.number for t in plots_compared.front(sweep, measures)} == {t.number for t in sweep.pareto()}
 
 
 def test_without_two_measures_there_is_no_front() -> None:

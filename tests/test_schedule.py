@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 
 from simulated_sweep import Simulation, plan
-from sisr.sweep.state import replay
+from sisr.sweep.board import rows
+from sisr.sweep.live import summary
+from sisr.sweep.schedule import Slice, next_slice
+from sisr.sweep.state import Sweep, replay
 
 
 def rising(params: dict[str, Any], step: int) -> float:
@@ -71,6 +74,15 @@ def test_a_trial_that_diverges_late_leaves_its_place_to_the_next() -> None:
     assert (best.state, best.params["x"] <= 0.8) == ("finished", True)
 
 
+def test_trials_that_never_reached_a_rung_make_nobody_there_one_of_the_best() -> None:
+    # 19 of 27 diverge before step 1. There, 27 were sent: 9 would go on, but only 8 are left. To step 3 went 8: 2
+    # go on, and one that was the best of three before a better one came.
+    simulation = Simulation(plan(trials=27), lambda p, step: math.nan if p["x"] < 0.7 else p["x"], 1)
+    sweep = simulation.run()
+    assert Counter(t.state for t in sweep.trials)["diverged"] == 19
+    assert [sum(bool(t.values_at(rung)) for t in sweep.trials) for rung in (1, 3, 9)] == [8, 8, 3]
+
+
 def test_when_all_trials_diverge_the_sweep_ends_without_a_best() -> None:
     simulation = Simulation(plan(), lambda params, step: math.nan, 2)
     assert simulation.run().best() is None
@@ -130,6 +142,41 @@ def test_a_population_never_copies_a_worse_or_finished_trial(concurrency: int) -
             assert donor.params["x"] > trial.params["x"]
             assert donor.state != "finished"
         state.apply(row)
+
+
+def test_a_copy_of_a_trial_between_two_comparisons_goes_to_the_next_one() -> None:
+    curve = [[2, {"val/score": 1.0}]]
+    better = [[2, {"val/score": 2.0}]]
+    told: list[dict[str, Any]] = [
+        {"op": "trial", "trial": 0, "params": {"x": 0.1}},
+        {"op": "end", "trial": 0, "state": "paused", "step": 2, "curve": curve},
+        {"op": "trial", "trial": 1, "params": {"x": 0.2}},
+        {"op": "end", "trial": 1, "state": "paused", "step": 3, "curve": better},  # stopped on the way to 4
+        {"op": "start", "trial": 1, "until": 4},
+    ]
+    simulation = Simulation(plan(scheduler="pbt", interval=2, steps=12, trials=2, rungs=()), rising)
+    for row in told:
+        simulation.write(**row)
+    assert next_slice(simulation.sweep) == Slice(0, until=4, donor=1)
+
+
+def stopped(*ends: tuple[int, list[Any]]) -> Sweep:
+    """A sweep that was stopped: the step that each trial stands at, and its curve."""
+    found: list[dict[str, Any]] = []
+    for number, (step, curve) in enumerate(ends):
+        found += [{"op": "trial", "trial": number, "params": {"x": 0.5}}, {"op": "start", "trial": number, "until": 9}]
+        found.append({"op": "end", "trial": number, "state": "paused", "step": step, "curve": curve})
+    return replay(plan(), found)
+
+
+def test_steps_after_the_last_evaluation_make_no_trial_better() -> None:
+    sweep = stopped((3, [[3, {"val/score": 5.0}]]), (4, [[1, {"val/score": -9.0}]]), (7, [[3, {"val/score": 6.0}]]))
+    assert [t.number for t in sweep.ranking()] == [2, 0, 1]
+    assert [t.number for t in sweep.pareto()] == [2]
+    best = sweep.best()
+    assert best is not None
+    assert "at step 3: " in summary(sweep, best)
+    assert rows(sweep)[0].step == 3
 
 
 def test_more_trials_may_be_asked_for_later() -> None:

@@ -61,7 +61,6 @@ def score(params: dict[str, Any]) -> float:
 def ran(sweep: Sweep, space: SearchSpace, trials: int, measure: Callable[[dict[str, Any]], float] = score) -> Sweep:
     for _ in range(trials):
         params = suggest(sweep, space)
-        assert params is not None
         add(sweep, params, "finished", (STEPS, {"val/score": measure(params)}))
     return sweep
 
@@ -81,7 +80,6 @@ def next_ones(sweep: Sweep, space: SearchSpace, count: int = 40) -> list[dict[st
     for number in range(count):
         plan = sweep.plan.model_copy(update={"seed": number})
         params = suggest(Sweep(plan, sweep.trials), space)
-        assert params is not None
         found.append(params)
     return found
 
@@ -95,7 +93,6 @@ def test_the_first_trial_is_the_recipes_own_setting(search: str) -> None:
 def test_the_first_trial_is_random_where_the_recipes_own_setting_lies_outside() -> None:
     space = {**SPACE, "weight": {"uniform": [0.6, 1.0]}}
     first = suggest(sweep_of(space), space_of(space))
-    assert first is not None
     assert space_of(space).contains(first)
 
 
@@ -111,19 +108,11 @@ def test_seeds_of_neighbours_have_nothing_in_common() -> None:
     assert len({seed(a, b) for a in range(50) for b in range(50)}) == 2500
 
 
-@pytest.mark.parametrize("search", ["random", "tpe", "grid"])
-def test_nothing_follows_the_last_trial(search: str) -> None:
-    space = {"generator_steps": {"choice": [1, 2, 3]}}
-    sweep = ran(sweep_of(space, search, trials=2), space_of(space), 2, lambda params: 0.0)
-    assert suggest(sweep, space_of(space)) is None
-
-
-def test_a_grid_is_tried_in_order_and_ends() -> None:
+def test_a_grid_is_tried_in_order() -> None:
     space = {"generator_steps": {"grid_search": [3, 1]}, "norm": {"choice": ["batch", "none"]}}
     sweep = ran(sweep_of(space, "grid"), space_of(space), 4, lambda params: 0.0)
     tried = [(t.params["generator_steps"], t.params["norm"]) for t in sweep.trials]
     assert tried == [(3, "batch"), (3, "none"), (1, "batch"), (1, "none")]
-    assert suggest(sweep, space_of(space)) is None
 
 
 def test_tpe_begins_at_random() -> None:
@@ -192,7 +181,6 @@ def test_tpe_believes_those_that_went_further_more_than_those_that_stopped_early
 def test_tpe_looks_elsewhere_while_a_trial_runs() -> None:
     sweep, space = known(), space_of(SPACE)
     first = suggest(sweep, space)
-    assert first is not None
 
     def near(params: dict[str, Any]) -> bool:
         return abs(params["weight"] - first["weight"]) < 0.05

@@ -513,11 +513,12 @@ def test_true_is_not_one() -> None:
     assert Choice((False, True)).contains(True)
 
 
-def test_a_grid_lists_every_combination_in_order() -> None:
-    text = HEAD + "search: grid\nspace:\n  turn: {choice: [true, false]}\n  beta1: {grid_search: [0, 0.5, 0.9]}\n"
-    _, space = loaded(text)
-    expected = [{"turn": t, "beta1": b} for t, b in itertools.product([True, False], [0.0, 0.5, 0.9])]
-    assert list(space.grid()) == expected
+def test_a_grid_lists_every_combination_in_the_order_of_names_however_the_file_is_ordered() -> None:
+    lines = ["  turn: {choice: [true, false]}\n", "  beta1: {grid_search: [0, 0.5, 0.9]}\n"]
+    expected = [{"turn": t, "beta1": b} for b, t in itertools.product([0.0, 0.5, 0.9], [True, False])]
+    for ordered in (lines, lines[::-1]):
+        _, space = loaded(HEAD + "search: grid\nspace:\n" + "".join(ordered))
+        assert list(space.grid()) == expected
 
 
 def test_a_range_has_no_grid() -> None:

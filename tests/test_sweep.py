@@ -18,6 +18,7 @@ import yaml
 
 from sisr.config import read_yaml
 from sisr.sweep import state
+from sisr.tracking.outbox import last_status
 
 TINY = {"batch_size": 2, "hr_crop": 16, "num_features": 8, "num_hr_features": 4, "num_blocks": 1}
 
@@ -167,4 +168,20 @@ def test_sigint_saves_every_trial_and_exits_75_and_the_same_command_goes_on(spac
     wait_for(sum(row["op"] == "end" for row in ledger()) + 1, process)
     ended = [row for row in ledger() if row["op"] == "end"][-1]
     assert ended["step"] > stood[ended["trial"]] > 0
-    assert min(step for step, _ in ended["curve"]) > stood[ended["trial"]] - 200, "it began anew"
+    evaluations = Path(f"runs/test/trials/{ended['trial']:04d}/evaluations.jsonl").read_text().splitlines()
+    steps = [json.loads(line)["step"] for line in evaluations]
+    assert steps == sorted(set(steps)), "it began anew"
+    assert_a_second_signal_loses_no_trial(process)
+
+
+def assert_a_second_signal_loses_no_trial(process: "subprocess.Popen[str]") -> None:
+    """Stop a sweep at once, whatever its trials are doing: what Tune still says of them must not count."""
+    process.send_signal(signal.SIGINT)
+    while not Path("runs/test/.stop").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.001)
+    process.send_signal(signal.SIGINT)
+    code, _, err = finish(process)
+    assert code in (75, 130), err  # the first one may have been enough
+    assert {trial.state for trial in state.read(Path("runs/test")).trials} <= {"paused", "waiting"}
+    assert last_status(Path("runs/test")) == "KILLED"

@@ -100,8 +100,8 @@ def _wrong(name: str, field: FieldInfo, value: Any, error: Any) -> str:
     return f"{name} wants {expected(field)}, got {given}" + (f"; {hint}" if hint else "")
 
 
-def parse_override(text: str) -> tuple[str, Any]:
-    """Return (name, value) of a command-line override "name=value"; the value is read as in a YAML file.
+def parse_override(text: str, option: str = "--set") -> tuple[str, Any]:
+    """Return (name, value) of an option's "name=value" on the command line; the value is read as in a YAML file.
 
     Raises:
         ConfigError: It has no "=", no name or no value, or the value is not YAML.
@@ -109,23 +109,23 @@ def parse_override(text: str) -> tuple[str, Any]:
     name, equals, written = text.partition("=")
     name, written = name.strip(), written.strip()
     if not equals or not name:
-        raise ConfigError(f"--set wants NAME=VALUE, got '{text}'")
-    value = parse(written, f"--set {name}")
+        raise ConfigError(f"{option} wants NAME=VALUE, got '{text}'")
+    value = parse(written, f"{option} {name}")
     if value is None and written not in ("null", "~"):
-        raise ConfigError(f"--set {name}= has no value; null stands for none, '' for an empty text")
+        raise ConfigError(f"{option} {name}= has no value; null stands for none, '' for an empty text")
     return name, value
 
 
-def parse_overrides(texts: Iterable[str]) -> dict[str, Any]:
-    """Return the values of several overrides by name.
+def parse_overrides(texts: Iterable[str], option: str = "--set") -> dict[str, Any]:
+    """Return the values that several texts of an option give, by name.
 
     Raises:
         ConfigError: One can't be read, or a name is given twice.
     """
     values: dict[str, Any] = {}
-    for name, value in map(parse_override, texts):
+    for name, value in (parse_override(text, option) for text in texts):
         if name in values:
-            raise ConfigError(f"--set {name} is given twice")
+            raise ConfigError(f"{option} {name} is given twice")
         values[name] = value
     return values
 

@@ -8,7 +8,6 @@ Nobody is killed in the middle, which is what leaks the reservations of trials t
 
 import json
 import logging
-import math
 import os
 import shutil
 import time
@@ -19,11 +18,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sisr.cluster import train
-from sisr.cluster.capacity import can_grow
+from sisr.cluster.share import Share
 from sisr.cluster.train import Scaling
 from sisr.cluster.worker import RESERVATION
 from sisr.cluster.workers import exactly
-from sisr.errors import ConfigError, DivergedError, SisrError
+from sisr.errors import DivergedError, SisrError
 from sisr.training.folder import RunFolder
 from sisr.training.run import Run
 
@@ -37,64 +36,6 @@ ENVIRONMENT = {
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
 }
 RETRIES = 2  # of a slice whose process was lost
-
-
-@dataclass(frozen=True, kw_only=True)
-class Share:
-    """What one trial gets, and how many run at a time."""
-
-    workers: int = 1
-    cpus: float = 1.0  # of each worker
-    gpus: float = 0.0  # of each worker
-    concurrency: int = 1
-
-    @property
-    def nested(self) -> bool:
-        """Whether trials are Ray Train runs of their own."""
-        return self.workers > 1
-
-
-def share(
-    cluster: dict[str, float],
-    *,
-    workers: int = 1,
-    cpus: float | None = None,
-    gpus: float | None = None,
-    concurrency: int | None = None,
-    trials: int = 1,
-) -> Share:
-    """Return how a cluster is shared among trials, so that those that run at a time always find what they need.
-
-    Args:
-        cluster: What there is: CPU, GPU.
-        workers: Of each trial.
-        cpus: Of each worker; None: 1, or its part of the machine beside a GPU.
-        gpus: Of each worker, fractions allowed; None: 1 where there are enough for one trial, else 0.
-        concurrency: Trials at a time; None: as many as fit.
-        trials: Of the whole sweep.
-
-    Raises:
-        ConfigError: Not even one trial, or not that many at a time, can ever fit.
-    """
-    there = {"CPU": cluster.get("CPU", 0.0), "GPU": cluster.get("GPU", 0.0)}
-    gpus = (1.0 if there["GPU"] >= workers else 0.0) if gpus is None else gpus
-    if cpus is None:
-        cpus = max(1.0, math.floor(there["CPU"] / there["GPU"] * gpus)) if gpus and there["GPU"] else 1.0
-    wanted = {"CPU": workers * cpus, "GPU": workers * gpus}
-    fits = min(math.floor(there[name] / amount + 1e-9) for name, amount in wanted.items() if amount > 0)
-    at_a_time = min(fits, trials) if concurrency is None else concurrency
-    if max(at_a_time, 1) > fits and not can_grow():
-        missing = ", ".join(
-            f"{max(at_a_time, 1) * amount:g} {name} of {there[name]:g}"
-            for name, amount in wanted.items()
-            if amount and max(at_a_time, 1) * amount > there[name] + 1e-9
-        )
-        each = " and ".join(f"{amount:g} {name}" for name, amount in wanted.items() if amount)
-        raise ConfigError(
-            f"{max(at_a_time, 1)} trials at a time x {each} can't fit: that is {missing} there are; "
-            "use a smaller --concurrency, fewer --workers-per-trial, or fewer CPUs or GPUs each"
-        )
-    return Share(workers=workers, cpus=cpus, gpus=gpus, concurrency=max(at_a_time, 1))
 
 
 @dataclass(frozen=True, kw_only=True)

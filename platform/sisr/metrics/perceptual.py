@@ -67,6 +67,11 @@ def offered(wanted: str, least: int | None = None) -> list[str]:
     return [] if wanted == "none" else [wanted]
 
 
+def name_of(offered: str) -> str:
+    """Return what one of the measures that were `offered` is logged as."""
+    return {"lpips": Lpips.name, "swd": Swd.name}.get(offered, VggDistance.name)
+
+
 def build(wanted: str, device: torch.device) -> Distance:
     """Return one of the measures that were `offered`.
 

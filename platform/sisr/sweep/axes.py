@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sisr.sweep.domains import is_number
+from sisr.sweep.operators import LISTS
 from sisr.sweep.state import Sweep
 from sisr.sweep.words import short
 
-LISTED = ("choice", "grid_search")  # operators that list what there is
 FEW = 4  # labels on one axis
 
 
@@ -28,7 +29,7 @@ class Axis:
         if self.labels:
             label = short(value)
             return float(self.labels.index(label)) if label in self.labels else None
-        if not _is_number(value) or (self.log and value <= 0):
+        if not is_number(value) or (self.log and value <= 0):
             return None
         return math.log10(value) if self.log else float(value)
 
@@ -84,13 +85,9 @@ def axes(sweep: Sweep) -> list[Axis]:
 
 def _axis(name: str, space: Any, values: list[Any]) -> Axis:
     operators = [str(word) for word in space] if isinstance(space, Mapping) else []
-    listed = any(word in LISTED for word in operators)
-    if listed or not all(map(_is_number, values)):
-        numbers = all(map(_is_number, values))
+    listed = any(word in LISTS for word in operators)
+    if listed or not all(map(is_number, values)):
+        numbers = all(map(is_number, values))
         return Axis(name, labels=tuple(dict.fromkeys(map(short, sorted(values, key=None if numbers else short)))))
     log = any("log" in word for word in operators) and min(values) > 0
     return Axis(name, log, float(min(values)), float(max(values)))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -23,7 +23,7 @@ class Row:
     rank: int | None  # from 1; None: diverged, failed or never evaluated
     trial: int
     state: str  # as `words.state_of`
-    step: int  # of its last evaluation or end
+    step: int  # of its last evaluation; of a trial without a rank, of its end
     objective: tuple[float | None, ...]  # one value for each of the plan's
     psnr_y: float | None  # dB
     ssim_y: float | None
@@ -52,7 +52,7 @@ def _row(sweep: Sweep, trial: Trial, rank: int | None, front: set[int]) -> Row:
         rank,
         trial.number,
         words.state_of(sweep, trial),
-        trial.step,
+        trial.evaluated_at if rank else trial.step,
         tuple(value_of(trial.values, metric) for metric in sweep.plan.objective),
         psnr_y,
         ssim_y,

@@ -30,6 +30,11 @@ class Domain(Protocol):
         """Return the outermost values; of a list, all."""
         ...
 
+    @property
+    def is_moved(self) -> bool:
+        """Whether `explore` may return another value than it is given."""
+        ...
+
     def explore(self, value: Any, rng: Random) -> Any:
         """Return a value near `value`, or, sometimes, a random one: PBT's next try."""
         ...
@@ -54,10 +59,14 @@ class Real:
         return min(max(_rounded(value, self.q), self.low), self.high)
 
     def contains(self, value: Any) -> bool:
-        return _is_number(value) and self.low <= value <= self.high and _is_multiple(value, self.q)
+        return is_number(value) and self.low <= value <= self.high and _is_multiple(value, self.q)
 
     def corners(self) -> list[Any]:
         return [self.low, self.high]
+
+    @property
+    def is_moved(self) -> bool:
+        return True
 
     def explore(self, value: Any, rng: Random) -> Any:
         return _moved(self, value, self.q or 0.0, rng)
@@ -83,10 +92,14 @@ class Whole:
         return min(max(round(value / self.q) * self.q, self.low), self.high)
 
     def contains(self, value: Any) -> bool:
-        return _is_number(value) and self.low <= value <= self.high and value % self.q == 0
+        return is_number(value) and self.low <= value <= self.high and value % self.q == 0
 
     def corners(self) -> list[Any]:
         return [self.low, self.high]
+
+    @property
+    def is_moved(self) -> bool:
+        return True
 
     def explore(self, value: Any, rng: Random) -> Any:
         return _moved(self, value, self.q, rng)
@@ -113,11 +126,15 @@ class Normal:
 
     def contains(self, value: Any) -> bool:
         low, high = self.corners()
-        return _is_number(value) and bool(low <= value <= high) and _is_multiple(value, self.q)
+        return is_number(value) and bool(low <= value <= high) and _is_multiple(value, self.q)
 
     def corners(self) -> list[Any]:
         reach = DEVIATIONS * self.sd
         return [_rounded(self.mean - reach, self.q), _rounded(self.mean + reach, self.q)]
+
+    @property
+    def is_moved(self) -> bool:
+        return True
 
     def explore(self, value: Any, rng: Random) -> Any:
         return _moved(self, value, self.q or 0.0, rng)
@@ -142,9 +159,13 @@ class Choice:
     def corners(self) -> list[Any]:
         return list(self.values)
 
+    @property
+    def is_moved(self) -> bool:
+        return all(map(is_number, self.values))
+
     def explore(self, value: Any, rng: Random) -> Any:
         """Return a neighbour of a number. What is no number stays: it may have decided the copied network's shape."""
-        if not all(map(_is_number, self.values)):
+        if not self.is_moved:
             return value
         at = self.index(value)
         if at is None or rng.random() < RESAMPLE:
@@ -167,7 +188,8 @@ def _rounded(value: float, q: float | None) -> float:
     return float(f"{value:.{DIGITS}g}")
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Return whether a setting's value is a number; true is none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -68,8 +68,8 @@ def groups(sweep: Sweep) -> tuple[Trial | None, list[Trial], list[Trial], list[T
     ranked = sweep.ranking()
     if not ranked:
         return None, [], [], [t for t in sweep.trials if t.state == "diverged"]
-    far = [trial for trial in ranked[1:] if trial.step == ranked[0].step]
-    early = [trial for trial in ranked if trial.step < ranked[0].step]
+    far = [trial for trial in ranked[1:] if trial.evaluated_at == ranked[0].evaluated_at]
+    early = [trial for trial in ranked if trial.evaluated_at < ranked[0].evaluated_at]
     return ranked[0], far, early, [t for t in sweep.trials if t.state == "diverged"]
 
 

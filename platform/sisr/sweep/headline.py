@@ -1,12 +1,13 @@
 """What a sweep found, in sentences."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from sisr import recipes
-from sisr.config import Settings
 from sisr.errors import ConfigError
 from sisr.sweep import words
 from sisr.sweep.plan import Plan, value_of
+from sisr.sweep.space import defaults
 from sisr.sweep.state import Sweep, Trial
 
 
@@ -21,7 +22,7 @@ def sentences(sweep: Sweep, baseline: Mapping[str, float]) -> list[str]:
     if best is None:
         return ["No trial has been evaluated yet."]
     stands = "won" if sweep.state == "finished" else "leads"
-    found = [f"Trial {best.number} {stands} at step {best.step:,}: {_values(sweep, best)}."]
+    found = [f"Trial {best.number} {stands} at step {best.evaluated_at:,}: {_values(sweep, best)}."]
     if best.number:
         found += _against_first(sweep, best)
     elif len(sweep.ranking()) > 1:
@@ -50,24 +51,23 @@ def _against_first(sweep: Sweep, best: Trial) -> list[str]:
         one, other = value_of(best.values_at(step), metric), value_of(first.values_at(step), metric)
         if one is not None and other is not None:
             parts.append(f"{words.metric_name(metric)} {words.with_unit(metric, one - other, signed=True)}")
-    where = f"at step {step:,}" + ("" if step == best.step else ", the last that both reached")
+    where = f"at step {step:,}" + ("" if step == best.evaluated_at else ", the last that both reached")
     return [f"Against trial 0{_published(sweep)}: {', '.join(parts)} {where}."] if parts else []
 
 
 def _published(sweep: Sweep) -> str:
-    known = defaults(sweep.plan)
     first = sweep.trials[0].first_params
-    same = known is not None and all(name in known and known[name] == value for name, value in first.items())
-    return ", the recipe's own settings" if same else ""
+    return ", the recipe's own settings" if first == _defaults(sweep.plan, first) else ""
 
 
-def defaults(plan: Plan) -> dict[str, object] | None:
-    """Return the settings that a recipe publishes, or None where it is not one of ours."""
-    try:
-        config: type[Settings] = recipes.load(plan.recipe).Config
-    except (ConfigError, ImportError):
+def _defaults(plan: Plan, names: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what a recipe publishes for some settings, or None where it is not one of ours, or has other ones now."""
+    if plan.recipe_source:
         return None
-    return {name: field.get_default(call_default_factory=True) for name, field in config.model_fields.items()}
+    try:
+        return defaults(recipes.load(plan.recipe).Config, names)
+    except (ConfigError, ImportError, KeyError):
+        return None
 
 
 def _against_bicubic(best: Trial, baseline: Mapping[str, float]) -> list[str]:

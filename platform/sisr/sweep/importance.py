@@ -40,8 +40,8 @@ def importance(sweep: Sweep) -> Importance:
 
     Trials are compared at the furthest step that at least half of those evaluated reached, and at least FEWEST: the
     survivors of early stopping alone would say little about what the others lacked. Trials that diverged before it
-    count as the worst. Where PBT copies, only steps before the first copy are compared: later values belong to several
-    settings.
+    count as the worst. Nothing is compared at step 0, before any training. Where PBT copies, only steps before the
+    first copy are compared: later values belong to several settings.
     """
     step, outcomes = compared(sweep)
     varying = [axis for axis in axes(sweep) if len({axis.number(o.params.get(axis.name)) for o in outcomes}) > 1]
@@ -66,7 +66,7 @@ def compared(sweep: Sweep) -> tuple[int | None, list[_Outcome]]:
     for trial in sweep.trials:
         for step, values in dict(trial.curve).items():
             score = sweep.rank_score(values)
-            if trial.state != "failed" and step <= copied and score > -math.inf:
+            if trial.state != "failed" and 0 < step <= copied and score > -math.inf:
                 reached.setdefault(step, []).append(_Outcome(trial.first_params, score))
     if not reached:
         return None, []

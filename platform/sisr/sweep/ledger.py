@@ -14,8 +14,8 @@ class Ledger:
     """The one writer of a sweep's ledger, and the sweep as its rows tell it.
 
     Rows: `resume` (a driver begins), `trial` (number and params of a new one), `start` (trial, until which step),
-    `exploit` (trial copies donor's checkpoint of `step`, with `params`), `end` (trial's state, step, curve, seconds,
-    message) and `sweep` (finished or stopped).
+    `exploit` (trial copies donor's checkpoint of `step`, to go on until `until` with `params`), `end` (trial's state,
+    step, curve, seconds, message, and whether a checkpoint of that step is `saved`) and `sweep` (finished or stopped).
     """
 
     def __init__(self, folder: Path) -> None:
@@ -30,6 +30,7 @@ class Ledger:
             plan = plans.read(folder)
             assert plan is not None, "the plan is written first"
             self.sweep: Sweep = state.replay(plan, state.records(folder))
+            self.was_finished = self.sweep.state == "finished"  # before this driver: nothing was left to do
             self.write("resume")
         except BaseException:
             self._journal.close()

@@ -3,20 +3,21 @@
 from collections.abc import Mapping
 from itertools import pairwise
 
+from sisr.sweep.schedule import REDUCTION_FACTOR
 from sisr.sweep.state import ENDED, Sweep
 
 
 def steps_left(sweep: Sweep, done: Mapping[int, int]) -> int:
     """Return how many steps a sweep still takes, about, summed over its trials.
 
-    Asha's share is an estimate: one of `reduction_factor` trials goes on from each rung.
+    Asha's share is an estimate: one of `REDUCTION_FACTOR` trials goes on from each rung.
 
     Args:
         sweep: A sweep.
         done: Steps that running trials, by number, have done since their last evaluation was recorded; may be empty.
     """
     plan = sweep.plan
-    factor = plan.reduction_factor if plan.scheduler == "asha" else 1
+    factor = REDUCTION_FACTOR if plan.scheduler == "asha" else 1
     levels = (0, *plan.rungs, plan.steps) if plan.scheduler == "asha" else (0, plan.steps)
     left = 0.0
     for level, (low, high) in enumerate(pairwise(levels)):

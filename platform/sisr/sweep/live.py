@@ -29,7 +29,7 @@ class SweepDisplay:
         self._live = Live(console=err, refresh_per_second=2, transient=True) if err.is_terminal else None
         self._seen = {trial.number: _mark(trial) for trial in sweep.trials}  # of earlier attempts: shown then
         best = sweep.best()
-        self._best = (best.number, best.step) if best else None
+        self._best = (best.number, best.evaluated_at) if best else None
 
     def __enter__(self) -> "SweepDisplay":
         if self._live:
@@ -52,8 +52,8 @@ class SweepDisplay:
                 if self._live is None or trial.state in ("diverged", "failed"):
                     err.print(ending(self._sweep, trial), markup=False)
         best = self._sweep.best()
-        if best and (best.number, best.step) != self._best:
-            self._best = (best.number, best.step)
+        if best and (best.number, best.evaluated_at) != self._best:
+            self._best = (best.number, best.evaluated_at)
             err.print(f"best so far: {summary(self._sweep, best)}", markup=False)
         if self._live:
             self._live.update(view(self._folder, self._sweep, best))
@@ -102,7 +102,8 @@ def summary(sweep: Sweep, trial: Trial) -> str:
     """Return a trial in one line: its values, its step, its settings."""
     found = ((metric, value_of(trial.values, metric)) for metric in sweep.plan.objective)
     values = ", ".join(f"{words.metric_name(m)} {words.with_unit(m, v)}" for m, v in found if v is not None)
-    return f"trial {trial.number}, {values or 'not evaluated'} at step {trial.step:,}: {words.settings(trial.params)}"
+    where = f"{values or 'not evaluated'} at step {trial.evaluated_at:,}"
+    return f"trial {trial.number}, {where}: {words.settings(trial.params)}"
 
 
 def ending(sweep: Sweep, trial: Trial) -> str:

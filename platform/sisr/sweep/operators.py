@@ -9,7 +9,7 @@ from typing import Any, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from sisr.suggest import did_you_mean
-from sisr.sweep.domains import Choice, Domain, Normal, Real, Whole
+from sisr.sweep.domains import Choice, Domain, Normal, Real, Whole, is_number
 from sisr.wanted import expected
 
 FINEST = 100_000  # multiples of q up to the largest value, so that six digits tell all of them apart
@@ -90,7 +90,7 @@ OPERATORS = {
     "choice": Operator(LIST, (), object, _choice),
     "grid_search": Operator(LIST, (), object, _choice),
 }
-LISTS = ("choice", "grid_search")
+LISTS = ("choice", "grid_search")  # operators that list what there is
 
 
 def domain_of(written: Any, field: FieldInfo) -> Domain:
@@ -150,13 +150,11 @@ def number_types(field: FieldInfo) -> set[type]:
 
 def _like_field(value: Any, field: FieldInfo) -> Any:
     """Return 10 as 10.0 for a setting that wants numbers; anything else as it is."""
-    is_int = isinstance(value, int) and not isinstance(value, bool)
-    return float(value) if is_int and number_types(field) == {float} else value
+    return float(value) if type(value) is int and number_types(field) == {float} else value
 
 
 def _number(name: str, operator: Operator, argument: Any) -> Any:
-    is_number = isinstance(argument, int | float) and not isinstance(argument, bool) and math.isfinite(argument)
-    if not is_number or (operator.number is int and argument != int(argument)):
+    if not (is_number(argument) and math.isfinite(argument)) or (operator.number is int and argument != int(argument)):
         kind = "whole numbers" if operator.number is int else "numbers"
         raise ValueError(f"{name} wants {kind} as {operator.arguments}, got {_short(argument)}")
     return operator.number(argument)

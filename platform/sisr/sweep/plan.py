@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 
 from sisr.config import Settings, build
 from sisr.errors import CheckpointError
+from sisr.tracking.sweep_folder import FILE as FILE
 
-FILE = "sweep.json"
 # Distances between sr and hr as a run may log them; `val/perceptual` in an objective stands for the one that is there.
 PERCEPTUAL = ("val/lpips", "val/vgg_relu3_1", "val/swd")
 
@@ -31,11 +31,8 @@ class Plan(Settings):
     trials: int = Field(ge=1)
     search: Literal["random", "grid", "tpe"] = "random"
     scheduler: Literal["asha", "pbt", "none"] = "asha"
-    rank_by: str = "val/score"  # what schedulers rank by, larger is better, where there are two objectives
-    reduction_factor: int = Field(3, ge=2, description="asha: one of this many trials goes on from each rung")
     rungs: tuple[int, ...] = ()  # asha: steps at which trials are compared, below `steps`
     interval: int | None = Field(None, ge=1, description="pbt: steps from one comparison to the next")
-    quantile: float = Field(0.25, gt=0, le=0.5, description="pbt: share of trials that copy, and that are copied")
     steps: int = Field(ge=1)  # of a trial that goes all the way
     seed: int = Field(0, ge=0)  # of the search; the trials' own seed is among `options`
     options: dict[str, Any] = {}  # how trials run: `sisr.training.run.Options`
@@ -62,7 +59,7 @@ class Plan(Settings):
     @property
     def rank_metric(self) -> tuple[str, Mode]:
         """The one metric that trials are ranked by while the sweep runs, and its mode."""
-        return (self.objective[0], self.mode[0]) if len(self.objective) == 1 else (self.rank_by, "max")
+        return (self.objective[0], self.mode[0]) if len(self.objective) == 1 else ("val/score", "max")
 
 
 def write(folder: Path, plan: Plan, facts: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from sisr.sweep import drawing
 from sisr.sweep.axes import Axis, axes
 from sisr.sweep.drawing import BLUE, GREEN, GREY, INK, ORANGE, figure, png
 from sisr.sweep.plan import Mode, value_of
-from sisr.sweep.state import Sweep, Trial, dominates
+from sisr.sweep.state import Sweep, Trial
 from sisr.sweep.words import metric_name
 
 if TYPE_CHECKING:
@@ -37,19 +37,6 @@ def _point(trial: Trial, measures: Pair) -> tuple[float, float] | None:
     return first, second
 
 
-def front(sweep: Sweep, measures: Pair) -> list[Trial]:
-    """Return the trials at the furthest step that no other there beats in both measures, by the first one."""
-    ranked = sweep.ranking()
-    points = {t.number: _signed(t, measures) for t in ranked if t.step == ranked[0].step and _point(t, measures)}
-    kept = {n for n, point in points.items() if not any(dominates(other, point) for other in points.values())}
-    return sorted((t for t in ranked if t.number in kept), key=lambda t: points[t.number])
-
-
-def _signed(trial: Trial, measures: Pair) -> tuple[float, ...]:
-    point = _point(trial, measures) or ()
-    return tuple(value if mode == "max" else -value for value, (_, mode) in zip(point, measures, strict=True))
-
-
 def _coordinates(trials: list[Trial], measures: Pair) -> tuple[list[float], list[float]]:
     points = [point for point in (_point(trial, measures) for trial in trials) if point]
     return [x for x, _ in points], [y for _, y in points]
@@ -57,13 +44,14 @@ def _coordinates(trials: list[Trial], measures: Pair) -> tuple[list[float], list
 
 def draw_front(sweep: Sweep, measures: Pair) -> bytes:
     """Return each trial as a point in two measures; members of the front are joined and labelled."""
-    members, ranked = front(sweep, measures), [t for t in sweep.ranking() if _point(t, measures)]
+    members, ranked = sweep.pareto(measures), [t for t in sweep.ranking() if _point(t, measures)]
     kept = {trial.number for trial in members}
-    far = [t for t in ranked if t.step == ranked[0].step and t.number not in kept]
-    early = [t for t in ranked if t.step < ranked[0].step]
+    furthest = ranked[0].evaluated_at
+    far = [t for t in ranked if t.evaluated_at == furthest and t.number not in kept]
+    early = [t for t in ranked if t.evaluated_at < furthest]
     with figure(7.5, 5.2) as made:
         plot = made.add_subplot()
-        for trials, colour, label in ((early, GREY, "stopped earlier"), (far, BLUE, f"at step {ranked[0].step:,}")):
+        for trials, colour, label in ((early, GREY, "stopped earlier"), (far, BLUE, f"at step {furthest:,}")):
             if trials:
                 xs, ys = _coordinates(trials, measures)
                 plot.scatter(xs, ys, 26, color=colour, alpha=max(0.35, drawing.faint(len(trials))), label=label, lw=0)

@@ -11,6 +11,9 @@ from itertools import pairwise
 
 from sisr.sweep.state import ENDED, Sweep, Trial
 
+REDUCTION_FACTOR = 3  # asha: one of this many trials goes on from each rung; eta in the paper
+QUANTILE = 0.25  # pbt: share of trials that copy, and that are copied
+
 
 @dataclass(frozen=True)
 class Slice:
@@ -21,17 +24,12 @@ class Slice:
     donor: int | None = None  # the trial whose networks are copied first
 
 
-def next_slice(sweep: Sweep, *, exhausted: bool = False) -> Slice | None:
-    """Return what to run now, or None: wait for what is running, or, where nothing is, the sweep is finished.
-
-    Args:
-        sweep: As the ledger tells it.
-        exhausted: The search has no further trial to offer.
-    """
+def next_slice(sweep: Sweep) -> Slice | None:
+    """Return what to run now, or None: wait for what is running, or, where nothing is, the sweep is finished."""
     for trial in sweep.trials:  # what an interruption left
         if trial.state == "waiting" or (trial.state == "paused" and trial.until > trial.step):
             return Slice(trial.number, max(trial.until, _first_goal(sweep)))
-    may_begin = len(sweep.trials) < sweep.plan.trials and not exhausted
+    may_begin = len(sweep.trials) < sweep.plan.trials
     match sweep.plan.scheduler:
         case "asha":
             return _halving(sweep, may_begin)
@@ -53,13 +51,13 @@ def _halving(sweep: Sweep, may_begin: bool) -> Slice | None:
 
     Li et al., "A System for Massively Parallel Hyperparameter Tuning", 2020, algorithm 2 (ASHA).
     https://arxiv.org/abs/1810.05934
-    A trial that diverged counts as one that was worse than all others.
+    A trial that diverged counts as one that was worse than all others, at the rungs that it was sent to.
     """
     goals = (*sweep.plan.rungs, sweep.plan.steps)
     for rung, goal in reversed(list(pairwise(goals))):
-        reached = [t for t in sweep.trials if t.values_at(rung) or t.state in ("diverged", "failed")]
+        reached = [t for t in sweep.trials if t.values_at(rung) or _was_lost_before(t, rung)]
         reached.sort(key=lambda t: (-_score_at(sweep, t, rung), t.number))
-        for trial in reached[: len(reached) // sweep.plan.reduction_factor]:
+        for trial in reached[: len(reached) // REDUCTION_FACTOR]:
             if _stands_at(sweep, trial, rung):
                 return Slice(trial.number, goal)
     if may_begin:
@@ -77,6 +75,10 @@ def _finalist(sweep: Sweep, goals: tuple[int, ...]) -> Slice | None:
         if trial.state == "paused":
             return Slice(trial.number, next(goal for goal in goals if goal > trial.step))
     return None
+
+
+def _was_lost_before(trial: Trial, rung: int) -> bool:
+    return trial.state in ("diverged", "failed") and trial.until >= rung
 
 
 def _stands_at(sweep: Sweep, trial: Trial, rung: int) -> bool:
@@ -105,7 +107,8 @@ def _population(sweep: Sweep, may_begin: bool) -> Slice | None:
         return None  # nobody to compare with yet
     donor = _donor(sweep, trial)
     start = trial.step if donor is None else donor.step
-    return Slice(trial.number, min(start + plan.interval, plan.steps), None if donor is None else donor.number)
+    until = (start // plan.interval + 1) * plan.interval  # a donor may stand where an interruption has left it
+    return Slice(trial.number, min(until, plan.steps), None if donor is None else donor.number)
 
 
 def _peers(sweep: Sweep, trial: Trial) -> list[Trial]:
@@ -117,12 +120,12 @@ def _peers(sweep: Sweep, trial: Trial) -> list[Trial]:
 def _donor(sweep: Sweep, trial: Trial) -> Trial | None:
     """Return whom a trial should copy: at random one of the best at its step, if it is itself among the worst."""
     peers = _peers(sweep, trial)
-    share = max(1, int(sweep.plan.quantile * len(peers)))
+    share = max(1, int(QUANTILE * len(peers)))
     if len(peers) < 2 or trial not in peers[:share]:
         return None
     score = _score_at(sweep, trial, trial.step)
     better = [t for t in peers[-share:] if _score_at(sweep, t, trial.step) > score]
-    donors = [t for t in better if t.state not in ENDED and t.step < sweep.plan.steps and t is not trial]
+    donors = [t for t in better if t.saved and t.state not in ENDED and t.step < sweep.plan.steps and t is not trial]
     if not donors:
         return None
     return random.Random(f"{sweep.plan.seed}/{trial.number}/{trial.step}/{len(trial.exploits)}").choice(donors)

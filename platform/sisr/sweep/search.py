@@ -11,17 +11,15 @@ from sisr.sweep.state import Sweep
 STARTUP = 10  # trials that must have been measured before TPE learns from them
 
 
-def suggest(sweep: Sweep, space: SearchSpace) -> dict[str, Any] | None:
-    """Return the swept settings of the next trial, or None where there is none: all are begun, or the grid is.
+def suggest(sweep: Sweep, space: SearchSpace) -> dict[str, Any]:
+    """Return the swept settings of the next trial; there must be one: fewer are begun than planned.
 
     The first trial of `random` and `tpe` has the recipe's own settings, where the space holds them: what every other
     one must beat.
     """
     plan, number = sweep.plan, len(sweep.trials)
-    if number >= plan.trials:
-        return None
     if plan.search == "grid":
-        return next(itertools.islice(space.grid(), number, None), None)
+        return next(itertools.islice(space.grid(), number, None))
     if number == 0 and (baseline := space.baseline()):
         return baseline
     if plan.search == "random" or sum(bool(trial.curve) for trial in sweep.trials) < STARTUP:

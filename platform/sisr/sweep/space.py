@@ -25,6 +25,7 @@ class SearchSpace:
 
     domains: dict[str, Domain]
     defaults: dict[str, Any]  # the recipe's own values of these settings
+    kept: frozenset[str] = frozenset()  # settings that `explore` does not touch
 
     def sample(self, rng: Random) -> dict[str, Any]:
         """Return a random value of each setting."""
@@ -32,7 +33,10 @@ class SearchSpace:
 
     def explore(self, params: Mapping[str, Any], rng: Random) -> dict[str, Any]:
         """Return settings near `params`: what PBT trains a copied network with."""
-        return {name: domain.explore(params[name], rng) for name, domain in self.domains.items()}
+        return {
+            name: params[name] if name in self.kept else domain.explore(params[name], rng)
+            for name, domain in self.domains.items()
+        }
 
     def contains(self, params: Mapping[str, Any]) -> bool:
         """Return whether these settings, and no other, could come out."""
@@ -44,7 +48,9 @@ class SearchSpace:
         return dict(self.defaults) if self.contains(self.defaults) else None
 
     def grid(self) -> Iterator[dict[str, Any]]:
-        """Yield every combination of lists, the last setting changing fastest.
+        """Yield every combination of lists, the last setting by name changing fastest.
+
+        The order does not depend on how a file is ordered: two files that say the same are the same sweep.
 
         Raises:
             ConfigError: A setting is no list.
@@ -53,14 +59,14 @@ class SearchSpace:
             raise ConfigError(
                 f"{ranges[0]} has no list of values; a grid wants choice or grid_search for every setting"
             )
-        return (dict(zip(self.domains, values, strict=True)) for values in itertools.product(*self._lists()))
+        names = sorted(self.domains)
+        lists = (self.domains[name].corners() for name in names)
+        found = (dict(zip(names, values, strict=True)) for values in itertools.product(*lists))
+        return ({name: values[name] for name in self.domains} for values in found)
 
     def grid_size(self) -> int:
         """Return how many combinations of corners there are; where all settings are lists, the size of the grid."""
-        return math.prod(len(values) for values in self._lists())
-
-    def _lists(self) -> list[list[Any]]:
-        return [domain.corners() for domain in self.domains.values()]
+        return math.prod(len(domain.corners()) for domain in self.domains.values())
 
 
 def build(written: Mapping[str, Any], config: type[Settings], *, source: str) -> SearchSpace:

@@ -8,10 +8,12 @@ from typing import Any, Literal
 
 from sisr.errors import CheckpointError, ConfigError
 from sisr.sweep import plan as plans
-from sisr.sweep.plan import Plan, value_of
+from sisr.sweep.plan import Mode, Plan, value_of
 from sisr.tracking.journal import is_locked, rows
 
 LEDGER = "ledger.jsonl"
+
+Measures = tuple[tuple[str, Mode], ...]  # metrics, and where better lies
 
 # waiting: recorded, not begun. paused: stands at `step`, and may go on. The last three never go on.
 State = Literal["waiting", "running", "paused", "finished", "diverged", "failed"]
@@ -35,12 +37,13 @@ class Trial:
     params: dict[str, Any]  # the swept settings that hold now
     first_params: dict[str, Any]  # those it began with; another ones only where it copied another trial
     state: State = "waiting"
-    step: int = 0  # steps done at its last evaluation or end
+    step: int = 0  # steps done when its last slice ended, which may be between two evaluations
     until: int = 0  # steps it was asked to reach last
     curve: list[tuple[int, dict[str, float]]] = field(default_factory=list)  # every evaluation: (step, values)
     exploits: list[Exploit] = field(default_factory=list)
     seconds: float = 0.0  # of running, start-up included
     message: str = ""  # why it diverged or failed
+    saved: bool = False  # whether others may copy it: its last slice left a checkpoint of `step`, and of its own
 
     @property
     def name(self) -> str:
@@ -51,6 +54,11 @@ class Trial:
     def values(self) -> dict[str, float]:
         """Its last evaluation; empty before the first."""
         return self.curve[-1][1] if self.curve else {}
+
+    @property
+    def evaluated_at(self) -> int:
+        """The step of its last evaluation; 0 before the first."""
+        return self.curve[-1][0] if self.curve else 0
 
     def values_at(self, step: int) -> dict[str, float]:
         """Return its evaluation at exactly this step; empty where there was none."""
@@ -94,35 +102,41 @@ class Sweep:
         return value if mode == "max" else -value
 
     def ranking(self) -> list[Trial]:
-        """Return the trials that may be chosen, best first: those that went further before those that did not.
+        """Return the trials that may be chosen, best first: those evaluated further on before all others.
 
         Values at unequal steps don't compare. Diverged and failed trials, and those never evaluated, are left out.
         """
         found = [t for t in self.trials if t.state not in ("diverged", "failed")]
         found = [t for t in found if math.isfinite(self.rank_score(t.values))]
-        return sorted(found, key=lambda t: (-t.step, -self.rank_score(t.values), t.number))
+        return sorted(found, key=lambda t: (-t.evaluated_at, -self.rank_score(t.values), t.number))
 
     def best(self) -> Trial | None:
         """Return the best trial, or None as long as there is none."""
         return next(iter(self.ranking()), None)
 
-    def pareto(self) -> list[Trial]:
-        """Return the trials at the furthest step that no other beats in both objectives, by the first objective."""
-        candidates = self.ranking()
-        candidates = [t for t in candidates if t.step == candidates[0].step]
-        points = {t.number: self._signed(t) for t in candidates}
-        kept = [t for t in candidates if not any(dominates(points[o.number], points[t.number]) for o in candidates)]
-        return sorted(kept, key=lambda t: points[t.number], reverse=True)
+    def pareto(self, measures: Measures | None = None) -> list[Trial]:
+        """Return the trials evaluated furthest that no other of them beats in all measures, by the first one.
 
-    def _signed(self, trial: Trial) -> tuple[float, ...]:
-        pairs = zip(self.plan.objective, self.plan.mode, strict=True)
-        found = ((value_of(trial.values, metric), mode) for metric, mode in pairs)
-        return tuple(-math.inf if v is None else v if mode == "max" else -v for v, mode in found)
+        Args:
+            measures: Metrics with their modes; None: the objectives. Trials that lack one are left out.
+        """
+        measures = tuple(zip(self.plan.objective, self.plan.mode, strict=True)) if measures is None else measures
+        ranked = self.ranking()
+        points = {t.number: _point(t, measures) for t in ranked if t.evaluated_at == ranked[0].evaluated_at}
+        kept = {n: p for n, p in points.items() if p and not any(_dominates(other, p) for other in points.values())}
+        return sorted((t for t in ranked if t.number in kept), key=lambda t: kept[t.number], reverse=True)
 
 
-def dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    """Return whether one point is at least as large as another everywhere, and another point."""
-    return one != other and all(a >= b for a, b in zip(one, other, strict=True))
+def _point(trial: Trial, measures: Measures) -> tuple[float, ...]:
+    """Return a trial's values, larger is better; empty where one is missing or not finite."""
+    found = ((value_of(trial.values, metric), mode) for metric, mode in measures)
+    known = [value if mode == "max" else -value for value, mode in found if value is not None and math.isfinite(value)]
+    return tuple(known) if len(known) == len(measures) else ()
+
+
+def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Return whether one point is at least as large as another everywhere, and another point; an empty one is none."""
+    return bool(one) and one != other and all(a >= b for a, b in zip(one, other, strict=True))
 
 
 def _apply_to(trial: Trial, row: dict[str, Any]) -> None:
@@ -130,9 +144,11 @@ def _apply_to(trial: Trial, row: dict[str, Any]) -> None:
         trial.state, trial.until = "running", row["until"]
     elif row["op"] == "exploit":
         trial.exploits.append(Exploit(row["step"], row["donor"], row["params"]))
-        trial.params, trial.step = row["params"], row["step"]
+        trial.params, trial.step, trial.saved = row["params"], row["step"], False
+        trial.until = row.get("until", trial.until)
     else:
         trial.state, trial.step, trial.message = row["state"], row["step"], row.get("message", "")
+        trial.saved = row.get("saved", True)
         trial.seconds += row.get("seconds", 0.0)
         trial.curve += [(int(step), dict(values)) for step, values in row.get("curve", [])]
 

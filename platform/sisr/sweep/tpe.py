@@ -63,7 +63,7 @@ def _alone(sweep: Sweep) -> Callable[[Trial], Known]:
         values = _objectives(sweep, trial.values)
         if not values or trial.state in ("diverged", "failed"):
             return {}
-        return values if trial.state == "finished" else {trial.step: values[0]}
+        return values if trial.state == "finished" else {trial.evaluated_at: values[0]}
 
     return measure
 

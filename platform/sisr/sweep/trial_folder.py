@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sisr.sweep.state import Sweep, Trial
-
-TRIALS = "trials"
+from sisr.tracking.sweep_folder import TRIALS
 
 
 def folder_of(folder: Path, trial: Trial) -> Path:

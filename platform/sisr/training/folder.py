@@ -48,11 +48,15 @@ class RunFolder:
     def record(self, run: Run, extra: dict[str, Any], hashes: dict[str, str]) -> None:
         """Write down the run, `extra` facts about it and the hash of each of its image files, before step 0."""
         self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self._files, hashes)
+        self.record_files(hashes)
         if run.recipe_source:
             (self.path / "recipe.py").write_bytes(run.recipe_source.encode())
         facts = {"run": run.model_dump(), "versions": versions(), "code": code_revision(), **extra}
         write_json(self.path / "run.json", {**facts, "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
+
+    def record_files(self, hashes: dict[str, str]) -> None:
+        """Write down the hash of each image file, to tell later which ones have changed."""
+        write_json(self._files, hashes)
 
     def file_hashes(self) -> dict[str, str]:
         """Return the hash of each image file that the run was started with; empty where that was not kept."""

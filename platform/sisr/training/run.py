@@ -1,5 +1,6 @@
 """One execution of a recipe: what it is, recorded before step 0, and the folder that holds all of it."""
 
+import functools
 import hashlib
 import json
 import re
@@ -139,6 +140,7 @@ def check_name(name: str) -> str:
     return name
 
 
+@functools.cache  # a sweep records them for each trial
 def versions() -> dict[str, str]:
     """Return the versions of what a result may depend on."""
     found = {name: metadata.version(name) for name in LIBRARIES}
