@@ -70,7 +70,8 @@ def cells(row: Row) -> list[str]:
 def _row(row: Row) -> str:
     model, word, *numbers = (escape(cell) for cell in cells(row))
     kind = row.verdict if row.verdict in (BETTER, WORSE) else ""
-    rest = "".join(f"<td>{number}</td>" for number in numbers)
+    # Intervals get a line of their own.
+    rest = "".join(f"<td>{number.replace(' [', '<br>[')}</td>" for number in numbers)
     return f'<tr><td>{model}</td><td class="word {kind}">{word}</td>{rest}</tr>'
 
 

@@ -11,6 +11,7 @@ from sisr.training.evaluate import Report
 
 PRIMARY = ("psnr_y", "ssim_y")  # more is better; of whatever else is measured, distances, less
 WORDS = {"psnr_y": "PSNR-Y", "ssim_y": "SSIM-Y", "lpips": "LPIPS", "vgg_relu3_1": "VGG distance", "swd": "SWD"}
+DIGITS = {"psnr_y": 2, "swd": 1, "vgg_relu3_1": 3}  # behind the point, in tables; of others 4
 BETTER, WORSE, NOT_SHOWN, REFERENCE = "better", "worse", "no difference shown", "reference"
 FEWEST = 6  # images: 5 differences have the same sign by chance once in 16 times, more often than 1 in 20
 CEILING = 100.0  # dB: what an infinite PSNR, where sr equals hr, counts as in differences
@@ -128,7 +129,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
 
 def number(metric: str, value: float) -> str:
     """Return a value as a table shows it."""
-    return f"{value:.{2 if metric.startswith('psnr') else 4}f}"
+    return f"{value:.{DIGITS.get(metric, 4)}f}"
 
 
 def interval(metric: str, difference: Interval | None) -> str:
