@@ -34,7 +34,7 @@ demo: install  ## the whole story on bundled photographs, in minutes on a laptop
 test: install  ## run all tests
 	$(BIN)/python -m pytest
 
-test-cluster: install  ## run the tests over several simulated hosts; needs root on Linux, and 16 GB of memory
+test-cluster: install  ## run the tests over several simulated hosts; needs root on Linux and 8 GB of memory
 	$(BIN)/python -m pytest -m cluster --durations=0
 
 lint: install  ## check style and types

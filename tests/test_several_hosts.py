@@ -25,6 +25,7 @@ from lab import CLUSTER, HOME, SHARED, Lab, lab, own
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1500)]
 
+STRANGER = Path(__file__).with_name("stranger.py")
 NODES = ("head", "one", "two")
 STEPS = 40  # enough to be disturbed in the middle
 SETTINGS = {
@@ -163,8 +164,7 @@ def test_a_stranger_reaches_nothing_but_ssh(cluster: Lab) -> None:
 
 def stranger(cluster: Lab, *words: str) -> str:
     """What the stranger's program prints."""
-    program = Path(__file__).with_name("stranger.py").read_text()
-    return cluster.stranger.run(sys.executable, "-", *words, stdin=program)
+    return cluster.stranger.run(sys.executable, "-", *words, stdin=STRANGER.read_text())
 
 
 def test_without_a_firewall_a_stranger_reaches_rays_ports_and_is_refused_without_the_token(cluster: Lab) -> None:
@@ -182,6 +182,8 @@ def test_without_a_firewall_a_stranger_reaches_rays_ports_and_is_refused_without
         right = json.loads(stranger(cluster, "ask", head.address, "6379", f"--token={token}"))
     finally:
         head.run("nft", "-f", "-", user="root", stdin=rules)
+    loopback = json.loads(head.run(sys.executable, "-", "ask", "127.0.0.1", "8265", stdin=STRANGER.read_text()))["8265"]
+    assert {loopback[page] for page in ("/api/jobs/", "/api/version", "/logs")} == {"401"}, "nor on the head itself"
     jobs = "/ray.rpc.JobInfoGcsService/GetAllJobInfo"
     assert (without["6379"][jobs], wrong["6379"][jobs], right["6379"][jobs]) == (*["UNAUTHENTICATED"] * 2, "OK")
     answered = {port: sorted(what for what, how in got.items() if how in OPEN) for port, got in without.items()}
@@ -218,6 +220,14 @@ def test_a_run_goes_on_without_a_host_that_is_cut_off_and_comes_back_later(clust
     finally:
         cluster.network.plug_in(lost)
     wait_for("the lost host", lambda: is_complete(cluster))
+
+
+def test_a_run_whose_connection_is_lost_saves_and_stops(cluster: Lab) -> None:
+    words = cluster.submit("train", *RUN, *ALONE, "--name", "saved", "--steps", "100000")
+    with started(cluster.command(*words)):
+        wait_for("a checkpoint", lambda: checkpoints(cluster, "saved"))
+    wait_for("the end of the run", lambda: status(cluster, "saved").get("state") == "stopped")
+    assert int(checkpoints(cluster, "saved")[-1].parent.name[5:]) == status(cluster, "saved")["step"]
 
 
 def test_a_job_outlives_the_connection(cluster: Lab) -> None:
