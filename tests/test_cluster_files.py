@@ -1,16 +1,18 @@
 """cluster.yaml and cluster.local.yaml: valid for Ray, safe on a simulated AWS, and explained line by line."""
 
+import json
 import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
 import pytest
 from moto import mock_aws
 
-from sisr.cluster import launcher
+from sisr.cluster import capacity, launcher
 from sisr.strict_yaml import read_yaml
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -217,6 +219,14 @@ def test_a_cluster_file_copies_all_that_the_nodes_install_and_nothing_large() ->
         assert all((REPOSITORY / path).exists() for path in local)
         assert {"platform", "pipelines", "search_spaces", "pyproject.toml", "constraints.txt"} <= local
         assert not local & {".", "runs", ".venv", ".git"}
+
+
+def test_the_head_knows_which_gpus_may_come_before_any_is_there(config: dict[str, Any], home: Path) -> None:
+    (home / capacity.LAUNCHER_FILE).write_text(json.dumps(config))
+    head = {"Alive": True, "Resources": {"CPU": 0.0, capacity.HEAD: 1.0}}
+    found = capacity.read(SimpleNamespace(nodes=lambda: [head]))
+    assert (found.grows, found.uncertain, found.limit) == (True, False, 4)
+    assert found.may_fit({"CPU": 4, "GPU": 1}) == 4, "spot and on demand together"
 
 
 FAULTS = [
