@@ -1,16 +1,18 @@
 """cluster.yaml and cluster.local.yaml: valid for Ray, safe on a simulated AWS, and explained line by line."""
 
+import json
 import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
 import pytest
 from moto import mock_aws
 
-from sisr.cluster import launcher
+from sisr.cluster import capacity, launcher
 from sisr.strict_yaml import read_yaml
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -225,6 +227,14 @@ def test_nothing_in_the_home_folder_of_a_node_would_be_taken_for_the_package(nam
     """`ray submit` runs a script there, and Python looks for packages beside it first."""
     for target in read(REPOSITORY / name)["file_mounts"]:
         assert Path(target).parts[1] not in ("sisr", "ray", "torch", "mlflow")
+
+
+def test_the_head_knows_which_gpus_may_come_before_any_is_there(config: dict[str, Any], home: Path) -> None:
+    (home / capacity.LAUNCHER_FILE).write_text(json.dumps(config))
+    head = {"Alive": True, "Resources": {"CPU": 0.0, capacity.HEAD: 1.0}}
+    found = capacity.read(SimpleNamespace(nodes=lambda: [head]))
+    assert (found.grows, found.uncertain, found.limit) == (True, False, 4)
+    assert found.may_fit({"CPU": 4, "GPU": 1}) == 4, "spot and on demand together"
 
 
 FAULTS = [

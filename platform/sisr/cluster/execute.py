@@ -62,6 +62,10 @@ def execute(order: Order, tracking: Tracking, host: Host) -> dict[str, Any]:
         except DivergedError:
             status = folder.status()
             raise
+        except StoppedError as error:  # by its host: there was no room for its workers
+            status = {**folder.status(), "state": "stopped", "message": str(error)}
+            folder.write_status(**status)
+            raise
         except KeyboardInterrupt:
             drain_s = 0.0
             raise
