@@ -57,19 +57,18 @@ class Following:
 
     def __init__(self, service: "Service", source: Source | None) -> None:
         self._service, self._source = service, source
-        self._refused = ""  # a version that does not work
+        self._refused = ("", "")  # a version that does not work, and why
         self._trouble = ""  # what was reported last, and still holds
 
     def look(self) -> None:
         """Ask once where the alias is, and let the service follow if that version works."""
-        from sisr.cluster.serve import UnreachableError
         from sisr.console import err
-        from sisr.errors import CheckpointError, TrackingError
+        from sisr.errors import SisrError
 
         try:
             self._service.mend()
             trouble = self._follow()
-        except (CheckpointError, TrackingError, UnreachableError) as error:
+        except SisrError as error:  # whatever is wrong with a new version or MLflow, the old one is served
             trouble = str(error)
         if trouble and trouble != self._trouble:
             err.print(f"{trouble}; version {self._service.release.version} goes on", markup=False)
@@ -85,13 +84,13 @@ class Following:
         version = self._source.registered.version()
         if version == self._service.release.version:
             return ""
-        if version == self._refused:
-            return self._trouble
+        if version == self._refused[0]:
+            return self._refused[1]
         try:
             self._service.replace(self._source.release(version))
         except CheckpointError as error:
-            self._refused = version
-            raise CheckpointError(f"models:/{self._source.registered.name}/{version} is not served: {error}") from error
+            self._refused = version, f"models:/{self._source.registered.name}/{version} is not served: {error}"
+            return self._refused[1]
         err.print(f"serves {self._source.registered.name} version {version} from now on", markup=False)
         return ""
 

@@ -11,8 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
+import outside_recipe
 from asgi import Answer, acall, call
-from sisr import models
+from sisr import models, recipes
 from sisr.enlarge import enlarge
 from sisr.errors import CheckpointError
 from sisr.serving import opening
@@ -350,6 +351,27 @@ def test_a_release_that_does_not_work_is_refused_and_the_old_one_goes_on(release
     with pytest.raises(CheckpointError, match=reason):
         engine.replace(opening.read(broken(tmp_path / "broken", how), "tiny", "8"))
     assert call(build(engine), "POST", "/upscale", PICTURE).headers["sisr-version"] == "7"
+
+
+def test_a_model_s_own_code_runs_in_replicas_only_after_its_user_has_allowed_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("SISR_CACHE", str(tmp_path / "cache"))  # nothing is trusted there
+    source = recipes.find(str(outside_recipe.write(tmp_path / "mine")))
+    module = recipes.load(source.name, source.text)
+    config = module.tiny()
+    meta = {"recipe": source.name, "recipe_source": source.text, "config": config.model_dump(), "scale": 4}
+    models.save(tmp_path / "model", module.generator(config), meta)
+    found = opening.read(tmp_path / "model", "espcn")
+    with pytest.raises(CheckpointError, match="--recipe"):
+        opening.open_release(found, CPU, [])
+    assert opening.open_release(found, CPU, [str(tmp_path / "mine" / "espcn.py")]).scale == 4
+    assert opening.open_release(found, CPU).scale == 4  # in a replica, where it comes from who has allowed it
+
+
+def test_a_weights_file_alone_is_served(tmp_path):
+    model = models.load(save(tmp_path / "model"))
+    models.save_alone(tmp_path / "alone.safetensors", model.generator, model.meta)
+    found = opening.read(tmp_path / "alone.safetensors", "alone")
+    assert opening.open_release(found, CPU, []).scale == model.scale
 
 
 def test_our_own_mistake_is_answered_in_json_and_the_service_goes_on(release, monkeypatch):

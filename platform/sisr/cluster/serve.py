@@ -61,12 +61,12 @@ class Service:
         environment.prepare(environment.PROMPT)
         self._ray = train.connect(plan.address)
         self.release = release
-        threads, gpus = _share(plan, self._ray.cluster_resources())
         from ray import serve
         from ray.exceptions import RayError
 
         for name in ("ray.serve", "ray"):
             logging.getLogger(name).setLevel(logging.ERROR)
+        threads, gpus = _share(plan, self._ray.cluster_resources())
         if serve.status().applications:
             raise ConfigError("a Serve runs in this Ray already; --address local starts a Ray of its own")
         try:
@@ -189,8 +189,8 @@ def _share(plan: Plan, cluster: dict[str, float]) -> tuple[int, float]:
         there = cluster.get(name, 0.0)
         if each * plan.replicas > there + 1e-9 and not capacity.can_grow():
             raise ConfigError(
-                f"{plan.replicas} replicas x {each:g} {name} need {each * plan.replicas:g} {name}, but this Ray has "
-                f"{there:g}: use fewer --replicas, --threads or --gpus-per-replica"
+                f"--replicas {plan.replicas} with {each:g} {name} each needs {each * plan.replicas:g}, but this "
+                f"Ray has {there:g}: use fewer --replicas, --threads or --gpus-per-replica"
             )
     return threads, gpus
 
