@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint ui constraints clean
+.PHONY: help install demo test test-cluster lint ui constraints clean
 
 # The Python that makes .venv: the first of these that runs, is 3.11 or newer and can make environments.
 PYTHONS := $(PYTHON) python3.11 python3.12 python3.13 python3 python
@@ -8,7 +8,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed-$(shell { cat pyproject.toml constraints.txt; echo "$(CURDIR)"; } | cksum | cut -d ' ' -f 1)
 
 help:  ## show this
-	@sed -n 's/^\([a-z]*\):.*##/  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 install: $(STAMP)  ## create .venv and install everything into it; quick when nothing changed
 
@@ -33,6 +33,9 @@ demo: install  ## the whole story on bundled photographs, in minutes on a laptop
 # One test at a time: the Ray and MLflow ones use all cores and must not run beside each other.
 test: install  ## run all tests
 	$(BIN)/python -m pytest
+
+test-cluster: install  ## run the tests over several simulated hosts; needs root on Linux, and 16 GB of memory
+	$(BIN)/python -m pytest -m cluster --durations=0
 
 lint: install  ## check style and types
 	$(BIN)/ruff check

@@ -37,7 +37,7 @@ StartLimitIntervalSec=0
 
 [Service]
 User=$user
-ExecStart=/bin/bash $HOME/sisr/deploy/mlflow.sh
+ExecStart=/bin/bash $HOME/sisr-code/deploy/mlflow.sh
 Restart=always
 RestartSec=5
 NoNewPrivileges=true

@@ -7,7 +7,7 @@ set -euo pipefail
 # shellcheck source=/dev/null
 . ~/sisr.settings
 : "${SISR_SHARED:?write SISR_SHARED to ~/sisr.settings}"
-project=${SISR_PROJECT:-$HOME/sisr}
+project=${SISR_PROJECT:-$HOME/sisr-code}
 venv=${SISR_VENV:-$HOME/venv}
 
 # Debian's and Ubuntu's packages that are missing; another process may hold the lock of a node that has just started.

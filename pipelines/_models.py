@@ -1,5 +1,6 @@
 """What a person calls a model, turned into one: shared by the verbs that use models."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,18 +42,36 @@ def open_model(spec: str, runs: Path, scale: int | None, device: str = "auto", r
     if spec == "bicubic":
         model = models.Model(spec, Bicubic(scale or 4).eval(), scale or 4, {})
     else:
-        model = models.load(_folder(spec, runs), name=spec, allowed=recipes)
+        model = models.load(locate(spec, runs), name=spec, allowed=recipes)
     if scale not in (None, model.scale):
         raise ConfigError(f"{spec} makes images {model.scale} times as large; --scale {scale} is not possible with it")
     model.generator.to(chosen_device(device))
     return model
 
 
-def _folder(spec: str, runs: Path) -> Path:
+def short(spec: str) -> str:
+    """Return a file's name for the model `spec`, without suffix: `r1` for `runs/r1/`, `x-best` for `models:/x@best`."""
+    scheme, found, address = spec.partition(":/")
+    words = re.sub(r"[/:@]+", "-", address.strip("/")) if found and scheme in ("models", "runs") else Path(spec).name
+    return re.sub(r"\.(safetensors|pth|pt)$", "", words) or "model"
+
+
+def locate(spec: str, runs: Path, tracking_uri: str | None = None) -> Path:
+    """Return the folder or weights file of the model that `spec` names, fetched from MLflow where it is there.
+
+    Args:
+        spec: See `HELP`; not bicubic.
+        runs: Folder that holds all runs.
+        tracking_uri: MLflow's address; None: see `sisr.tracking.registry.download_model`.
+
+    Raises:
+        CheckpointError: There is no such model.
+        TrackingError: The MLflow server does not answer.
+    """
     if spec.startswith(("models:/", "runs:/")):
         from sisr.tracking.registry import download_model
 
-        return download_model(spec, runs=runs)
+        return download_model(spec, tracking_uri=tracking_uri, runs=runs)
     from sisr import models
 
     return models.find(spec, runs)

@@ -6,9 +6,7 @@ fits; what had to be given up for --max-mb is said. MP4 needs the package imagei
 Exit codes: 0 done, 2 a wrong option or no such run, 3 too few or damaged pictures, 4 a damaged record, 73 can't write.
 """
 
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,6 +35,7 @@ def main(
     from sisr import animation_files, console
     from sisr.animation import Artist
     from sisr.animation_limit import fit
+    from sisr.placed import placed
     from sisr.sheet import size
 
     first, last, every = _range(steps)
@@ -49,7 +48,8 @@ def main(
     timing = animation_files.Timing(frames_per_second, hold_last)
     artist = Artist(layout, shown, samples)
     made = fit(artist.draw, len(samples), layout, suffix, timing, int(max_mb * 1e6))
-    _write(target, made.content)
+    with placed(target) as unfinished:
+        unfinished.write_bytes(made.content)
     why_not = _log(folder, target) if log else "--no-log"
     result = {
         "run": folder.name,
@@ -96,22 +96,6 @@ def _rows(text: str | None, there: int) -> list[int]:
     if len(set(chosen)) < len(chosen) or not all(0 <= row < there for row in chosen):
         raise ConfigError(f"--rows {text}: wanted different numbers from 1 to {there}; so many rows have all pictures")
     return chosen
-
-
-def _write(target: Path, content: bytes) -> None:
-    """Write a file, replacing an older one atomically."""
-    from sisr.errors import DiskError
-
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(content)
-        unfinished.replace(target)
-    except OSError as error:
-        raise DiskError(f"{target} can't be written: {error.strerror}; choose another --output") from error
-    finally:
-        with suppress(OSError):
-            unfinished.unlink()
 
 
 def _log(folder: Path, target: Path) -> str | None:

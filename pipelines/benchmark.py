@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from sisr.data.store import Store
+    from sisr.training.session import Wish
 
 BLOCK = 10  # steps of one loop before the other's turn
 WARM_UP = 1  # blocks not counted
@@ -116,8 +117,10 @@ class Alternating:
         self.ours: list[float] = []  # s per step, of each block
         self.theirs: list[float] = []
 
-    def stop_requested(self, step: int) -> bool:
+    def wish(self, step: int) -> "Wish":
         """Be called before the first step of the platform's loop and after each, which makes it a clock."""
+        from sisr.training.session import Wish
+
         self._steps += 1
         if self._steps == 1:
             self._mark = self._now()
@@ -129,7 +132,13 @@ class Alternating:
                     next(self._opponent)
                 self.theirs.append((self._now() - start) / BLOCK)
             self._mark = self._now()
-        return False
+        return Wish.GO_ON
+
+    def saved(self, step: int) -> None:
+        """Ignore checkpoints."""
+
+    def wait_for_others(self) -> None:
+        """Wait for nobody."""
 
     def report(self, step: int, metrics: dict[str, float]) -> None:
         """Ignore evaluations."""

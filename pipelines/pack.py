@@ -1,7 +1,8 @@
 """Prepare images for training: examine every file, decode it once, and say what can't be used and why.
 
-`sisr train` does the same on first use; packing ahead shows the verdicts and moves the wait.
-Exit codes: 0 done, 3 too many files can't be used, 73 the cache can't be written.
+`sisr train` does the same on first use; packing ahead shows the verdicts and moves the wait. With --publish, the packed
+images also go to object storage: `sisr train --data s3://BUCKET/PHOTOS` fetches them once to each machine that trains.
+Exit codes: 0 done, 3 too many files can't be used or the storage can't be reached, 73 the cache can't be written.
 """
 
 from pathlib import Path
@@ -13,10 +14,13 @@ if TYPE_CHECKING:
     from sisr.data.sources import Source
     from sisr.data.store import Store
 
+PUBLISH = "Put them there, too: s3://BUCKET/PATH, gs://BUCKET/PATH or file:///PATH; then a name for --data."
+
 
 def main(
     data: Annotated[str, typer.Argument(help="demo, a folder of images, celeba:PATH or div2k:PATH.")],
     validation: Annotated[str | None, typer.Option(help="Folder of held-out images; default: split from DATA.")] = None,
+    publish: Annotated[str | None, typer.Option(metavar="ADDRESS", help=PUBLISH)] = None,
     cache: Annotated[Path | None, typer.Option(help="Default: $SISR_CACHE, else ~/.cache/sisr.")] = None,
     max_bad: Annotated[float, typer.Option(min=0, max=1, help="Refused files, as a fraction, that stop it.")] = 0.01,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -30,6 +34,9 @@ def main(
     with console.progress(f"packing {source.name}", len(source.files)) as advance:
         store = pack(source.files, cache, lambda done, total: advance(), max_bad_fraction=max_bad)
     report = describe(source, store)
+    if publish:
+        _publish(source, store, publish)
+        report["published"] = publish
     if json:
         console.print_json(report)
         return
@@ -38,6 +45,15 @@ def main(
         ("packed", source.name),
         [(key.replace("_", " "), _written(value)) for key, value in list(report.items())[1:]],
     )
+
+
+def _publish(source: "Source", store: "Store", address: str) -> None:
+    from sisr.console import progress
+    from sisr.data import published
+
+    train, held_out = ([file.name for file in files] for files in (source.train, source.validation))
+    with progress(f"publishing {source.name} (MB)", store.nbytes // published.MEGABYTE) as advance:
+        published.publish(store, source.name, train, held_out, address, published.in_megabytes(advance))
 
 
 def describe(source: "Source", store: "Store") -> dict[str, Any]:

@@ -12,12 +12,14 @@ import typer
 
 RECIPE = "A recipe's name (`sisr recipes` lists them), a recipe file such as my_recipe.py, or a dotted module."
 INIT = "Start the generator with the weights of a run, a model folder, a weights file or models:/...; random without."
+WORKERS = "Processes that share each batch; 2:8 goes on with 2 when nodes vanish, and grows to 8 when they come."
 PLAIN = "Plain processes instead of Ray: starts in seconds, for debugging."
+DATA = "demo, a folder of images, celeba:PATH, div2k:PATH, or where `sisr pack --publish` has put packed images."
 
 
 def main(
     recipe: Annotated[str, typer.Argument(help=RECIPE)],
-    data: Annotated[str, typer.Option(help="demo, a folder of images, celeba:PATH or div2k:PATH.")] = "demo",
+    data: Annotated[str, typer.Option(help=DATA)] = "demo",
     validation: Annotated[
         str | None, typer.Option(help="Folder of held-out images; default: split from --data.")
     ] = None,
@@ -39,7 +41,7 @@ def main(
     compile_: Annotated[
         bool, typer.Option("--compile", help="Compile the networks: slower start, faster steps.")
     ] = False,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that share each batch.")] = 1,
+    workers: Annotated[str, typer.Option(metavar="N|LEAST:MOST", help=WORKERS)] = "1",
     gpus_per_worker: Annotated[
         float | None, typer.Option(min=0, help="Fractions share a GPU. Default: 1 if there.")
     ] = None,
@@ -68,11 +70,13 @@ def main(
 
     from sisr.cluster import execute, hosts
     from sisr.cluster.train import Scaling
+    from sisr.cluster.workers import parse
     from sisr.config import build, parse_overrides, read_yaml
     from sisr.console import out, print_json
     from sisr.errors import ConfigError
     from sisr.training.run import Options
 
+    shared_by = parse(workers)
     values = read_yaml(config) if config else {}
     values = values | parse_overrides(set_ or []) | ({"steps": steps} if steps else {})
     chosen = {"seed": seed, "precision": precision, "compile": compile_, **parse_overrides(option or [], "--option")}
@@ -84,7 +88,7 @@ def main(
         validation=validation,
         name=name,
         runs=runs,
-        workers=workers,
+        workers=shared_by,
         allow_changes=allow_changes,
         init=init,
     )
@@ -96,10 +100,12 @@ def main(
         useless = {"--gpus-per-worker": gpus_per_worker, "--cpus-per-worker": cpus_per_worker, "--address": address}
         if given := [flag for flag, value in useless.items() if value is not None]:
             raise ConfigError(f"{given[0]} has no effect with --local, which uses no Ray: leave one of them out")
-        host = hosts.in_process if workers == 1 else partial(hosts.in_processes, workers)
+        if shared_by.elastic:
+            raise ConfigError(f"--workers {workers} needs Ray, which --local leaves out: name one number of workers")
+        host = hosts.in_process if shared_by.most == 1 else partial(hosts.in_processes, shared_by.most)
     else:
         scaling = Scaling(
-            workers=workers,
+            workers=shared_by,
             gpus_per_worker=gpus_per_worker,
             cpus_per_worker=cpus_per_worker,
             max_failures=max_failures,

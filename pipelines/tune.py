@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from sisr.sweep.state import Sweep
 
 SHOWN = 10  # trials in the table at the end
+DATA = "demo, a folder of images, celeba:PATH, div2k:PATH, or where `sisr pack --publish` has put packed images."
 
 
 def main(
     recipe: Annotated[str, typer.Argument(help="A recipe's name or file; `sisr recipes` lists them.")],
-    data: Annotated[str, typer.Option(help="demo, a folder of images, celeba:PATH or div2k:PATH.")] = "demo",
+    data: Annotated[str, typer.Option(help=DATA)] = "demo",
     validation: Annotated[
         str | None, typer.Option(help="Folder of held-out images; default: split from --data.")
     ] = None,
@@ -169,6 +170,7 @@ def _train_best(sweep: "Sweep", order: "Order", tracking: "Tracking", steps: int
     from sisr.cluster import execute, hosts
     from sisr.cluster.sweep_files import BEST
     from sisr.cluster.train import Scaling
+    from sisr.cluster.workers import exactly
     from sisr.config import build, read_yaml
     from sisr.console import err
     from sisr.errors import ConfigError
@@ -189,11 +191,11 @@ def _train_best(sweep: "Sweep", order: "Order", tracking: "Tracking", steps: int
         data=plan.data,
         validation=plan.validation,
         runs=order.runs,
-        workers=order.workers,
+        workers=exactly(order.workers),
         source=str(best),
     )
     scaling = Scaling(
-        workers=order.workers,
+        workers=exactly(order.workers),
         gpus_per_worker=order.gpus_per_worker,
         cpus_per_worker=order.cpus_per_worker if order.workers > 1 else None,
         address=order.address,

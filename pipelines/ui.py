@@ -1,6 +1,6 @@
 """Open MLflow's web page on this project's runs: curves, sample pictures and models.
 
-The page is served to this machine only, until Ctrl-C.
+The page is served to this machine only, until Ctrl-C; --host opens it to others, who then may also change and delete.
 """
 
 import os
@@ -17,6 +17,7 @@ from sisr.errors import ConfigError
 def main(
     runs: Annotated[Path, typer.Option(help="The folder that holds the runs.")] = Path("runs"),
     tracking_uri: Annotated[str | None, typer.Option(help="A database; default: the SQLite file in --runs.")] = None,
+    host: Annotated[str, typer.Option(help="This machine's address to listen at; 0.0.0.0: all.")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Default: 5000, or the next free one.")] = None,
 ) -> None:
     """Serve MLflow's page until Ctrl-C."""
@@ -29,17 +30,34 @@ def main(
     runs.mkdir(parents=True, exist_ok=True)
     # SIGTERM is made to unwind like Ctrl-C, and both stay the parent's business: the server has its own session.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    server = Server(uri, free_port(port), runs / "mlflow-server.log")
+    server = Server(uri, free_port(port, host=host), runs / "mlflow-server.log", host)
     try:
         console.err.print("starting MLflow's server ...")
         server.wait()
         console.out.print(f"{server.url}  (Ctrl-C ends it)", markup=False)
+        _show(server.url, host)
         server.join()
     except KeyboardInterrupt:
         pass
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second Ctrl-C must not leave processes behind
         server.stop()
+
+
+def _show(url: str, host: str) -> None:
+    """Print where to begin, and who else may look."""
+    from sisr.tracking import views
+    from sisr.tracking.selection import asking
+
+    with asking(url) as client:
+        for link in views.links(client, url):
+            console.out.print(f"  {link.name}: {link.url}", markup=False, soft_wrap=True)
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        console.err.print(
+            f"listening at {host}: whoever reaches it can read, change and delete everything, for MLflow asks for no "
+            "password; an SSH tunnel (ssh -L 5000:localhost:5000 HOST) needs no --host",
+            markup=False,
+        )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sisr.data.augment import rotate, saturate
 from sisr.data.batches import Batches, Prefetcher, to_hr
 from sisr.draws import Draws
-from sisr.errors import ConfigError, DataError
+from sisr.errors import DataError
 from sisr.recipe import Crop
 
 
@@ -136,10 +136,12 @@ def test_no_image_is_an_error() -> None:
 
 # -- prefetcher
 
+SHARE = 2  # of four examples: the second of two workers takes the last two
+
 
 def test_prefetched_batches_are_those_of_the_steps() -> None:
     batches = _batches()
-    prefetcher = Prefetcher(batches, rank=1, world=2, start_step=6)
+    prefetcher = Prefetcher(batches, SHARE, SHARE, start_step=6)
     for step in range(6, 12):
         pixels = prefetcher.next()
         assert pixels.dtype == torch.uint8
@@ -149,7 +151,7 @@ def test_prefetched_batches_are_those_of_the_steps() -> None:
 
 def test_without_depth_the_same_batches_are_cut_when_asked_for_and_no_thread_starts() -> None:
     batches, before = _batches(), threading.active_count()
-    prefetcher = Prefetcher(batches, rank=1, world=2, start_step=6, depth=0)
+    prefetcher = Prefetcher(batches, SHARE, SHARE, start_step=6, depth=0)
     for step in range(6, 9):
         np.testing.assert_array_equal(prefetcher.next().numpy(), batches.take(step, 2, 2))
     assert threading.active_count() == before
@@ -207,11 +209,6 @@ def test_closing_ends_the_thread_at_once_and_twice_is_once() -> None:
     prefetcher.close()
     assert time.perf_counter() - start < 1
     assert threading.active_count() == before
-
-
-def test_a_batch_that_workers_can_t_share_equally_is_refused() -> None:
-    with pytest.raises(ConfigError, match="batch_size 4 can't be shared equally by 3"):
-        Prefetcher(_batches(), world=3)
 
 
 # -- to_hr

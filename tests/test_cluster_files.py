@@ -203,9 +203,10 @@ def test_an_instance_on_aws_has_imdsv2_and_an_encrypted_disk(config: dict[str, A
 @pytest.mark.parametrize("name", FILES)
 def test_ray_starts_with_token_and_nothing_but_loopback_for_the_dashboard(name: str) -> None:
     config = read(REPOSITORY / name)
-    head = config["head_start_ray_commands"][-1]
+    keys = ("head_start_ray_commands", "worker_start_ray_commands")
+    head, worker = (next(one for one in config[key] if "ray start" in one) for key in keys)
     assert "--dashboard-host=127.0.0.1" in head
-    for command in (head, config["worker_start_ray_commands"][-1]):
+    for command in (head, worker):
         assert command.index("export RAY_AUTH_MODE=token") < command.index("ray start")
         assert command.index("unset OMP_NUM_THREADS") < command.index("ray start")
     assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
@@ -217,6 +218,13 @@ def test_a_cluster_file_copies_all_that_the_nodes_install_and_nothing_large() ->
         assert all((REPOSITORY / path).exists() for path in local)
         assert {"platform", "pipelines", "search_spaces", "pyproject.toml", "constraints.txt"} <= local
         assert not local & {".", "runs", ".venv", ".git"}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_nothing_in_the_home_folder_of_a_node_would_be_taken_for_the_package(name: str) -> None:
+    """`ray submit` runs a script there, and Python looks for packages beside it first."""
+    for target in read(REPOSITORY / name)["file_mounts"]:
+        assert Path(target).parts[1] not in ("sisr", "ray", "torch", "mlflow")
 
 
 FAULTS = [
@@ -244,8 +252,8 @@ FAULTS = [
     ("idle_timeout_minutes: 10", "idle_timeout_minutes: ten", "error", "'ten' is not of type 'number'"),
     ("max_workers: 4 # of all", "max_workers: -1 # of all", "error", "-1 is less than the minimum of 0"),
     ("head_node_type: head", "head_node_type: boss", "error", "head_node_type"),
-    ('"~/sisr/deploy": deploy', '"~/sisr/deploy": gone', "error", "gone is not there"),
-    ('"~/sisr/deploy": deploy', '"~/sisr/deploy": .', "warning", "is the whole project"),
+    ('"~/sisr-code/deploy": deploy', '"~/sisr-code/deploy": gone', "error", "gone is not there"),
+    ('"~/sisr-code/deploy": deploy', '"~/sisr-code/deploy": .', "warning", "is the whole project"),
     ("~/.ssh/key.pem", "~/.ssh/other.pem", "error", "~/.ssh/other.pem is not there"),
 ]
 

@@ -231,9 +231,9 @@ def node(tmp_path: Path) -> dict[str, str]:
     for name, text in {"python3": FAKE_PYTHON, "tmux": "#!/bin/sh\n", "sudo": "#!/bin/sh\nexit 9\n"}.items():
         (tools / name).write_text(text)
         (tools / name).chmod(0o755)
-    (tmp_path / "sisr").mkdir()
+    (tmp_path / "sisr-code").mkdir()
     for name in ("pyproject.toml", "constraints.txt"):
-        (tmp_path / "sisr" / name).write_text((DEPLOY.parent / name).read_text())
+        (tmp_path / "sisr-code" / name).write_text((DEPLOY.parent / name).read_text())
     (tmp_path / "sisr.settings").write_text(f"export SISR_SHARED={tmp_path}/shared\n")
     return {**os.environ, "HOME": str(tmp_path), "PATH": f"{tools}:{os.environ['PATH']}"}
 
@@ -248,7 +248,7 @@ def test_a_node_is_prepared_once_by_the_constraints_and_finds_shared_storage(nod
     home = Path(node["HOME"])
     assert prepare(node).returncode == 0
     calls = (home / "calls").read_text()
-    assert f"-c {home}/sisr/constraints.txt --no-build-isolation -e {home}/sisr[cluster]" in calls
+    assert f"-c {home}/sisr-code/constraints.txt --no-build-isolation -e {home}/sisr-code[cluster]" in calls
     assert (home / "runs").resolve() == home / "shared" / "runs"
     assert prepare(node).returncode == 0
     assert "-m pip" not in (home / "calls").read_text(), "nothing has changed"
@@ -256,7 +256,7 @@ def test_a_node_is_prepared_once_by_the_constraints_and_finds_shared_storage(nod
     words = ["bash", "-c", ". ~/sisr.env; echo $RAY_AUTH_MODE $PATH"]
     said = subprocess.run(words, env=node, capture_output=True, text=True)
     assert said.stdout.startswith(f"token {home}/venv/bin:")
-    (home / "sisr" / "constraints.txt").write_text("torch==9\n")
+    (home / "sisr-code" / "constraints.txt").write_text("torch==9\n")
     assert prepare(node).returncode == 0
     assert "-m pip" in (home / "calls").read_text(), "other versions are installed"
 
@@ -266,3 +266,17 @@ def test_a_nodes_own_runs_are_not_hidden_behind_shared_ones(node: dict[str, str]
     done = prepare(node)
     assert done.returncode == 1
     assert "is a folder of this node alone: move it to" in done.stderr
+
+
+def test_the_firewall_lets_in_ssh_and_the_machines_that_are_named() -> None:
+    done = subprocess.run([DEPLOY / "firewall.sh", "10.0.0.1", "fd00::2"], capture_output=True, text=True, timeout=60)
+    accepted = [line.strip() for line in done.stdout.splitlines() if line.endswith(" accept")]
+    assert accepted[-2:] == ["ip saddr 10.0.0.1 accept", "ip6 saddr fd00::2 accept"]
+    assert "tcp dport 22 accept" in accepted
+    assert "policy drop" in done.stdout
+
+
+def test_a_firewall_that_would_shut_out_the_other_machines_is_refused() -> None:
+    done = subprocess.run([DEPLOY / "firewall.sh"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "name the addresses of all machines" in done.stderr

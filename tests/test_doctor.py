@@ -56,6 +56,11 @@ def test_a_machine_that_can_train_passes_and_every_part_is_named(capsys: pytest.
     assert not Path("runs").exists()
 
 
+def test_code_without_git_is_named_by_its_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.revision, "code_revision", lambda: {"digest": "0123456789ab"})
+    assert (machine.code().level, machine.code().found) == ("warning", "commit unknown; digest 0123456789ab")
+
+
 def test_a_token_that_others_can_read_is_an_error(capsys: pytest.CaptureFixture[str], home: Path) -> None:
     (home / ".ray" / "auth_token").chmod(0o644)
     code, findings, err = doctor(capsys)

@@ -57,7 +57,10 @@ KEYWORDS = {
     ("trust_remote_code", True): "runs a stranger's code",
 }
 # "file: finding", with the reason why it is right there.
-SAFE: dict[str, str] = {}
+SAFE: dict[str, str] = {
+    "platform/sisr/export.py: torch.export.load": "reads back the file that it has just written itself",
+    "tests/test_export.py: torch.export.load": "reads files that the test has written",
+}
 
 
 def unsafe(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -234,7 +237,7 @@ def test_a_wheel_holds_everything_and_works_by_itself(tmp_path: Path) -> None:
         f"{package}/{path.relative_to(sources / folder)}"
         for folder, package in folders.items()
         for path in (sources / folder).rglob("*")
-        if path.suffix in (".py", ".yaml", ".typed", ".css", ".js")
+        if path.suffix in (".py", ".yaml", ".typed", ".css", ".js", ".html")
     }
     assert held == expected
 

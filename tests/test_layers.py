@@ -48,20 +48,26 @@ ALLOWED = {
     "weights": "errors",
     "zoo": "errors nets.images reach weights",
     "models": f"{BASIS} recipes trust weights zoo",
+    "placed": "errors",
+    "cost": "spans",
+    "export": "errors models placed",
+    "slider": "",
+    "comparison": "comparison metrics placed slider training",
+    "serving": "data enlarge errors inference models serving slider",
     "training": f"{BASIS} console sheet models recipes weights metrics data inference revision training",
-    "tracking": "config errors models inference tracking",
+    "tracking": "config errors suggest data models inference tracking",
     "display": "console errors training",
     "finding": "",
     "machine": "finding revision",
     "sweep": f"{BASIS} console suggest strict_yaml wanted recipes sheet tracking.journal tracking.sweep_folder sweep",
     "cluster": (
         f"{BASIS} console display finding machine models recipes trust weights metrics data inference revision "
-        "strict_yaml training tracking sweep cluster"
+        "serving strict_yaml training tracking sweep cluster"
     ),
     "cli": "errors revision suggest",
     "pipelines": (
         f"{BASIS} cli console finding machine suggest enlarge strips models recipes metrics data inference training "
-        "tracking cluster sweep sheet animation animation_files animation_limit"
+        "tracking cluster sweep sheet animation animation_files animation_limit placed cost export comparison serving"
     ),
 }
 # Libraries that only these layers may import. The others are open to all.
@@ -71,13 +77,15 @@ ONLY_IN = {
     "optuna": "sweep",
     "typer": "cli pipelines",
     "lpips": "metrics",
+    "fastapi": "serving",
+    "starlette": "serving",
 }
 # Layers that import these libraries and the standard library, nothing else.
 PURE = {
     "nets": {"torch"},
     "losses": {"torch", "torchvision"},
     "metrics": {"torch", "numpy", "lpips"},  # lpips is optional, and imported where it is used
-    "data": {"torch", "numpy", "PIL"},
+    "data": {"torch", "numpy", "PIL", "pyarrow"},
 }
 
 

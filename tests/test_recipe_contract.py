@@ -44,8 +44,8 @@ RECORDED = {
 }
 
 
-def trainer_of(name: str, dtype: torch.dtype = torch.float32, rank: int = 0, world: int = 1) -> Trainer:
-    return Trainer(recipes.load(name), dtype, rank, world)
+def trainer_of(name: str, dtype: torch.dtype = torch.float32, rank: int = 0, world: int = 1, **more: int) -> Trainer:
+    return Trainer(recipes.load(name), dtype, rank, world, **more)
 
 
 def copied(value: Any) -> Any:
@@ -55,7 +55,12 @@ def copied(value: Any) -> Any:
 
 
 def double_precision_worker(rank: int) -> dict[str, Any]:
-    return {name: first_and_last_state(trainer_of(name, torch.float64, rank, WORLD)) for name in recipes.names()}
+    found = {name: first_and_last_state(trainer_of(name, torch.float64, rank, WORLD)) for name in recipes.names()}
+    for name in recipes.names():
+        uneven = trainer_of(name, torch.float64, rank, WORLD, batch_size=3)
+        uneven.step(0)
+        found[name]["uneven"] = uneven.state()
+    return found
 
 
 def first_and_last_state(trainer: Trainer) -> dict[str, Any]:
@@ -127,6 +132,16 @@ def test_two_workers_equal_one(name: str, moment: str, tolerance: float, two_wor
     apart = {path: (one[path] - alone[path]).abs().max().item() for path in alone}
     worst = max(apart, key=lambda path: apart[path])
     assert apart[worst] < tolerance, worst
+
+
+def test_two_workers_with_two_examples_and_one_equal_one_with_three(name: str, two_workers: list[Any]) -> None:
+    trainer = trainer_of(name, torch.float64, batch_size=3)
+    trainer.step(0)
+    alone = tensors(trainer.state())
+    one, other = (tensors(worker[name]["uneven"]) for worker in two_workers)
+    assert not different(one, other)
+    apart = {path: (one[path] - alone[path]).abs().max().item() for path in alone}
+    assert max(apart.values()) < 1e-10, max(apart, key=lambda path: apart[path])
 
 
 def test_four_steps_of_wgan_gp_on_two_workers_equal_one_to_1e_10(two_workers: list[Any]) -> None:

@@ -109,3 +109,15 @@ def test_without_a_stamp_nothing_is_deleted(copy: Path) -> None:
     before = sorted(copy.rglob("*.py"))
     assert ask(copy, "from sisr import revision; print(*revision.prune())") == ""
     assert sorted(copy.rglob("*.py")) == before
+
+
+def test_a_folder_of_the_packages_name_in_the_working_folder_is_not_taken_for_it(tmp_path: Path) -> None:
+    """As on a node where `~/sisr` is the project: all that is beside the package would be deleted as surplus."""
+    (tmp_path / "sisr").mkdir()
+    foreign = tmp_path / "sisr" / "foreign.py"
+    foreign.touch()
+    program = "from sisr import revision; print(*(path for _, path in revision.sources()))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    listed = done.stdout.split()
+    assert str(revision.STAMP.with_name("revision.py")) in listed
+    assert str(foreign) not in listed

@@ -1,10 +1,13 @@
 """The verb `train` as a user meets it: real processes, real signals, real Ray."""
 
+import contextlib
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,6 +122,31 @@ def test_sigterm_saves_and_exits_75_and_the_same_command_goes_on(config: Path, s
 
 
 @pytest.mark.mlflow
+def test_a_terminal_that_hangs_up_saves_and_exits_75(config: Path) -> None:
+    """As when the connection of `ray submit` or SSH is lost."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, command(config, "--local"))
+    process = psutil.Process(pid)
+    reader = threading.Thread(target=read_all, args=(terminal,), daemon=True)
+    reader.start()
+    while status().get("step", 0) < 50:
+        assert process.is_running()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGSTOP)  # so that it can't end by itself first
+    os.close(terminal)
+    process.send_signal(signal.SIGCONT)
+    assert process.wait(timeout=240) == EXIT["stopped"]
+    assert status()["state"] == "stopped"
+
+
+def read_all(terminal: int) -> None:
+    with contextlib.suppress(OSError):
+        while os.read(terminal, 1 << 16):
+            pass
+
+
+@pytest.mark.mlflow
 def test_a_second_start_of_the_same_run_is_refused_at_once_and_names_the_holder(config: Path, start: Any) -> None:
     first = start(config, "--local")
     wait_for_step(10, first)
@@ -191,6 +219,9 @@ def test_images_that_changed_since_are_counted_and_refused(config: Path, start: 
         (["--data", "no/such/folder"], "data", "no images at 'no/such/folder'"),
         (["--local", "--workers", "3"], "config", "batch_size 4 can't be shared equally by 3 workers"),
         (["--local", "--cpus-per-worker", "1"], "config", "--cpus-per-worker has no effect with --local"),
+        (["--workers", "8:2"], "config", "--workers 8:2: the least comes first, as in 2:8"),
+        (["--workers", "2:5"], "config", "batch_size 4 can't be shared by 5 workers"),
+        (["--local", "--workers", "1:2"], "config", "--workers 1:2 needs Ray, which --local leaves out"),
     ],
 )
 def test_a_mistake_is_answered_in_one_line_and_leaves_nothing_behind(

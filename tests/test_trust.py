@@ -62,6 +62,26 @@ def test_a_model_that_brings_unknown_code_is_refused_and_says_how_to_allow_it(
     assert Path("executed").exists()
 
 
+def test_one_file_holds_the_code_too_and_is_judged_alike(
+    saved: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, path = saved
+    model = models.load(folder, allowed=[str(path)])
+    models.save_alone(tmp_path / "alone.safetensors", model.generator, model.meta)
+    shutil.rmtree(folder)
+    Path("executed").unlink(missing_ok=True)
+    forget(monkeypatch)
+    with pytest.raises(CheckpointError, match=r"alone\.safetensors needs the code of its recipe.*--recipe espcn\.py"):
+        models.load(tmp_path / "alone.safetensors")
+    assert not Path("executed").exists()
+    allowed = models.load(tmp_path / "alone.safetensors", allowed=[str(path)])
+    trust.remember("espcn", path.read_text(), str(path))
+    trusted = models.load(tmp_path / "alone.safetensors")
+    lr = torch.rand(1, 3, 5, 4)
+    assert torch.equal(allowed.generator(lr), model.generator(lr))
+    assert torch.equal(trusted.generator(lr), model.generator(lr))
+
+
 def test_what_was_trained_with_on_this_machine_runs_wherever_the_model_lies(
     saved: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -149,6 +169,5 @@ def test_a_model_with_code_from_mlflow_is_kept_with_its_code_and_refused(
         models.load(fetched)
     assert models.load(fetched, allowed=[str(fetched / "recipe.py")]).scale == 4
     # MLflow's own way executes code of the model in any case, and so may.
-    mlflow.set_tracking_uri(uri)
     served = mlflow.pyfunc.load_model(f"models:/{logged}")
     assert served.predict(np.zeros((1, 4, 4, 3), np.uint8)).shape == (1, 16, 16, 3)

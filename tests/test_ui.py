@@ -52,6 +52,8 @@ def test_ui_shows_runs_and_pictures_on_loopback_only_and_ctrl_c_leaves_no_proces
         try:
             children = psutil.Process(ui.pid).children(recursive=True)
             assert listening(children) == {"127.0.0.1"}
+            assert not [child for child in children if "huey" in " ".join(child.cmdline())]  # runs jobs
+            assert json.loads(get(f"{url}/ajax-api/3.0/mlflow/ui-telemetry"))["disable_ui_telemetry"] is True
             assert b"<title>MLflow" in get(url)
             place = address.read(run_dir)
             assert place is not None

@@ -93,7 +93,8 @@ DESCRIPTION = "Trains, measures and serves super-resolution GANs, on a laptop or
 EPILOG = (
     "Start with `sisr demo`. Every verb has --help. --debug, anywhere on the line, shows the traceback of an error. "
     "Exit codes: 0 done, 2 command line or setting, 3 images, 4 checkpoint, 5 diverged or out of memory, 6 run in use, "
-    "69 tracking server, 70 our mistake, 73 can't write, 75 stopped (run it again to go on), 130 interrupted."
+    "7 model refused, 69 tracking server, 70 our mistake, 73 can't write, 75 stopped (run it again to go on), "
+    "130 interrupted."
 )
 
 

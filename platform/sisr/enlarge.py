@@ -1,16 +1,18 @@
 """From one image file to a larger one."""
 
+import io
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from PIL import Image
 from torch import nn
 
-from sisr.data.images import FORMATS, decode_with_alpha
-from sisr.data.writing import QUALITY, check, written
+from sisr.data.images import FORMATS, MAX_PIXELS, Picture, decode_bytes_with_alpha, decode_with_alpha
+from sisr.data.writing import QUALITY, check, encoded, written
 from sisr.errors import OutOfMemoryError
 from sisr.strips import Enlargement
 
@@ -71,11 +73,46 @@ def enlarge(
             result.write(strip.pixels)
             if beside:
                 beside.write(enlargement.beside(strip))
-    return Enlarged(width, height, tuple(note for note in picture.notes if note != "transparency flattened"))
+    return Enlarged(width, height, _notes(picture))
+
+
+def enlarge_bytes(
+    generator: nn.Module, data: bytes, suffix: str, *, quality: int = QUALITY, max_pixels: int = MAX_PIXELS
+) -> tuple[bytes, Enlarged]:
+    """Return the content of an image file enlarged as `enlarge` does, again as a file's content.
+
+    Args:
+        generator: See `sisr.inference.upscale`.
+        data: PNG, JPEG, WebP, BMP or TIFF.
+        suffix: .png, .jpg or .webp: the format to return.
+        quality: Of JPEG and WebP, 1 .. 100.
+        max_pixels: What the picture may have at most; one with more is refused before it is decoded.
+
+    Raises:
+        DataError: The content can't be read, or the format can't hold the result.
+        OutOfMemoryError: A tile is too large.
+    """
+    picture = decode_bytes_with_alpha(data, max_pixels=max_pixels)
+    enlargement = Enlargement(generator, picture)
+    width, height, channels = enlargement.width, enlargement.height, enlargement.channels
+    check(Path(f"the result as {suffix}"), width, height, channels)
+    profile = _profile(io.BytesIO(data), picture.grey)
+    file = io.BytesIO()
+    with (
+        _memory_errors(f"{width}x{height} px"),
+        encoded(file, suffix, width, height, channels, icc=profile, quality=quality) as result,
+    ):
+        for strip in enlargement.strips():
+            result.write(strip.pixels)
+    return file.getvalue(), Enlarged(width, height, _notes(picture))
+
+
+def _notes(picture: Picture) -> tuple[str, ...]:
+    return tuple(note for note in picture.notes if note != "transparency flattened")
 
 
 @contextmanager
-def _memory_errors(path: Path) -> Iterator[None]:
+def _memory_errors(path: Path | str) -> Iterator[None]:
     """Turn a lack of memory into an error that says what to do."""
     try:
         yield
@@ -88,9 +125,9 @@ def _memory_errors(path: Path) -> Iterator[None]:
             torch.cuda.empty_cache()
 
 
-def _profile(path: Path, grey: bool) -> bytes | None:
+def _profile(source: Path | BinaryIO, grey: bool) -> bytes | None:
     """Return the file's colour profile where it still describes the pixels: not after conversion from CMYK."""
-    with Image.open(path, formats=FORMATS) as image:
+    with Image.open(source, formats=FORMATS) as image:
         profile: bytes | None = image.info.get("icc_profile")
     # An ICC header names its colour space at byte 16.
     return profile if profile and profile[16:20] == (b"GRAY" if grey else b"RGB ") else None

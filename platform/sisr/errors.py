@@ -8,6 +8,7 @@
 | 4 | no checkpoint or model file can be used |
 | 5 | training diverged or ran out of memory |
 | 6 | another process holds the run |
+| 7 | a model was refused: it is not better than what there is |
 | 69 | a tracking server was required and does not answer |
 | 70 | our own mistake |
 | 73 | can't write (disk full, no permission) |
@@ -56,6 +57,12 @@ class RunLockedError(SisrError):
     """Another process is executing the run."""
 
     exit_code = 6
+
+
+class GateError(SisrError):
+    """A model that must not be registered: it failed a test that others rely on."""
+
+    exit_code = 7
 
 
 class TrackingError(SisrError):

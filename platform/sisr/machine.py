@@ -149,10 +149,10 @@ def examine_token(path: Path) -> Finding | None:
 def code() -> Finding:
     """Return which code this is."""
     known = revision.code_revision()
-    commit = f"commit {known['revision'][:12]}{', changed since' if known.get('changed') else ''}"
-    found = f"{commit if 'revision' in known else 'commit unknown'}; digest {known['digest']}"
     if "revision" in known:
-        return Finding("ok", "code", found)
+        changed = ", changed since" if known["changed"] else ""
+        return Finding("ok", "code", f"commit {known['revision'][:12]}{changed}; digest {known['digest']}")
+    found = f"commit unknown; digest {known['digest']}"
     return Finding("warning", "code", found, "`python -m sisr.revision` in the checkout, before copying, keeps it")
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 SUBMITTED = "SISR_SUBMITTED_REVISION"  # of the code on the machine that submitted this run: digest or commit
 STAMP = Path(__file__).with_name("REVISION")
-PACKAGES = ("sisr", "sisr.pipelines", "sisr.search_spaces")
+PACKAGES = ("sisr.pipelines", "sisr.search_spaces")  # which may lie elsewhere
 SHORTEST = 7  # characters of a commit or digest that are still taken for it
 
 
@@ -33,10 +33,14 @@ def digest() -> str:
 
 def sources() -> Iterator[tuple[str, Path]]:
     """Yield (name, path) of every source file, pipeline and search space that is installed, the same order anywhere."""
+    # Beside a folder called sisr, such as a checkout, Python takes all of that for the package of this name.
+    folders = {"sisr": [str(Path(__file__).parent)]}
     for package in PACKAGES:
         spec = find_spec(package)
-        for folder in sorted(spec.submodule_search_locations or ()) if spec else ():
-            for path in sorted(Path(folder).rglob("*")):
+        folders[package] = sorted(spec.submodule_search_locations or ()) if spec else []
+    for package, found in folders.items():
+        for folder in map(Path, found):
+            for path in sorted(folder.rglob("*")):
                 if path.suffix in (".py", ".yaml"):
                     yield f"{package}/{path.relative_to(folder).as_posix()}", path
 

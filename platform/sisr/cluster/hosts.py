@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sisr.cluster import shared, train
+from sisr.cluster import capacity, shared, train
 from sisr.tracking.outbox import Outbox
 from sisr.training import local
 from sisr.training.folder import RunFolder
@@ -31,7 +31,7 @@ def in_processes(workers: int, run: Run, folder: RunFolder, tick: Callable[[], N
 def on_ray(scaling: train.Scaling, run: Run, folder: RunFolder, tick: Callable[[], None]) -> dict[str, Any]:
     """Host the loop on Ray Train's workers, once it is certain that all nodes share what they must."""
     try:
-        shared.check(train.connect(scaling.address), folder.path, grows=train.can_grow())
+        shared.check(train.connect(scaling.address), folder.path, grows=capacity.can_grow())
         return train.fit(run, folder, scaling, tick)
     finally:
         train.shutdown()
@@ -39,20 +39,35 @@ def on_ray(scaling: train.Scaling, run: Run, folder: RunFolder, tick: Callable[[
 
 @contextmanager
 def stop_on_signal(folder: RunFolder) -> Iterator[None]:
-    """Turn the first SIGINT or SIGTERM into a request to stop, and a second one into KeyboardInterrupt."""
+    """Turn the first SIGINT, SIGTERM or SIGHUP into a request to stop, and a second one into KeyboardInterrupt."""
+
+    terminals = [number for number in (1, 2) if os.isatty(number)]
 
     def stop(number: int, frame: object) -> None:
+        if number == signal.SIGHUP:
+            _silence(terminals)
         if folder.stop_requested():
             raise KeyboardInterrupt
         folder.request_stop()
         os.write(2, b"\nstopping after this step and saving; a second signal stops at once\n")
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as `nohup` leaves it
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _silence(descriptors: list[int]) -> None:
+    """Let what is written there go nowhere: on a terminal that hung up it would be an error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in descriptors:
+        os.dup2(nowhere, number)
+    os.close(nowhere)
 
 
 @contextmanager

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from sisr import models, recipes, trust, weights
+from sisr.cluster.workers import Workers, check_batch, exactly
 from sisr.config import build
-from sisr.data.sources import absolute, open_source
+from sisr.data.packed import absolute, look
 from sisr.errors import CheckpointError, ConfigError
 from sisr.metrics import perceptual
 from sisr.recipe import Recipe
 from sisr.training import contract, initial
 from sisr.training.dataset import TrainingData, open_data
 from sisr.training.folder import RunFolder
-from sisr.training.loop import share_of_batch
 from sisr.training.run import Options, Run, blaming, check_name
 
 
@@ -31,7 +31,7 @@ class Order:
     validation: str | None = None
     name: str | None = None  # None: made from the recipe and a hash of everything that makes another run
     runs: Path = Path("runs")
-    workers: int = 1
+    workers: Workers = field(default_factory=lambda: exactly(1))
     allow_changes: bool = False
     init: str | None = None  # whose weights the generator starts with; None: random ones
     source: str = "--set"  # where `values` were written, for messages
@@ -51,8 +51,8 @@ def prepare(order: Order) -> tuple[Run, RunFolder, TrainingData]:
     if source.text:
         trust.remember(source.name, source.text, source.where)
     config = build(module.Config, order.values, source=order.source)
-    open_source(order.data, order.validation)  # an error names the source as it was written
-    share_of_batch(config.batch_size, order.workers, order.options.accumulate)
+    look(order.data, order.validation)  # an error names the source as it was written
+    check_batch(config.batch_size, order.workers, order.options.accumulate)
     run = Run(
         name=order.name or source.name,
         recipe=source.name,

@@ -15,8 +15,8 @@ from sisr.sweep.plan import Plan, value_of
 from sisr.sweep.space import SearchSpace
 from sisr.sweep.state import Trial
 from sisr.training.dataset import TrainingData, open_data
-from sisr.training.loop import share_of_batch
 from sisr.training.run import Run
+from sisr.training.shares import check_equal
 
 
 def opened_data(plan: Plan, space: SearchSpace) -> TrainingData:
@@ -48,7 +48,7 @@ def check_batches(plan: Plan, space: SearchSpace, workers: int) -> None:
     if isinstance(domain, Whole):
         sizes.append(domain.low + domain.q)  # where this one and the least can be shared, all can
     for size in sizes:
-        share_of_batch(size, workers, run.options.accumulate)
+        check_equal(size, workers, run.options.accumulate)
 
 
 def deciding_shapes(plan: Plan, space: SearchSpace) -> frozenset[str]:

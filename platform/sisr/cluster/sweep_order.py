@@ -7,7 +7,7 @@ from typing import Any
 from sisr import recipes, trust
 from sisr.cluster import sweep_check
 from sisr.config import build
-from sisr.data.sources import absolute, open_source
+from sisr.data.packed import absolute, look
 from sisr.errors import ConfigError
 from sisr.sweep import space_file
 from sisr.sweep.plan import Plan
@@ -166,7 +166,7 @@ def prepare(order: Order) -> tuple[Plan, RunFolder, TrainingData]:
     plan = order.plan
     if plan.name:
         check_name(plan.name)
-    open_source(plan.data, plan.validation)  # an error names the source as it was written
+    look(plan.data, plan.validation)  # an error names the source as it was written
     plan = plan.model_copy(
         update={"data": absolute(plan.data), "validation": plan.validation and absolute(plan.validation)}
     )

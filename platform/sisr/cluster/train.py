@@ -9,30 +9,40 @@ import math
 import shutil
 import signal
 import threading
-import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sisr.cluster import environment, shared
+from sisr.cluster import capacity, environment
+from sisr.cluster.allotment import allot
+from sisr.cluster.capacity import Resources
+from sisr.cluster.waiting import Waiting
+from sisr.cluster.worker import work
+from sisr.cluster.workers import Workers, exactly
+from sisr.console import err
 from sisr.errors import ConfigError, OutOfMemoryError, SisrError
 from sisr.training.folder import RunFolder
-from sisr.training.run import Run, blaming
+from sisr.training.run import Run
 
-COLLECTIVE_TIMEOUT_S = 300  # a dead peer is noticed after this; nodes may differ by this much in packing their data
+# How long a worker waits for another in one step, one validation or one checkpoint. Ray itself notices a dead process
+# at once and a dead node within half a minute; this is for one that lives and no longer moves.
+COLLECTIVE_TIMEOUT_S = 300
+RESIZE_EVERY_S = 60.0  # how often to look for room to grow; growing takes as long as starting
+PATIENCE_S = 300.0  # how long to wait for nodes
+AUTOSCALER_PATIENCE_S = 1800.0  # the same where nodes may be started, of one kind of instance after another
 POLL_S = 0.3
-RESERVATION = ".placement_group"  # in the run's folder while it is trained
-PEER_REPORT_S = 3.0  # how long a worker whose peer vanished looks for the reason
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scaling:
     """How many workers a run gets and what each of them holds."""
 
-    workers: int = 1
-    gpus_per_worker: float | None = None  # fractions share a GPU; None: 1 where there are enough GPUs, else 0
+    workers: Workers = field(default_factory=lambda: exactly(1))
+    gpus_per_worker: float | None = (
+        None  # fractions share a GPU; None: 1 where enough GPUs are there or may come, else 0
+    )
     cpus_per_worker: float | None = None  # None: an equal share of this machine's, or 1 beside a GPU
     max_failures: int = 3  # restarts after a worker or node was lost
     address: str | None = None  # of a running cluster; None: this machine's, if any, else our own; local: our own
@@ -52,41 +62,77 @@ def fit(
 
     Raises:
         ConfigError: The workers can never fit into this Ray.
+        StoppedError: Too few nodes came.
         SisrError: What stopped the training, as the worker raised it.
     """
     ray = connect(scaling.address)
-    from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
-
-    resources = _resources(scaling, ray.cluster_resources())
+    cluster = capacity.read(ray)
+    allotment = allot(scaling.workers, cluster, cpus=scaling.cpus_per_worker, gpus=scaling.gpus_per_worker)
+    if allotment.note:
+        err.print(allotment.note, markup=False)
+    resources = allotment.resources
+    waiting = Waiting(ray, folder, scaling.workers, resources, AUTOSCALER_PATIENCE_S if cluster.grows else PATIENCE_S)
     scratch = folder.path / "ray"
     shutil.rmtree(scratch, ignore_errors=True)
     folder.clear_failure()
-    trainer = TorchTrainer(
-        _worker,
-        train_loop_config={"run": run.model_dump(), "folder": str(folder.path.resolve()), "until": until, **resources},
-        # NCCL refuses two workers on one GPU.
-        torch_config=TorchConfig(backend="gloo" if resources["GPU"] < 1 else None, timeout_s=COLLECTIVE_TIMEOUT_S),
-        scaling_config=ScalingConfig(
-            num_workers=scaling.workers, use_gpu=resources["GPU"] > 0, resources_per_worker=_positive(resources)
-        ),
-        run_config=RunConfig(
-            # A name of its own for each attempt: under an old name Ray would restore what it remembers of it.
-            name=f"attempt-{uuid.uuid4().hex[:8]}",
-            storage_path=str(scratch.resolve()),
-            failure_config=FailureConfig(max_failures=scaling.max_failures, controller_failure_limit=2),
-            logging_config=LoggingConfig(log_level="WARNING"),
-        ),
-    )
+    task = {"run": run.model_dump(), "folder": str(folder.path.resolve()), "until": until, **resources}
+    trainer = _trainer(task, scaling, resources, scratch.resolve(), waiting.patience_s)
+
+    def look() -> None:
+        tick()
+        waiting.look()
+
     try:
-        outcome = in_thread(trainer.fit, tick)
+        outcome = in_thread(trainer.fit, look)
     except Exception as error:
-        raise folder.failure() or _explained(error) from None
+        raise folder.failure() or _explained(error, waiting) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if failure := folder.failure():
         raise failure
     return dict(outcome.return_value or folder.status())
+
+
+def _trainer(task: dict[str, Any], scaling: Scaling, resources: Resources, scratch: Path, patience_s: float) -> Any:
+    """Return Ray's trainer of a run.
+
+    Args:
+        task: What each worker is to do.
+        scaling: How many workers.
+        resources: Of each.
+        scratch: A folder for Ray's own files.
+        patience_s: How long to look for room for workers whose number is fixed; a range waits without end.
+    """
+    from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    from sisr.cluster.growth import SaveBeforeResizing
+
+    workers = scaling.workers
+    return TorchTrainer(
+        work,
+        train_loop_config=task,
+        # NCCL refuses two workers on one GPU.
+        torch_config=TorchConfig(backend="gloo" if resources["GPU"] < 1 else None, timeout_s=COLLECTIVE_TIMEOUT_S),
+        scaling_config=ScalingConfig(
+            num_workers=(workers.least, workers.most) if workers.elastic else workers.most,
+            use_gpu=resources["GPU"] > 0,
+            resources_per_worker={name: amount for name, amount in resources.items() if amount > 0},
+            elastic_resize_monitor_interval_s=RESIZE_EVERY_S,
+        ),
+        run_config=RunConfig(
+            # A name of its own for each attempt: under an old name Ray would restore what it remembers of it.
+            name=f"attempt-{uuid.uuid4().hex[:8]}",
+            storage_path=str(scratch),
+            failure_config=FailureConfig(
+                max_failures=scaling.max_failures,
+                # Each attempt to find room that is given up counts as one.
+                controller_failure_limit=math.ceil(patience_s / environment.start_timeout_s()),
+            ),
+            callbacks=[SaveBeforeResizing()],
+            logging_config=LoggingConfig(log_level="WARNING"),
+        ),
+    )
 
 
 def shutdown() -> None:
@@ -128,110 +174,6 @@ def connect(address: str | None) -> Any:
     return ray
 
 
-def _resources(scaling: Scaling, cluster: dict[str, float]) -> dict[str, float]:
-    """Return CPU and GPU of one worker."""
-    gpus = scaling.gpus_per_worker
-    if gpus is None:
-        gpus = 1.0 if cluster.get("GPU", 0) >= scaling.workers else 0.0
-    cpus = scaling.cpus_per_worker
-    if cpus is None:
-        cpus = 1.0 if gpus else max(1.0, math.floor(cluster.get("CPU", 1) / scaling.workers))
-    for name, each in (("CPU", cpus), ("GPU", gpus)):
-        there = cluster.get(name, 0.0)
-        if each * scaling.workers > there + 1e-9 and not can_grow():
-            raise ConfigError(
-                f"{scaling.workers} workers x {each:g} {name} need {each * scaling.workers:g} {name}, but this Ray has "
-                f"{there:g}: use fewer --workers or fewer {name}s per worker"
-            )
-    return {"CPU": cpus, "GPU": gpus}
-
-
-def can_grow() -> bool:
-    """Return whether an autoscaler may add nodes."""
-    return (Path.home() / "ray_bootstrap_config.yaml").exists()
-
-
-def _positive(resources: dict[str, float]) -> dict[str, float]:
-    return {name: amount for name, amount in resources.items() if amount > 0}
-
-
-def _worker(config: dict[str, Any]) -> dict[str, Any] | None:
-    """Run the loop in one of Ray's workers and return the run's last status.
-
-    An error for the user is left in the run's folder and ends all workers without one: Ray would retry it.
-    """
-    import torch
-    import torch.distributed as dist
-
-    from sisr.tracking.outbox import Outbox
-    from sisr.training.loop import train
-    from sisr.training.session import NoLog
-
-    run, folder = Run(**config["run"]), RunFolder(Path(config["folder"]))
-    shared.confirm(folder.path)
-    session = RayTrainSession(folder, use_gpu=config["GPU"] > 0, until=config["until"])
-    if session.rank == 0:
-        _note_reservation(folder)
-    if session.device.type == "cpu":
-        torch.set_num_threads(max(1, int(config["CPU"])))
-    log = Outbox(folder.path) if session.rank == 0 else NoLog()
-    try:
-        with blaming(run):
-            return train(run, folder, session, log)
-    except SisrError as error:
-        folder.report_failure(error)
-        if session.world > 1:
-            dist.destroy_process_group()  # frees the peers that wait for us
-        return None
-    except RuntimeError:
-        # Perhaps a peer has left, and says why.
-        deadline = time.monotonic() + PEER_REPORT_S
-        while folder.failure() is None and time.monotonic() < deadline:
-            time.sleep(0.1)
-        if folder.failure() is None:
-            raise
-        return None
-    finally:
-        log.close()
-
-
-def _note_reservation(folder: RunFolder) -> None:
-    """Leave the placement group's id for whoever must give it back if this run is killed."""
-    import ray.util
-
-    group = ray.util.get_current_placement_group()
-    if group is not None:
-        (folder.path / RESERVATION).write_text(group.id.hex())
-
-
-class RayTrainSession:
-    """A Ray Train worker's place among its peers."""
-
-    def __init__(self, folder: RunFolder, *, use_gpu: bool, until: int | None = None) -> None:
-        """Ask Ray who we are; `until` is the step to stop at, if that is before the run's end."""
-        import ray.train.torch
-        import torch
-
-        context = ray.train.get_context()
-        self.rank, self.world = context.get_world_rank(), context.get_world_size()
-        # Ray believes in GPUs that its user declared; torch knows whether there is one.
-        gpu = use_gpu and torch.cuda.is_available()
-        self.device = ray.train.torch.get_device() if gpu else torch.device("cpu")
-        self._folder, self._until = folder, until
-
-    def stop_requested(self, step: int) -> bool:
-        """Return whether the step to stop at is reached or the run's folder holds a request to stop."""
-        if self._until is not None and step >= self._until:
-            return True
-        return self.rank == 0 and self._folder.stop_requested()
-
-    def report(self, step: int, metrics: dict[str, float]) -> None:
-        """Tell Ray an evaluation's numbers; a number that is not finite would poison a restart."""
-        import ray.train
-
-        ray.train.report({"step": step, **{n: v for n, v in metrics.items() if math.isfinite(v)}})
-
-
 def in_thread(fit: Callable[[], Any], tick: Callable[[], None]) -> Any:
     """Call `fit` in a thread, which would replace the main one's signal handlers, and `tick` in this one meanwhile."""
     outcome: list[Any] = []
@@ -252,8 +194,10 @@ def in_thread(fit: Callable[[], Any], tick: Callable[[], None]) -> Any:
     return outcome[0]
 
 
-def _explained(error: BaseException) -> BaseException:
+def _explained(error: BaseException, waiting: Waiting) -> BaseException:
     """Return the error that the user should read."""
+    if type(getattr(error, "controller_failure", None)).__name__ == "WorkerGroupStartupTimeoutError":
+        return waiting.given_up()
     for failure in getattr(error, "worker_failures", {}).values():
         cause = getattr(failure, "cause", failure)
         if isinstance(cause, SisrError):

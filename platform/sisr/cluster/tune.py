@@ -21,6 +21,8 @@ from typing import Any, Protocol
 from sisr.cluster import train
 from sisr.cluster.share import Share
 from sisr.cluster.train import Scaling
+from sisr.cluster.worker import RESERVATION
+from sisr.cluster.workers import exactly
 from sisr.errors import DivergedError, SisrError
 from sisr.training.folder import RunFolder
 from sisr.training.run import Run
@@ -249,7 +251,7 @@ def _single(task: dict[str, Any], run: Run, folder: RunFolder) -> dict[str, Any]
 
 def _nested(task: dict[str, Any], run: Run, folder: RunFolder) -> dict[str, Any]:
     """Let Ray Train host the loop on workers of the trial's own."""
-    scaling = Scaling(workers=task["workers"], cpus_per_worker=task["cpus"], gpus_per_worker=task["gpus"])
+    scaling = Scaling(workers=exactly(task["workers"]), cpus_per_worker=task["cpus"], gpus_per_worker=task["gpus"])
     sweep = RunFolder(Path(task["sweep"]))
     folder.clear_stop()
 
@@ -265,7 +267,7 @@ def _nested(task: dict[str, Any], run: Run, folder: RunFolder) -> dict[str, Any]
 
 def release(folder: Path) -> None:
     """Give back what a nested trial reserved, if it still holds it: a killed one does not give it back itself."""
-    path = folder / train.RESERVATION
+    path = folder / RESERVATION
     try:
         identifier = path.read_text()
     except OSError:

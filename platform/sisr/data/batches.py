@@ -20,7 +20,7 @@ from torch import Tensor
 from sisr.data.augment import to_hr
 from sisr.data.validation import validation_images
 from sisr.draws import generator
-from sisr.errors import ConfigError, DataError
+from sisr.errors import DataError
 from sisr.recipe import Crop
 
 __all__ = ["Batches", "Images", "Prefetcher", "to_hr", "validation_images"]
@@ -101,32 +101,27 @@ class Prefetcher:
 
     Args:
         batches: Where from.
-        rank: This worker's number, from 0.
-        world: Number of workers; the batch size must be a multiple of it.
+        first: Where this worker's share begins in every batch.
+        count: Examples of this worker's share; None: all from the first on.
         start_step: The step that the first `next` belongs to.
         device: Where `next` puts the pixels; copies to a GPU come from pinned memory and don't block.
         depth: Batches held ready; 0: no thread, each batch is cut when it is asked for.
-
-    Raises:
-        ConfigError: The batch can't be shared equally.
     """
 
     def __init__(
         self,
         batches: Batches,
-        rank: int = 0,
-        world: int = 1,
+        first: int = 0,
+        count: int | None = None,
         start_step: int = 0,
         device: torch.device | str = "cpu",
         *,
         depth: int = 2,
     ) -> None:
-        if batches.batch_size % world:
-            raise ConfigError(f"batch_size {batches.batch_size} can't be shared equally by {world} workers")
         self.waited_s = 0.0  # how long `next` has waited, altogether
         self._batches, self._device = batches, torch.device(device)
-        self._count = batches.batch_size // world
-        self._first = rank * self._count
+        self._first = first
+        self._count = batches.batch_size - first if count is None else count
         self._depth, self._step = depth, start_step
         self._ready: queue.SimpleQueue[Tensor | Exception] = queue.SimpleQueue()
         self._free = threading.Semaphore(depth)

@@ -147,11 +147,12 @@ def _resample(x: Tensor, *, margin: int, out_margin: int, grow: int) -> Tensor:
     rows, columns = _mirrored(height, margin, x.device), _mirrored(width, margin, x.device)
     wide = x if x.dtype == torch.float64 else x.float()
     wide = wide.index_select(-2, rows).index_select(-1, columns)
-    size = (len(rows) * grow, len(columns) * grow)
+    size = (rows.shape[0] * grow, columns.shape[0] * grow)  # len() would fix them when a generator is exported
     y = functional.interpolate(wide, size=size, mode="bicubic", antialias=True, align_corners=False)
     return y[..., out_margin:-out_margin, out_margin:-out_margin].to(x.dtype)
 
 
 def _mirrored(size: int, margin: int, device: torch.device) -> Tensor:
-    index = torch.arange(-margin, size + margin, device=device) % (2 * size)
+    period = torch.full((1,), 2 * size, device=device)  # a tensor: ONNX knows no remainder by a size yet unknown
+    index = torch.arange(-margin, size + margin, device=device) % period
     return torch.minimum(index, 2 * size - 1 - index)

@@ -88,6 +88,28 @@ def decode(path: Path, *, max_pixels: int = MAX_PIXELS, background: tuple[int, i
     return flatten(picture, background)
 
 
+def decode_bytes(
+    data: bytes, *, max_pixels: int = MAX_PIXELS, background: tuple[int, int, int] = WHITE
+) -> NDArray[np.uint8]:
+    """Return the pixels of an image file's content; see `decode`.
+
+    Raises:
+        RefusedError: It can't be used.
+    """
+    picture = decode_bytes_with_alpha(data, max_pixels=max_pixels)
+    _refuse_invisible(picture)
+    return flatten(picture, background)
+
+
+def decode_bytes_with_alpha(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Return the image in a file's content, its transparency apart.
+
+    Raises:
+        RefusedError: It can't be used.
+    """
+    return _picture(io.BytesIO(data), max_pixels)
+
+
 def decode_with_alpha(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
     """Return the image with its transparency apart, and whether it is grey.
 

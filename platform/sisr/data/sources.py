@@ -231,6 +231,8 @@ def _first(folder: Path, layouts: Sequence[str]) -> Path:
 def _no_source(spec: str, kind: str) -> str:
     if not spec:
         return "the name of the images is empty. Wanted: demo, a folder of images, celeba:PATH or div2k:PATH"
+    if "://" in spec:
+        return f"{spec}: packed images at an address can be trained on; here image files are wanted, such as a folder"
     if Path(spec).is_file():
         return f"{spec} is one file. Wanted: demo, a folder of images, celeba:PATH or div2k:PATH"
     near = difflib.get_close_matches(kind.lower() or spec, [*_LAYOUTS, "demo"], n=1)

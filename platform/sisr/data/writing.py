@@ -52,14 +52,11 @@ def written(
     check(path, width, height, channels)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with _created(path, unfinished) as file:
-            writer: _Png | _Collected
-            if path.suffix.lower() == ".png":
-                writer = _Png(file, width, height, channels, icc)
-            else:
-                writer = _Collected(file, path.suffix.lower(), width, height, channels, icc, quality)
+        with (
+            _created(path, unfinished) as file,
+            encoded(file, path.suffix.lower(), width, height, channels, icc=icc, quality=quality) as writer,
+        ):
             yield writer
-            writer.finish()
         try:
             unfinished.replace(path)
         except OSError as error:
@@ -67,6 +64,37 @@ def written(
     finally:
         with suppress(OSError):
             unfinished.unlink()
+
+
+@contextmanager
+def encoded(
+    file: BinaryIO,
+    suffix: str,
+    width: int,
+    height: int,
+    channels: int,
+    *,
+    icc: bytes | None = None,
+    quality: int = QUALITY,
+) -> Iterator[Writer]:
+    """Give a writer that encodes into an open file; after the block the image is complete.
+
+    Args:
+        file: Gets the encoded image.
+        suffix: Chooses the format; one for which `check` has no objection.
+        width: px.
+        height: px.
+        channels: Per pixel, 1 to 4.
+        icc: Colour profile to embed.
+        quality: Of JPEG and WebP, 1 .. 100.
+    """
+    writer: _Png | _Collected
+    if suffix == ".png":
+        writer = _Png(file, width, height, channels, icc)
+    else:
+        writer = _Collected(file, suffix, width, height, channels, icc, quality)
+    yield writer
+    writer.finish()
 
 
 def _created(path: Path, unfinished: Path) -> BinaryIO:

@@ -81,7 +81,7 @@ def relativistic_average_discriminator(real_logits: Tensor, fake_logits: Tensor)
     """Return the loss of a judge of real images against the average fake, and the reverse; 2 ln 2 if it can't tell.
 
     Wang et al., "ESRGAN", 2018, equation 1. https://arxiv.org/abs/1809.00219
-    The averages are over all workers, who hold equally many examples: two workers step like one.
+    The averages are over the examples of all workers: two workers step like one.
     """
     real_logits, fake_logits = wide(real_logits), wide(fake_logits)
     average_real, average_fake = _averages(real_logits, fake_logits)
@@ -99,5 +99,8 @@ def relativistic_average_generator(real_logits: Tensor, fake_logits: Tensor) -> 
 
 def _averages(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """Return both means (2,) over all workers; one collective for the two."""
-    averages = torch.stack([real_logits.mean(), fake_logits.mean()])
-    return all_reduce_sum(averages) / num_workers() if num_workers() > 1 else averages
+    if num_workers() == 1:
+        return torch.stack([real_logits.mean(), fake_logits.mean()])
+    counts = real_logits.new_tensor([real_logits.numel(), fake_logits.numel()])
+    sums, counts = all_reduce_sum(torch.stack([real_logits.sum(), fake_logits.sum(), *counts])).split(2)
+    return sums / counts.detach()

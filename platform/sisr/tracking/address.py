@@ -28,6 +28,12 @@ ENVIRONMENT = {
 }
 
 
+def export() -> None:
+    """Set `ENVIRONMENT` for this process, where the user has not set it; call it before mlflow is imported."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
 @dataclass(frozen=True)
 class Address:
     """Where one run is recorded."""

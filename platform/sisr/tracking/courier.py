@@ -147,7 +147,7 @@ def deliver(folder: Path, tracking_uri: str | None = None, experiment: str | Non
     """
     folder = sweep_of(folder) or folder
     place = address.decide(folder, tracking_uri, experiment)
-    with _exported(environment(place.tracking_uri)):
+    with exported(environment(place.tracking_uri)):
         from sisr.tracking import service
 
         problem = service.deliver_once(folder, place)
@@ -193,7 +193,7 @@ def environment(tracking_uri: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _exported(variables: dict[str, str]) -> Iterator[None]:
+def exported(variables: dict[str, str]) -> Iterator[None]:
     """Set environment variables for the block only: the next run may be recorded elsewhere."""
     before = dict(os.environ)
     os.environ.update(variables)

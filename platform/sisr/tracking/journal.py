@@ -15,7 +15,10 @@ from sisr.errors import DiskError, RunLockedError
 
 SYNC_INTERVAL_S = 1.0
 MAX_UNWRITTEN_BYTES = 64 << 20
-LOCK_PATIENCE_S = 10.0  # a killed writer's lock is free at once; one that is just ending needs a moment
+# A killed writer's lock is free at once. One on a node that was cut off keeps it until its Ray has noticed, or NFS
+# takes it away (after 90 s). Whoever starts a run twice is told so before, by the lock on the run's folder.
+LOCK_PATIENCE_S = 180.0
+LOCK_SILENCE_S = 5.0  # of waiting, before it is said
 
 _log = logging.getLogger(__name__)
 
@@ -155,13 +158,17 @@ def _open_locked(path: Path) -> int:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise DiskError(f"{path} can't be opened for writing: {error.strerror}") from error
-    deadline = time.monotonic() + LOCK_PATIENCE_S
+    began, told = time.monotonic(), False
     while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return file
         except BlockingIOError:
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - began
+            if waited > LOCK_PATIENCE_S:
                 os.close(file)
                 raise RunLockedError(f"another process is writing {path}: end it, or use another run name") from None
+            if waited > LOCK_SILENCE_S and not told:
+                _log.warning("waiting up to %.0f s for another process that is writing %s", LOCK_PATIENCE_S, path)
+                told = True
             time.sleep(0.1)

@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from sisr.errors import TrackingError
+from sisr.tracking import views
 from sisr.tracking.address import Address, artifact_location
 from sisr.tracking.journal import rows
 
@@ -63,7 +64,8 @@ def _experiment(client: MlflowClient, place: Address) -> str:
     found = client.get_experiment_by_name(place.experiment)
     if found is None:
         try:
-            return str(client.create_experiment(place.experiment, artifact_location(place.tracking_uri)))
+            where = artifact_location(place.tracking_uri)
+            return str(client.create_experiment(place.experiment, where, dict(views.TAGS)))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another run's courier was quicker
                 raise

@@ -2,11 +2,11 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from importlib import metadata
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import mlflow.artifacts
@@ -15,18 +15,16 @@ import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Run
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model, ModelSignature
-from mlflow.types import Schema, TensorSpec
+from mlflow.models import Model
 
-import sisr
 from sisr.errors import CheckpointError, DiskError, TrackingError
-from sisr.tracking import address
+from sisr.tracking import address, shipment
 from sisr.tracking.redact import redact_text
 
 WEIGHTS, CONFIG, RECIPE = "generator.safetensors", "config.json", "recipe.py"
 NAME = "generator"
 RECORD_TAG = "sisr.record"
-REQUIREMENTS = ("torch", "torchvision", "safetensors", "numpy", "pydantic", "pillow", "pyyaml")
+SHA256_TAG = "sisr.sha256"
 
 
 def log_generator(client: MlflowClient, run_id: str, folder: Path, key: str) -> str:
@@ -48,8 +46,9 @@ def log_generator(client: MlflowClient, run_id: str, folder: Path, key: str) -> 
         if model.status == LoggedModelStatus.READY:
             return str(model.model_id)
         client.delete_logged_model(model.model_id)  # a crash left it half uploaded
+    tags = {RECORD_TAG: key, SHA256_TAG: json.dumps(file_hashes(folder))}
     created = client.create_logged_model(
-        run.info.experiment_id, NAME, run_id, {RECORD_TAG: key}, run.data.params, model_type="super-resolution"
+        run.info.experiment_id, NAME, run_id, tags, run.data.params, model_type="super-resolution"
     )
     with tempfile.TemporaryDirectory() as temporary:
         save_generator(folder, Path(temporary) / "model", run_id=run_id, model_id=created.model_id)
@@ -60,19 +59,37 @@ def log_generator(client: MlflowClient, run_id: str, folder: Path, key: str) -> 
 
 
 def save_generator(folder: Path, path: Path, run_id: str | None = None, model_id: str | None = None) -> None:
-    """Write the generator in `folder` as an MLflow model to the new folder `path`: files and code, no pickle."""
-    images = Schema([TensorSpec(np.dtype("uint8"), (-1, -1, -1, 3))])
-    ramp = np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3)
-    mlflow.pyfunc.save_model(
-        path,
-        python_model=str(Path(__file__).with_name("generator_model.py")),
-        artifacts={"model": str(folder.resolve())},
-        code_paths=[str(Path(sisr.__file__).parent)],
-        signature=ModelSignature(images, images),
-        input_example=ramp,
-        pip_requirements=[f"{name}=={metadata.version(name).split('+')[0]}" for name in REQUIREMENTS],
-        mlflow_model=Model(run_id=run_id, model_uuid=model_id, model_id=model_id),
-    )
+    """Write the generator in `folder` as an MLflow model to the new folder `path`: files and code, no pickle.
+
+    It has no signature, because MLflow's can't say that either pixels or image files are welcome.
+    """
+    recipe = json.loads((folder / CONFIG).read_text()).get("recipe", "")
+    with tempfile.TemporaryDirectory() as code:
+        requirements = shipment.ship(recipe, folder.glob("*.py"), Path(code))
+        mlflow.pyfunc.save_model(
+            path,
+            python_model=str(shipment.ENTRY),
+            artifacts={"model": str(folder.resolve())},
+            code_paths=[f"{code}/sisr"],
+            signature=False,
+            input_example=np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3),
+            pip_requirements=requirements,
+            mlflow_model=Model(run_id=run_id, model_uuid=model_id, model_id=model_id),
+        )
+
+
+def add_files(client: MlflowClient, model_id: str, files: Mapping[str, bytes]) -> None:
+    """Put further files beside those of a logged model, replacing older ones of the same names."""
+    with tempfile.TemporaryDirectory() as temporary:
+        for name, content in files.items():
+            (Path(temporary) / name).write_bytes(content)
+        client.log_model_artifacts(model_id, temporary)
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file that makes a model, by name: what `sha256sum` says."""
+    present = [name for name in (CONFIG, WEIGHTS, RECIPE) if name != RECIPE or (folder / name).is_file()]
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in present}
 
 
 def download_model(uri: str, *, tracking_uri: str | None = None, runs: Path = Path("runs")) -> Path:
@@ -91,8 +108,7 @@ def download_model(uri: str, *, tracking_uri: str | None = None, runs: Path = Pa
         DiskError: It can't be kept in the cache folder.
         TrackingError: The server does not answer.
     """
-    for name, value in address.ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    address.export()
     server = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or address.default_uri(runs)
     cache = Path(os.environ.get("SISR_CACHE") or Path.home() / ".cache" / "sisr") / "models"
     try:

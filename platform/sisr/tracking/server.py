@@ -1,6 +1,7 @@
-"""MLflow's server on this machine, for this machine: loopback only, no jobs, no telemetry."""
+"""MLflow's server on this machine: for this machine only unless told otherwise, no jobs, no telemetry."""
 
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ from sisr.errors import ConfigError, TrackingError
 from sisr.tracking import address
 from sisr.tracking.courier import environment
 
-HOST = "127.0.0.1"
+HOST, ANY = "127.0.0.1", "0.0.0.0"
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 10.0
 
@@ -23,17 +24,20 @@ STOP_TIMEOUT_S = 10.0
 class Server:
     """A running `mlflow server` and all processes that it started."""
 
-    def __init__(self, tracking_uri: str, port: int, log: Path):
+    def __init__(self, tracking_uri: str, port: int, log: Path, host: str = HOST):
         """Start it on a database and return at once; `wait` says when it answers.
 
         Args:
             tracking_uri: The database; must not be another server.
-            port: On 127.0.0.1.
+            port: On the host.
             log: Gets what the server prints.
+            host: The address of this machine at which it listens; `0.0.0.0`: all.
         """
-        self.url = f"http://{HOST}:{port}"
+        self.url = f"http://{HOST if host == ANY else host}:{port}"
         self._log = log
-        command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
+        command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
+        if host not in (HOST, ANY):  # those, and private addresses, MLflow answers by itself
+            command += ["--allowed-hosts", f"{host}:{port},localhost:{port},{HOST}:{port}"]
         if artifacts := address.artifact_location(tracking_uri):
             command += ["--artifacts-destination", artifacts]
         # The database's address may hold a password, and `ps` shows command lines: it goes by the environment.
@@ -88,21 +92,22 @@ class Server:
             os.killpg(self._process.pid, number)
 
 
-def free_port(wanted: int | None, first: int = 5000) -> int:
-    """Return a port of 127.0.0.1 that nobody uses: `wanted`, or the next one from `first` on.
+def free_port(wanted: int | None, first: int = 5000, host: str = HOST) -> int:
+    """Return a port of this machine's address `host` that nobody uses: `wanted`, or the next one from `first` on.
 
     Raises:
-        ConfigError: `wanted` is in use.
+        ConfigError: `wanted` is in use, or this machine has no such address.
     """
     for port in [wanted] if wanted else range(first, first + 100):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((HOST, port))
+                probe.bind((host, port))
                 return port
-            except OSError:
-                continue
-    raise ConfigError(f"port {wanted or first} on {HOST} is in use: choose another with --port")
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise ConfigError(f"can't listen at {host}:{port}: {error.strerror or error}") from error
+    raise ConfigError(f"port {wanted or first} on {host} is in use: choose another with --port")
 
 
 def _tail(path: Path) -> str:

@@ -1,15 +1,17 @@
 """The images of a run, packed and split, the same on every worker."""
 
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sisr.console import err, progress
 from sisr.data.batches import validation_images
-from sisr.data.sources import Source, open_source
-from sisr.data.store import Store, pack
+from sisr.data.packed import open_packed
+from sisr.data.store import Store
 from sisr.errors import DataError
 from sisr.recipe import Recipe
 from sisr.training.run import Run
@@ -32,22 +34,22 @@ class TrainingData:
 
 
 def open_data(run: Run, recipe: Recipe, *, show: bool = False) -> TrainingData:
-    """Return a run's images; packed on first use, opened after.
+    """Return a run's images; packed or fetched on first use, opened after.
 
     Args:
         run: Names the source, and the fingerprint that the images must have where it is already known.
         recipe: Its crop cuts training examples, and smaller images are left out, and counted.
-        show: Show on stderr how far packing is.
+        show: Show on stderr how far packing or fetching is, also on a terminal; there, once is enough.
 
     Raises:
         DataError: Images can't be used, are too few, or differ from those the run was started with.
     """
     crop = recipe.crop
-    source = open_source(run.data, run.validation)
-    packed = _pack(source, show)
+    source = open_packed(run.data, run.validation, progress if show or not err.is_terminal else _quietly)
+    packed = source.store
     if run.fingerprint and packed.fingerprint != run.fingerprint:
         raise DataError(f"the images of {run.data} here differ from those the run was started with")
-    train = packed.subset(file.name for file in source.train)
+    train = packed.subset(source.train)
     wide, high = crop.box[2:] if crop.box else (crop.window, crop.window)
     left, top = crop.box[:2] if crop.box else (0, 0)
     large = train.at_least(left + wide, top + high)
@@ -56,7 +58,7 @@ def open_data(run: Run, recipe: Recipe, *, show: bool = False) -> TrainingData:
             f"{run.data}: none of {len(train)} images is as large as the training window, {left + wide} x {top + high} "
             "px: use larger images or a smaller crop"
         )
-    held = packed.subset(file.name for file in source.validation)
+    held = packed.subset(source.held_out)
     facts = {
         "source": source.name,
         "fingerprint": packed.fingerprint,
@@ -72,10 +74,6 @@ def open_data(run: Run, recipe: Recipe, *, show: bool = False) -> TrainingData:
     return TrainingData(large, images, packed.fingerprint, facts, hashes)
 
 
-def _pack(source: Source, show: bool) -> Store:
-    if not show:
-        return pack(source.files)
-    from sisr.console import progress
-
-    with progress(f"packing {source.name}", len(source.files)) if show else nullcontext() as advance:
-        return pack(source.files, progress=lambda done, total: advance())
+@contextmanager
+def _quietly(description: str, total: int) -> Iterator[Callable[..., None]]:
+    yield lambda count=1: None

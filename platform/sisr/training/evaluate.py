@@ -1,11 +1,12 @@
 """A model's quality on images, under a named protocol."""
 
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +24,10 @@ from sisr.metrics.ssim import WINDOW, ssim, ssim_rgb, ssim_y
 
 Pixels = NDArray[np.uint8]  # (h, w, 3) RGB, or (h, w) grey
 Upscaler = nn.Module | Literal["bicubic"]
+T = TypeVar("T")
+
+OF_RGB = {"psnr_y": psnr_y, "ssim_y": ssim_y, "psnr_rgb": psnr_rgb, "ssim_rgb": ssim_rgb}
+OF_LUMA = {"psnr_y": psnr, "ssim_y": ssim}
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,16 @@ class ImageResult:
 
     name: str
     values: dict[str, float]
+    seconds: float = 0.0  # that the model took for it
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One image and what each model made of it, in 8 bit, as they were measured: (h, w, 3), or the luma (h, w)."""
+
+    name: str
+    hr: Pixels
+    sr: list[Pixels]
 
 
 @dataclass(frozen=True)
@@ -79,58 +94,95 @@ def evaluate_model(
         DataError: There are no images, or one is too small to be measured.
         ValueError: The generator's output has another size than hr.
     """
+    return evaluate_models([(name or _name(model), model)], images, scale, rule, distance=distance)[0]
+
+
+def evaluate_models(
+    models: Sequence[tuple[str, Upscaler]],
+    images: Iterable[tuple[str, Pixels]],
+    scale: int,
+    rule: str | Protocol = "rgb8",
+    on_image: Callable[[Outcome], None] = lambda _: None,
+    metrics: Sequence[str] | None = None,
+    distance: Distance | None = None,
+) -> list[Report]:
+    """Return each model's values on the same images: every lr is made once, and the models take turns on it.
+
+    Args:
+        models: Names, and models as in `evaluate_model`.
+        images: As in `evaluate_model`; so are `scale` and `rule`, and what is raised.
+        scale: See there.
+        rule: See there.
+        on_image: Gets each image and what the models made of it.
+        metrics: Which of the protocol's to measure; None: all.
+        distance: As in `evaluate_model`.
+    """
     rule = protocol(rule) if isinstance(rule, str) else rule
+    metrics = rule.metrics if metrics is None else metrics
     if distance and rule.luma_first:
         raise ConfigError(f"protocol {rule.name} has luma alone, and {distance.name} wants RGB: leave one of them out")
-    results, evidence = [], []
-    with _evaluation_mode(model):
-        for image, pixels in images:
-            values, found = _measure(model, image, _cut(image, pixels, scale), scale, rule, distance)
-            results.append(ImageResult(image, values))
-            evidence.append(found)
-    if not results:
+    results: list[list[ImageResult]] = [[] for _ in models]
+    evidence: list[list[Any]] = [[] for _ in models]
+    with ExitStack() as stack:
+        for _, model in models:
+            stack.enter_context(_evaluation_mode(model))
+        for count, (name, pixels) in enumerate(images):
+            hr = _hr(_cut(name, pixels, scale, distance), rule)
+            lr = resize(hr.astype(np.float64) if rule.luma_first else hr, Fraction(1, scale))
+            made: list[tuple[Pixels, float]] = [_timed(model, lr, scale) for _, model in _turned(models, count)]
+            made = _turned(made, -count)
+            for found, seen, (sr, seconds) in zip(results, evidence, made, strict=True):
+                values = _scores(sr, hr, scale, metrics)
+                if distance:
+                    seen.append(_evidence(distance, sr, hr))
+                    values |= {distance.name: seen[-1]} if isinstance(seen[-1], float) else {}
+                found.append(ImageResult(name, values, seconds))
+            on_image(Outcome(name, hr, [sr for sr, _ in made]))
+    if not all(results):
         raise DataError("no images to measure on")
-    stamp = rule.stamp(scale)
-    if distance is None:
-        return Report(name or _name(model), stamp, results)
-    together = {distance.name: distance.value(evidence)}
-    return Report(name or _name(model), f"{stamp}|{distance.stamp}", results, together)
+    stamp = rule.stamp(scale) + (f"|{distance.stamp}" if distance else "")
+    together = [{distance.name: distance.value(seen)} if distance else {} for seen in evidence]
+    names = [name for name, _ in models]
+    return [Report(n, stamp, found, of_all) for n, found, of_all in zip(names, results, together, strict=True)]
 
 
-def _measure(
-    model: Upscaler, name: str, pixels: Pixels, scale: int, rule: Protocol, distance: Distance | None
-) -> tuple[dict[str, float], Any]:
-    """Return one image's values, and what it contributes to the distance."""
+def _turned(items: Sequence[T], count: int) -> list[T]:
+    """Return the items with another one first each time, so that none is always measured with cold caches."""
+    start = count % len(items)
+    return [*items[start:], *items[:start]]
+
+
+def _hr(pixels: Pixels, rule: Protocol) -> Pixels:
     if rule.luma_first:
-        return _measure_luma(model, pixels, scale), None
-    sr, hr = _rgb(model, pixels, scale)
-    values = {f.__name__: f(sr, hr, scale).item() for f in (psnr_y, ssim_y, psnr_rgb, ssim_rgb)}
-    if distance is None:
-        return values, None
-    if min(hr.shape[2:]) < distance.least:
-        size = f"{hr.shape[3]}x{hr.shape[2]} px"
-        raise DataError(
-            f"{name} is {size}: {distance.name} wants at least {distance.least} px a side; choose swd or none"
-        )
+        return pixels if pixels.ndim == 2 else luma(_batch(pixels))[0, 0].round().byte().numpy()
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
+
+
+def _timed(model: Upscaler, lr: NDArray[Any], scale: int) -> tuple[Pixels, float]:
+    """Return sr in 8 bit, and how many seconds it took."""
+    begun = time.perf_counter()
+    if not isinstance(model, nn.Module):
+        sr = resize(lr, scale)
+    elif lr.ndim == 3:
+        sr = _to_8_bit(_generate(model, _batch(lr))).numpy()
+    else:
+        sr = _generate_luma(model, lr)
+    if sr.dtype != np.uint8:
+        sr = np.clip(np.floor(sr + 0.5), 0, 255).astype(np.uint8)
+    return sr, time.perf_counter() - begun
+
+
+def _scores(sr: Pixels, hr: Pixels, scale: int, metrics: Sequence[str]) -> dict[str, float]:
+    if hr.ndim == 3:
+        made, true = _batch(sr), _batch(hr)
+        return {metric: OF_RGB[metric](made, true, scale).item() for metric in metrics}
+    made, true = (torch.from_numpy(plane)[None, None].double() for plane in (sr, hr))
+    return {metric: OF_LUMA[metric](made, true, scale).item() for metric in metrics}
+
+
+def _evidence(distance: Distance, sr: Pixels, hr: Pixels) -> Any:
     with torch.inference_mode():
-        evidence = distance.evidence(sr, hr)
-    return values | ({distance.name: evidence} if isinstance(evidence, float) else {}), evidence
-
-
-def _rgb(model: Upscaler, pixels: Pixels, scale: int) -> tuple[Tensor, Tensor]:
-    """Return sr and hr, 8-bit images (1, 3, h, w) in [0, 1]."""
-    pixels = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
-    lr = resize(pixels, Fraction(1, scale))
-    made = _to_8_bit(_generate(model, _batch(lr))).numpy() if isinstance(model, nn.Module) else resize(lr, scale)
-    return _batch(made), _batch(pixels)
-
-
-def _measure_luma(model: Upscaler, pixels: Pixels, scale: int) -> dict[str, float]:
-    hr = pixels.astype(np.float64) if pixels.ndim == 2 else luma(_batch(pixels))[0, 0].round().numpy()
-    lr = resize(hr, Fraction(1, scale))
-    sr = _generate_luma(model, lr) if isinstance(model, nn.Module) else resize(lr, scale)
-    made, true = (torch.from_numpy(p)[None, None] for p in (np.clip(np.floor(sr + 0.5), 0, 255), hr))
-    return {"psnr_y": psnr(made, true, scale).item(), "ssim_y": ssim(made, true, scale).item()}
+        return distance.evidence(_batch(sr), _batch(hr))
 
 
 @contextmanager
@@ -164,12 +216,17 @@ def _batch(pixels: Pixels) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)[None].double() / 255
 
 
-def _cut(name: str, pixels: Pixels, scale: int) -> Pixels:
+def _cut(name: str, pixels: Pixels, scale: int, distance: Distance | None) -> Pixels:
     height, width = (side // scale * scale for side in pixels.shape[:2])
     least = WINDOW + 2 * scale
     if min(height, width) < least:
         size = f"{pixels.shape[1]}x{pixels.shape[0]} px"
         raise DataError(f"{name} is {size}: too small to measure {scale}x on; it wants at least {least} px a side")
+    if distance and min(height, width) < distance.least:
+        raise DataError(
+            f"{name} is {width}x{height} px: {distance.name} wants at least {distance.least} px a side; choose swd or "
+            "none"
+        )
     return pixels[:height, :width].copy()
 
 

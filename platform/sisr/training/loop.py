@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from sisr import models
 from sisr.data.batches import Batches, Prefetcher, to_hr
 from sisr.draws import Draws
-from sisr.errors import ConfigError, DivergedError, OutOfMemoryError
+from sisr.errors import DivergedError, OutOfMemoryError
 from sisr.training import initial, precision
 from sisr.training.checkpoint import MANIFEST, Checkpoints
 from sisr.training.dataset import open_data
@@ -25,7 +25,8 @@ from sisr.training.health import Warnings, best_metric, of_step
 from sisr.training.memory import advice, is_out_of_memory
 from sisr.training.progress import Progress
 from sisr.training.run import Run, versions
-from sisr.training.session import Log, Session, agree, mean_over_workers
+from sisr.training.session import Log, Session, Wish, agree, mean_over_workers, weighted
+from sisr.training.shares import share_of
 from sisr.training.state import TrainingState, assert_same_start, seed_everything
 from sisr.training.update import Updates
 from sisr.training.validate import Validation, save_picture
@@ -86,16 +87,16 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
         _compile(parts)
 
     # Open the data.
-    share = share_of_batch(config.batch_size, session.world, options.accumulate)
+    share = share_of(config.batch_size, session.rank, session.world, options.accumulate)
     data = open_data(run, recipe)
+    session.wait_for_others()
     validation = Validation(data.validation, recipe, session, dtype, options.perceptual)
     log.tags({"sisr.validation_protocol": validation.protocol})
     warnings = Warnings(folder, log, config.steps)
     batches = Batches(data.store, recipe.crop, config.batch_size, options.seed)
     # On a CPU a thread would only take time, and Python's lock, from the threads that train.
     depth = 0 if device.type == "cpu" else 2
-    prefetcher = Prefetcher(batches, session.rank, session.world, state.step, device, depth=depth)
-    first = session.rank * share * options.accumulate  # this worker's place in the global batch
+    prefetcher = Prefetcher(batches, share.first, sum(share.counts), state.step, device, depth=depth)
     facts = {"baseline": validation.baseline, "protocol": validation.protocol}
     progress = Progress(folder, session, config.steps, config.batch_size, state.step, prefetcher, facts)
     scalars: dict[str, Tensor] = {}
@@ -137,24 +138,26 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
                     write_json(folder.best, state.best)
                 log.flush()
             checkpoints.prune(state.best.get("step"))
+            session.saved(done)
 
-    stopping = False
     try:
         if state.step == 0 and session.rank == 0:
             log.metrics(0, {f"val/bicubic_{name}": value for name, value in validation.baseline.items()})
         if state.step == 0 or state.step >= config.steps:  # before the first step; or killed before publishing
             evaluate(state.step)
-        if saved and state.step < config.steps and agree(session.stop_requested(state.step), session):
+        if saved and state.step < config.steps and agree(session.wish(state.step), session) is Wish.STOP:
             return progress.ended("stopped", state.step)
         for step in range(state.step, config.steps):
             # Take the step.
-            for micro, pixels in enumerate(prefetcher.next().split(share)):
-                draws = Draws(options.seed, step, first + micro * share, share, device)
+            parts = prefetcher.next().split(share.counts)
+            for micro, (part, pixels) in enumerate(zip(share.micro, parts, strict=True)):
+                draws = Draws(options.seed, step, part.first, part.count, device)
                 hr = to_hr(pixels, recipe.crop, draws, dtype, options.channels_last)
                 lr = recipe.degrade(hr, draws)
-                updates.begin(micro)
+                updates.begin(micro, part.weight)
                 with precision.autocast(number_format, device):
                     scalars = recipe.train_step(lr, hr, draws, step, updates)
+            scalars = weighted(scalars, share.scalar_weight)
             done = step + 1
             guard.check(step, updates.skipped, scalars)
             ema.update(recipe.generator, done * config.batch_size, config.batch_size)
@@ -168,10 +171,10 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
             due = done % options.evaluate_every == 0 or last
             if due:
                 evaluate(done, guard.is_healthy())
-            stopping = agree(session.stop_requested(done), session)
-            if (due or stopping) and guard.is_healthy():
+            wish = agree(session.wish(done), session)
+            if (due or wish is not Wish.GO_ON) and guard.is_healthy():
                 save(done)
-            if stopping and not last:
+            if wish is Wish.STOP and not last:
                 return progress.ended("stopped", done)
     except DivergedError as error:
         progress.ended("diverged", progress.step, str(error))
@@ -179,7 +182,7 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise OutOfMemoryError(advice(run, recipe.crop.side, share, session)) from error
+        raise OutOfMemoryError(advice(run, recipe.crop.side, max(share.counts), session)) from error
     finally:
         prefetcher.close()
 
@@ -234,17 +237,3 @@ def _compile(parts: dict[str, Any]) -> None:
     for part in parts.values():
         if isinstance(part, nn.Module):
             part.compile()
-
-
-def share_of_batch(batch_size: int, world: int, accumulate: int) -> int:
-    """Return the examples of one worker's micro-batch.
-
-    Raises:
-        ConfigError: The batch can't be shared equally.
-    """
-    if batch_size % (world * accumulate):
-        raise ConfigError(
-            f"batch_size {batch_size} can't be shared equally by {world} workers x {accumulate} micro-batches: "
-            f"it must be a multiple of {world * accumulate}"
-        )
-    return batch_size // (world * accumulate)

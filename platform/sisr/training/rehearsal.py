@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from sisr.draws import Draws
 from sisr.recipe import RecipeModule
 from sisr.training import precision
+from sisr.training.shares import share_of
 from sisr.training.update import Updates
 
 SEED = 3
@@ -18,10 +19,19 @@ STEPS = 4
 class Trainer:
     """A recipe made from `tiny()` and the steps of one of `world` workers, on images of noise."""
 
-    def __init__(self, module: RecipeModule, dtype: torch.dtype = torch.float32, rank: int = 0, world: int = 1) -> None:
-        """Build the recipe; every worker draws the same weights."""
+    def __init__(
+        self,
+        module: RecipeModule,
+        dtype: torch.dtype = torch.float32,
+        rank: int = 0,
+        world: int = 1,
+        batch_size: int | None = None,
+    ) -> None:
+        """Build the recipe; every worker draws the same weights. `batch_size`: other than that of `tiny()`."""
         self.module = module
         self.config = module.tiny()
+        if batch_size is not None:
+            self.config = self.config.model_copy(update={"batch_size": batch_size})
         torch.manual_seed(SEED)
         self.recipe: Any = module.Recipe(self.config)
         self.parts: dict[str, Any] = self.recipe.parts()
@@ -30,8 +40,8 @@ class Trainer:
         for network in self.networks.values():
             network.to(dtype)
         self.updates = Updates(self.optimizers, world=world)
-        self.dtype, self.share = dtype, self.config.batch_size // world
-        self.first = rank * self.share
+        mine = share_of(self.config.batch_size, rank, world).micro[0]
+        self.dtype, self.first, self.share, self.weight = dtype, mine.first, mine.count, mine.weight
 
     def hr(self, step: int) -> Tensor:
         """Return this worker's share of a step's images."""
@@ -44,7 +54,7 @@ class Trainer:
         draws = Draws(SEED, step, self.first, self.share)
         hr = self.hr(step)
         lr = self.recipe.degrade(hr, draws)
-        self.updates.begin()
+        self.updates.begin(weight=self.weight)
         with precision.autocast(number_format, torch.device("cpu")):
             logged: dict[str, Tensor] = self.recipe.train_step(lr, hr, draws, step, self.updates)
         return logged

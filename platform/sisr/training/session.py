@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -56,6 +57,14 @@ class NoLog:
         """Do nothing."""
 
 
+class Wish(IntEnum):
+    """What a host wants of the loop at the end of a step; of several workers' wishes the largest counts."""
+
+    GO_ON = 0
+    SAVE = 1
+    STOP = 2  # having saved
+
+
 class Session(Protocol):
     """One worker's place among the workers of a run, and its line to whoever started it."""
 
@@ -63,8 +72,16 @@ class Session(Protocol):
     world: int
     device: torch.device
 
-    def stop_requested(self, step: int) -> bool:
-        """Return whether this worker was asked to end with `step` steps done; the first worker's answer counts."""
+    def wish(self, step: int) -> Wish:
+        """Return what is wanted with `step` steps done; asked once a step."""
+        ...
+
+    def saved(self, step: int) -> None:
+        """Hear that a checkpoint of `step` is written; told to the first worker."""
+        ...
+
+    def wait_for_others(self) -> None:
+        """Return once all workers have called it, however long some of them take: an hour for packing images, say."""
         ...
 
     def report(self, step: int, metrics: dict[str, float]) -> None:
@@ -82,21 +99,28 @@ class PlainSession:
     world: int = 1
     until: int | None = None  # step to stop at, resumable; None: the run's end
 
-    def stop_requested(self, step: int) -> bool:
-        """Return whether the step to stop at is reached or the folder holds a request to stop."""
-        return (self.until is not None and step >= self.until) or self.folder.stop_requested()
+    def wish(self, step: int) -> Wish:
+        """Return STOP where the step to stop at is reached or the folder holds a request to stop."""
+        stop = (self.until is not None and step >= self.until) or self.folder.stop_requested()
+        return Wish.STOP if stop else Wish.GO_ON
+
+    def saved(self, step: int) -> None:
+        """Do nothing: nobody waits for checkpoints."""
+
+    def wait_for_others(self) -> None:
+        """Do nothing: workers on one machine share the packed images."""
 
     def report(self, step: int, metrics: dict[str, float]) -> None:
         """Do nothing: the run's folder already holds everything."""
 
 
-def agree(opinion: bool, session: Session) -> bool:
-    """Return whether any worker's opinion is yes; all workers get the same answer at the same step."""
+def agree(wish: Wish, session: Session) -> Wish:
+    """Return the largest of all workers' wishes; all workers get the same answer at the same step."""
     if session.world == 1:
-        return opinion
-    vote = torch.tensor(float(opinion), device=session.device)
+        return wish
+    vote = torch.tensor(float(wish), device=session.device)
     dist.all_reduce(vote, op=dist.ReduceOp.MAX)
-    return bool(vote.item())
+    return Wish(int(vote.item()))
 
 
 def gather(value: T, session: Session) -> list[T]:
@@ -116,8 +140,13 @@ def computed_once(compute: Callable[[], T], session: Session) -> T:
     return shared[0]
 
 
+def weighted(scalars: dict[str, Tensor], weight: float) -> dict[str, Tensor]:
+    """Return scalars so that their plain mean over workers is that over examples; equal shares leave them untouched."""
+    return scalars if weight == 1.0 else {name: value * weight for name, value in scalars.items()}
+
+
 def mean_over_workers(scalars: dict[str, Tensor], session: Session) -> dict[str, float]:
-    """Return each scalar's mean over all workers: the value of their micro-batches together, since shares are equal."""
+    """Return each scalar's mean over all workers: of `weighted` ones the value of their micro-batches together."""
     plain = [value.detach().to(session.device, torch.float64) for value in scalars.values()]
     values = torch.stack(plain) if plain else torch.zeros(0, device=session.device)
     if session.world > 1 and plain:

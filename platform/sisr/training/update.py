@@ -45,14 +45,14 @@ class Updates:
         self._scales = dict.fromkeys(optimizers, INITIAL_SCALE if scaled else 1.0)
         self._good_steps = dict.fromkeys(optimizers, 0)
         self._sums: dict[str, list[Tensor]] = {}
-        self._last_micro = True
+        self._last_micro, self._weight = True, 1.0
         self._moved: set[str] = set()
         self.skipped: list[str] = []  # optimizers whose gradient was not finite in the current step
         self.norms: dict[str, Tensor] = {}  # L2 norm of each optimizer's last averaged gradient, before clipping
 
-    def begin(self, micro: int = 0) -> None:
-        """Say that micro-batch number `micro` of a step begins."""
-        self._last_micro = micro == self._accumulate - 1
+    def begin(self, micro: int = 0, weight: float = 1.0) -> None:
+        """Say that micro-batch number `micro` of a step begins, whose losses count `weight` times in the average."""
+        self._last_micro, self._weight = micro == self._accumulate - 1, weight
         self._moved.clear()
         if micro == 0:
             self.skipped.clear()
@@ -62,7 +62,7 @@ class Updates:
         """Step `optimizer` along the gradient of `loss`; see `sisr.recipe.Update`."""
         name = self._names[id(optimizer)]
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        gradients = self._gradients(loss * self._scales[name], parameters, retain_graph)
+        gradients = self._gradients(loss * (self._scales[name] * self._weight), parameters, retain_graph)
         if self._accumulate > 1:
             gradients = self._accumulated(name, gradients)
             if not self._last_micro:

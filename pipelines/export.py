@@ -1,0 +1,81 @@
+"""Write a model as one file for other programs: safetensors, PyTorch's pt2, or ONNX.
+
+safetensors holds the weights with the recipe and its settings. pt2 (`torch.export.load`) and ONNX hold the computation:
+lr as float32 (n, 3, height, width) in [0, 1], any number of images of any size (multiples of what the network wants),
+to sr, not clamped. What was written is read back and compared with the model on three sizes before it is put in place.
+ONNX needs the extra packages of `sisr[export]`.
+Exit codes: 0 done, 2 a wrong option or a missing package, 4 no such model, or one that can't be written so,
+69 MLflow does not answer, 73 can't write.
+"""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from sisr.pipelines import _models
+
+FORMAT = "safetensors, pt2 or onnx. Default: as the file's name ends."
+OUTPUT = "File to write. Default: NAME.FORMAT in the current folder."
+
+
+def main(
+    model: Annotated[str, typer.Argument(help=_models.HELP)],
+    format_: Annotated[str | None, typer.Option("--format", help=FORMAT)] = None,
+    output: Annotated[Path | None, typer.Option("--output", "--out", "-o", help=OUTPUT)] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", "--force", help="Replace a file that is there.")] = False,
+    recipe: Annotated[list[str] | None, typer.Option(help=_models.RECIPE)] = None,
+    runs: Annotated[Path, typer.Option(help="Folder that holds all runs.")] = Path("runs"),
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Export a model."""
+    from sisr import console
+    from sisr import export as exporting
+    from sisr.errors import ConfigError
+
+    chosen = _format(format_, output)
+    target = output or Path(f"{_models.short(model)}.{chosen}")
+    if target.is_dir():
+        raise ConfigError(f"--output {target} is a folder; name a file, such as {target / f'model.{chosen}'}")
+    if target.exists() and not overwrite:
+        raise ConfigError(f"{target} exists already; --overwrite replaces it, --output writes elsewhere")
+    exporting.require(chosen)
+    opened = _models.open_model(model, runs, None, "cpu", recipe or [])
+    begun = time.monotonic()
+    checks = exporting.export(opened, target, chosen)
+    size, seconds = target.stat().st_size, round(time.monotonic() - begun, 2)
+    if json:
+        shown = {"model": model, "format": chosen, "output": str(target), "bytes": size, "scale": opened.scale}
+        console.print_json({**shown, "seconds": seconds, "checks": [asdict(check) for check in checks]})
+        return
+    console.out.print(f"{target}: {chosen}, {size / 1e6:.2f} MB, {seconds} s", markup=False)
+    for check in checks:
+        n, _, height, width = check.shape
+        what = f"{n} image{'s' if n > 1 else ''} of {width}x{height} px"
+        console.out.print(f"  {what}: differs from the model by at most {check.largest:.2g}", markup=False)
+
+
+def _format(asked: str | None, output: Path | None) -> str:
+    """Return the format that the options ask for.
+
+    Raises:
+        ConfigError: They ask for none that there is, or contradict each other.
+    """
+    from sisr.errors import ConfigError
+    from sisr.export import FORMATS
+
+    suffix = output.suffix.lower().removeprefix(".") if output else ""
+    chosen = asked or suffix
+    if chosen not in FORMATS:
+        given = f"--format {asked}" if asked else f"--output {output}" if output else "nothing"
+        raise ConfigError(f"{given} names no format; wanted --format {', '.join(FORMATS)}")
+    if suffix in FORMATS and suffix != chosen:
+        raise ConfigError(f"--output {output} and --format {chosen} contradict each other; leave one out")
+    return chosen
+
+
+if __name__ == "__main__":
+    from sisr.cli import run
+
+    run(main)

@@ -1,0 +1,112 @@
+"""Answer HTTP requests with enlarged pictures, from a registered model or a run, on Ray Serve.
+
+POST an image file to /upscale and get a PNG, WebP or JPEG; the page at / tries it, /docs describes it. With
+models:/NAME@champion the service follows the alias: a new champion is loaded and checked, then takes over without a
+pause; one that does not work is reported, and the old one goes on. Only this machine can reach the service, unless
+--host says otherwise; Ctrl-C ends it.
+Exit codes: 0 ended by Ctrl-C, 2 a wrong option or a port in use, 4 no such model, 69 MLflow does not answer.
+"""
+
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from sisr.pipelines import _models
+
+if TYPE_CHECKING:
+    from sisr.pipelines._following import Source
+
+    from sisr.cluster.serve import Plan
+    from sisr.serving.release import Release
+
+MODEL = "A run's name or folder, a checkpoint or model folder, a weights file, models:/NAME@champion, or runs:/...."
+HOST = "Address to listen on. There is no login: others than 127.0.0.1 open it to all who reach this machine."
+THREADS = "CPU threads of each replica. Default: an equal share of the cores, or 1 beside a GPU."
+AT_ONCE = "Pictures that a replica computes at the same time. Default: one for each thread, or 1 on a GPU."
+QUEUE = "Requests of a replica that may wait; the next is answered with 503."
+TIME = "Seconds until a picture that is not done is answered with 504."
+EVERY = "Seconds between two looks at the alias."
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def main(
+    model: Annotated[str, typer.Argument(help=MODEL)],
+    host: Annotated[str, typer.Option(help=HOST)] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    replicas: Annotated[int, typer.Option(min=1, help="Processes that compute.")] = 1,
+    gpus_per_replica: Annotated[float | None, typer.Option(min=0, help="Default: 1 where there are enough.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help=THREADS)] = None,
+    at_once: Annotated[int | None, typer.Option(min=1, help=AT_ONCE)] = None,
+    max_megabytes: Annotated[float, typer.Option(min=0, help="Of a request.")] = 10,
+    max_megapixels: Annotated[float, typer.Option(min=0, help="Of a picture that is sent.")] = 4,
+    queue: Annotated[int, typer.Option(min=0, help=QUEUE)] = 64,
+    timeout: Annotated[float, typer.Option(min=1, help=TIME)] = 120,
+    follow_every: Annotated[float, typer.Option(min=0.1, help=EVERY)] = 5,
+    address: Annotated[str | None, typer.Option(help="Of a running Ray cluster. Default: this machine.")] = None,
+    recipe: Annotated[list[str] | None, typer.Option(help=_models.RECIPE)] = None,
+    runs: Annotated[Path, typer.Option(help="Folder that holds all runs.")] = Path("runs"),
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="MLflow's server or database; default: MLFLOW_TRACKING_URI, else in --runs.")
+    ] = None,
+) -> None:
+    """Serve a model until Ctrl-C."""
+    from sisr.pipelines import _following
+
+    from sisr.cluster.serve import Plan
+    from sisr.serving.limits import Limits
+    from sisr.tracking import address as addresses
+    from sisr.tracking.server import free_port
+
+    addresses.export()
+    limits = Limits(
+        max_bytes=round(max_megabytes * 2**20), max_pixels=round(max_megapixels * 1e6), queue=queue, time_s=timeout
+    )
+    plan = Plan(
+        host=host,
+        port=port,
+        replicas=replicas,
+        gpus_per_replica=gpus_per_replica,
+        threads=threads,
+        at_once=at_once,
+        limits=limits,
+        address=address,
+    )
+    free_port(port, host=host)
+    release, source = _following.first(model, tracking_uri, runs, recipe or [])
+    _serve(plan, release, source, follow_every)
+
+
+def _serve(plan: "Plan", release: "Release", source: "Source | None", every_s: float) -> None:
+    from sisr.pipelines import _following
+
+    from sisr import console
+    from sisr.cluster.serve import Service, stop
+
+    # SIGTERM is made to unwind like Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if plan.host not in LOOPBACK:
+        console.err.print(f"--host {plan.host}: whoever reaches this machine can use the service", markup=False)
+    console.err.print("starting Ray Serve ...")
+    try:
+        service = Service(plan, release)
+        shown = f"[{plan.host}]" if ":" in plan.host else plan.host
+        served = f"{release.name} version {release.version}"
+        console.out.print(f"http://{shown}:{plan.port}  serves {served}  (Ctrl-C ends it)", markup=False)
+        following = _following.Following(service, source)
+        while True:
+            time.sleep(every_s)
+            following.look()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second Ctrl-C must not leave processes behind
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        stop()
+
+
+if __name__ == "__main__":
+    from sisr.cli import run
+
+    run(main)

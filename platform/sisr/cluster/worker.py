@@ -1,0 +1,108 @@
+"""What runs in each of Ray Train's workers: the training loop, and this worker's place among its peers."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from sisr.cluster import saving, shared
+from sisr.errors import SisrError
+from sisr.training.folder import RunFolder
+from sisr.training.run import Run, blaming
+from sisr.training.session import Wish
+
+RESERVATION = ".placement_group"  # in the run's folder while it is trained
+PEER_REPORT_S = 3.0  # how long a worker whose peer vanished looks for the reason
+
+
+def work(config: dict[str, Any]) -> dict[str, Any] | None:
+    """Run the loop in one of Ray's workers and return the run's last status.
+
+    An error for the user is left in the run's folder and ends all workers without one: Ray would retry it.
+    """
+    import torch
+    import torch.distributed as dist
+
+    from sisr.tracking.outbox import Outbox
+    from sisr.training.loop import train
+    from sisr.training.session import NoLog
+
+    run, folder = Run(**config["run"]), RunFolder(Path(config["folder"]))
+    shared.confirm(folder.path)
+    session = RayTrainSession(folder, use_gpu=config["GPU"] > 0, until=config["until"])
+    if session.rank == 0:
+        _note_reservation(folder)
+    if session.device.type == "cpu":
+        torch.set_num_threads(max(1, int(config["CPU"])))
+    log = Outbox(folder.path) if session.rank == 0 else NoLog()
+    try:
+        with blaming(run):
+            return train(run, folder, session, log)
+    except SisrError as error:
+        folder.report_failure(error)
+        if session.world > 1:
+            dist.destroy_process_group()  # frees the peers that wait for us
+        return None
+    except RuntimeError:
+        # Perhaps a peer has left, and says why.
+        deadline = time.monotonic() + PEER_REPORT_S
+        while folder.failure() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if folder.failure() is None:
+            raise
+        return None
+    finally:
+        log.close()
+
+
+def _note_reservation(folder: RunFolder) -> None:
+    """Leave the placement group's id for whoever must give it back if this run is killed."""
+    import ray.util
+
+    group = ray.util.get_current_placement_group()
+    if group is not None:
+        (folder.path / RESERVATION).write_text(group.id.hex())
+
+
+class RayTrainSession:
+    """A Ray Train worker's place among its peers."""
+
+    def __init__(self, folder: RunFolder, *, use_gpu: bool, until: int | None = None) -> None:
+        """Ask Ray who we are; `until` is the step to stop at, if that is before the run's end."""
+        import ray.train.torch
+        import torch
+        from ray.train.v2._internal.execution.context import get_train_context
+
+        context = ray.train.get_context()
+        self.rank, self.world = context.get_world_rank(), context.get_world_size()
+        # Ray believes in GPUs that its user declared; torch knows whether there is one.
+        gpu = use_gpu and torch.cuda.is_available()
+        self.device = ray.train.torch.get_device() if gpu else torch.device("cpu")
+        self._folder, self._until = folder, until
+        self._notices = saving.Notices(get_train_context().preemption_context)
+
+    def wish(self, step: int) -> Wish:
+        """Return STOP at the step to stop at or on request, and SAVE where workers are about to be taken away."""
+        if self._until is not None and step >= self._until:
+            return Wish.STOP
+        if self.rank:
+            return Wish.GO_ON
+        save = self._notices.want_checkpoint() or saving.asked()
+        return Wish.STOP if self._folder.stop_requested() else Wish.SAVE if save else Wish.GO_ON
+
+    def saved(self, step: int) -> None:
+        """Let Ray's controller go on that has asked for a checkpoint."""
+        saving.saved()
+
+    def wait_for_others(self) -> None:
+        """Wait as long as Ray thinks that the others live: a new node packs its images while old ones have them."""
+        import ray.train.collective
+
+        if self.world > 1:
+            ray.train.collective.barrier()
+
+    def report(self, step: int, metrics: dict[str, float]) -> None:
+        """Tell Ray an evaluation's numbers; a number that is not finite would poison a restart."""
+        import ray.train
+
+        ray.train.report({"step": step, **{n: v for n, v in metrics.items() if math.isfinite(v)}})

@@ -1,0 +1,61 @@
+"""How many workers share a run: a number, or a range within which nodes may come and go."""
+
+import re
+from dataclasses import dataclass
+
+from sisr.errors import ConfigError
+from sisr.training.shares import check_equal, check_smallest
+
+
+@dataclass(frozen=True)
+class Workers:
+    """At least and at most so many."""
+
+    least: int
+    most: int
+
+    @property
+    def elastic(self) -> bool:
+        """Whether the number may change while the run goes on."""
+        return self.least < self.most
+
+    def __str__(self) -> str:
+        return f"{self.least}:{self.most}" if self.elastic else str(self.most)
+
+
+def exactly(number: int) -> Workers:
+    """Return a number of workers that does not change."""
+    return Workers(number, number)
+
+
+def parse(text: str) -> Workers:
+    """Return what `--workers` says: "4", or "2:8" for at least 2 and at most 8.
+
+    Raises:
+        ConfigError: It says something else.
+    """
+    match = re.fullmatch(r"(\d+)(?::(\d+))?", text.strip())
+    if match is None:
+        raise ConfigError(f"--workers wants a number such as 4 or a range such as 2:8, got {text!r}")
+    least = int(match[1])
+    most = int(match[2]) if match[2] else least
+    if least < 1:
+        raise ConfigError(f"--workers {text}: there must be one worker at least")
+    if most < least:
+        raise ConfigError(f"--workers {text}: the least comes first, as in {most}:{least}")
+    return Workers(least, most)
+
+
+def check_batch(batch_size: int, workers: Workers, accumulate: int) -> None:
+    """Make sure that a batch can be shared.
+
+    Whoever names one number of workers wants none of them to wait for the others. In a range the number is what the
+    nodes make it, and shares that differ by one example are right too, only slower.
+
+    Raises:
+        ConfigError: It can't be shared by that number, or by the most of the range.
+    """
+    if workers.elastic:
+        check_smallest(batch_size, workers.most, accumulate)
+    else:
+        check_equal(batch_size, workers.most, accumulate)

@@ -1,0 +1,1 @@
+"""Upscaling over HTTP: one model, one process; what starts several of them is `sisr.cluster.serve`."""

@@ -1,0 +1,169 @@
+"""A model at work for many requests: how many wait, how long each may take, and how one model follows another."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+import torch
+
+from sisr.enlarge import Enlarged, enlarge_bytes
+from sisr.errors import DataError, OutOfMemoryError
+from sisr.models import Model
+from sisr.serving.interruption import Interruption, make_interruptible
+from sisr.serving.limits import Limits, Refusal, refusal_of
+from sisr.serving.opening import open_release
+from sisr.serving.release import Release
+
+REMEMBERED = 0.9  # of the mean time per picture, at each new picture
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A release in use."""
+
+    release: Release
+    model: Model
+
+
+@dataclass(frozen=True)
+class Upscaled:
+    """The answer to one request."""
+
+    data: bytes  # an image file
+    serving: Serving
+    size: Enlarged
+    waited_s: float
+    computed_s: float
+
+
+@dataclass
+class _Job:
+    """One picture on its way."""
+
+    data: bytes
+    suffix: str
+    quality: int
+    interruption: Interruption = field(default_factory=Interruption)
+    begun: float | None = None  # on time.monotonic's clock
+
+
+class Engine:
+    """Computes what requests ask for, a few at a time, with the model of the moment.
+
+    Args:
+        release: What to serve at first.
+        device: Where.
+        limits: What it takes on.
+        at_once: Pictures computed at the same time.
+        threads: CPU threads for each of them; None: torch's own choice.
+
+    Raises:
+        CheckpointError: The release can't be used.
+    """
+
+    def __init__(
+        self, release: Release, device: torch.device, limits: Limits, at_once: int = 1, threads: int | None = None
+    ) -> None:
+        self.limits, self.device = limits, device
+        self.serving = Serving(release, _opened(release, device))
+        self._at_once, self._present, self._mean_s = at_once, 0, 1.0
+        initializer = None if threads is None else lambda: torch.set_num_threads(threads)
+        self._pool = ThreadPoolExecutor(at_once, "upscale", initializer)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that are received or wait, besides those being computed."""
+        return max(0, self._present - self._at_once)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next request would be refused."""
+        return self._present >= self._at_once + self.limits.queue
+
+    def replace(self, release: Release) -> None:
+        """Serve another release from now on; requests that have begun end with the old one. Slow: for a thread.
+
+        Raises:
+            CheckpointError: It can't be used; the old one goes on.
+        """
+        self.serving = Serving(release, _opened(release, self.device))
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold a place among the requests for the block.
+
+        Raises:
+            Refusal: There is none left.
+        """
+        if self.is_full:
+            detail = f"{self.waiting} requests wait already, which is the most"
+            raise self._busy(detail)
+        self._present += 1
+        try:
+            yield
+        finally:
+            self._present -= 1
+
+    async def upscale(self, data: bytes, suffix: str, quality: int) -> Upscaled:
+        """Return an image file enlarged; to be called while holding a place.
+
+        Args:
+            data: An image file.
+            suffix: .png, .jpg or .webp: the format to return.
+            quality: Of JPEG and WebP, 1 .. 100.
+
+        Raises:
+            Refusal: It can't be used, or is not done in time.
+        """
+        job = _Job(data, suffix, quality)
+        asked = time.monotonic()
+        future = asyncio.get_running_loop().run_in_executor(self._pool, self._compute, job)
+        try:
+            async with asyncio.timeout(self.limits.time_s):
+                serving, result, size = await future
+        except TimeoutError:
+            raise self._too_slow(job) from None
+        except DataError as error:
+            raise refusal_of(error, self.limits) from error
+        except OutOfMemoryError as error:
+            raise self._busy(f"no memory for {error}") from error
+        finally:
+            job.interruption.set()  # after a timeout, or where the client has gone: free the thread for others
+        assert job.begun is not None
+        computed = time.monotonic() - job.begun
+        self._mean_s = REMEMBERED * self._mean_s + (1 - REMEMBERED) * computed
+        return Upscaled(result, serving, size, job.begun - asked, computed)
+
+    def _compute(self, job: _Job) -> tuple[Serving, bytes, Enlarged]:
+        job.begun, serving = time.monotonic(), self.serving
+        with job.interruption:
+            result, size = enlarge_bytes(
+                serving.model.generator,
+                job.data,
+                job.suffix,
+                quality=job.quality,
+                max_pixels=self.limits.max_pixels,
+            )
+        return serving, result, size
+
+    def _too_slow(self, job: _Job) -> Refusal:
+        limit = {"time_s": self.limits.time_s}
+        if job.begun is None:
+            return self._busy(f"its turn did not come within {self.limits.time_s:g} s", limit)
+        detail = f"the picture was not done within {self.limits.time_s:g} s; send a smaller one"
+        return Refusal(HTTPStatus.GATEWAY_TIMEOUT, "took too long", detail, limit=limit)
+
+    def _busy(self, detail: str, limit: dict[str, float] | None = None) -> Refusal:
+        seconds = round(min(max(self._mean_s * self._present / self._at_once, 1), 120))
+        limit = limit or {"queue": self.limits.queue}
+        return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "busy", detail, limit=limit, retry_after_s=seconds)
+
+
+def _opened(release: Release, device: torch.device) -> Model:
+    model = open_release(release, device)
+    make_interruptible(model.generator)
+    return model

@@ -1,0 +1,122 @@
+"""The run whose model is to be registered, with the model's files: fetched from MLflow and verified."""
+
+import json
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModel, LoggedModelStatus, Run
+from mlflow.exceptions import MlflowException
+
+from sisr import models
+from sisr.errors import CheckpointError, ConfigError
+from sisr.tracking import registry
+from sisr.tracking.redact import redact_text
+
+MANIFEST = "manifest.json"  # beside a checkpoint's files: what their SHA-256 must be
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A run and its model, as MLflow holds it."""
+
+    run: Run
+    model_id: str
+    files: Path  # a folder with the model's files, fetched from MLflow
+    record: dict[str, Any]  # run.json: settings, images, code and versions; empty where MLflow holds none
+    picture: bytes | None  # PNG of the run's last sample picture
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return str(self.run.info.run_name)
+
+    @property
+    def sha256(self) -> dict[str, str]:
+        """The SHA-256 of each of the model's files."""
+        return registry.file_hashes(self.files)
+
+
+def fetch(client: MlflowClient, server: str, run_id: str, runs: Path) -> Candidate:
+    """Return a run with its model's files, fetched from MLflow and verified.
+
+    Raises:
+        CheckpointError: It has no model, or the files are not those that were recorded.
+        ConfigError: There is no such run.
+    """
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            raise ConfigError(f"no run {run_id} in MLflow at {redact_text(server)}") from error
+        raise
+    folder = Path(run.data.tags.get("sisr.folder", ""))
+    here = folder if (folder / "run.json").is_file() else None
+    model = _newest_model(client, run) or _log(client, run, here)
+    files = registry.download_model(f"models:/{model.model_id}", tracking_uri=server, runs=runs)
+    _verify(model, files, here)
+    record = _artifact(client, run_id, "run.json")
+    return Candidate(run, str(model.model_id), files, json.loads(record or b"{}"), _last_picture(client, run_id))
+
+
+def _newest_model(client: MlflowClient, run: Run) -> LoggedModel | None:
+    found = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
+    ready = [model for model in found if model.status == LoggedModelStatus.READY]
+    return max(ready, key=lambda model: model.creation_timestamp, default=None)
+
+
+def _log(client: MlflowClient, run: Run, folder: Path | None) -> LoggedModel:
+    """Log the model of a run that logs none itself, such as a sweep's trial, from its folder."""
+    if folder is None:
+        raise CheckpointError(f"run {run.info.run_name} has no model in MLflow, and its folder is not on this machine")
+    source = models.find(str(folder), folder.parent)
+    hashes = registry.file_hashes(source)
+    _compare(_manifest(source), hashes, str(source), MANIFEST)
+    key = f"register/{hashes[registry.WEIGHTS][:16]}"
+    return client.get_logged_model(registry.log_generator(client, run.info.run_id, source, key))
+
+
+def _manifest(folder: Path) -> dict[str, str]:
+    if not (folder / MANIFEST).is_file():
+        return {}
+    listed: dict[str, Any] = json.loads((folder / MANIFEST).read_text())["files"]
+    return {name: entry["sha256"] for name, entry in listed.items()}
+
+
+def _artifact(client: MlflowClient, run_id: str, path: str) -> bytes | None:
+    """Return the content of a run's artifact; None where there is none."""
+    parent = path.rpartition("/")[0]
+    if path not in [file.path for file in client.list_artifacts(run_id, parent or None)]:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        return Path(client.download_artifacts(run_id, path, folder)).read_bytes()
+
+
+def _last_picture(client: MlflowClient, run_id: str) -> bytes | None:
+    found = [
+        (re.search(r"\+step\+(\d+)\+.*\.png$", file.path), file.path)
+        for file in client.list_artifacts(run_id, "images")
+    ]
+    steps = [(int(match[1]), path) for match, path in found if match]
+    return _artifact(client, run_id, max(steps)[1]) if steps else None
+
+
+def _verify(model: LoggedModel, files: Path, folder: Path | None) -> None:
+    """Compare what was fetched with what was recorded when it was logged, and with the run's folder."""
+    found = registry.file_hashes(files)
+    recorded = json.loads(model.tags.get(registry.SHA256_TAG, "{}"))
+    _compare(recorded, found, f"model {model.model_id} in MLflow", "what was recorded when it was logged")
+    if folder and (folder / "model" / registry.WEIGHTS).is_file():
+        _compare(registry.file_hashes(folder / "model"), found, f"model {model.model_id} in MLflow", f"{folder}/model")
+
+
+def _compare(wanted: dict[str, str], found: dict[str, str], what: str, where: str) -> None:
+    for name, sha256 in found.items():
+        if wanted.get(name, sha256) != sha256:
+            raise CheckpointError(
+                f"{what}: the SHA-256 of {name} is {sha256[:12]}..., but by {where} it is {wanted[name][:12]}...: "
+                "one of them was damaged or changed, and neither is registered"
+            )

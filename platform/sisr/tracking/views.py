@@ -1,0 +1,56 @@
+"""What MLflow's page shows first: for each experiment a table of its runs, best first, with the columns that matter.
+
+MLflow keeps a view that somebody shares as a tag of the experiment, and shows it under an address that names the tag.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mlflow import MlflowClient
+
+KEY = "best-first"
+COLUMNS = (
+    "metrics.`final/psnr_y`",
+    "metrics.`final/ssim_y`",
+    "metrics.`final/score`",
+    "metrics.`val/psnr_y`",
+    "params.`learning_rate`",
+    "params.`steps`",
+    "tags.`sisr.recipe`",
+    "tags.`sisr.state`",
+)
+VIEW = {"selectedColumns": COLUMNS, "orderByKey": COLUMNS[0], "orderByAsc": False}
+TAGS = {
+    # The page opens on runs, charts and models, instead of asking whether the experiment is about language models.
+    "mlflow.experimentKind": "custom_model_development",
+    # Charts that relate settings to one metric relate them to this one.
+    "mlflow.experiment.primaryMetric.name": "val/psnr_y",
+    "mlflow.experiment.primaryMetric.greaterIsBetter": "True",
+    f"mlflow.sharedViewState.{KEY}": json.dumps(VIEW),
+}
+
+
+@dataclass(frozen=True)
+class Link:
+    """Where to begin."""
+
+    name: str
+    url: str
+
+
+def links(client: MlflowClient, url: str, most: int = 5) -> Iterator[Link]:
+    """Yield the pages to begin with: the runs of the experiments that changed last, then the registered models.
+
+    Args:
+        client: Speaks to the server.
+        url: The server's address.
+        most: How many experiments.
+    """
+    found = client.search_experiments(max_results=most, order_by=["last_update_time DESC"])
+    for experiment in found:
+        if TAGS.keys() <= experiment.tags.keys():
+            runs = f"{url}/#/experiments/{experiment.experiment_id}/runs?viewStateShareKey={KEY}"
+            yield Link(f"runs of {experiment.name}", runs)
+    if client.search_registered_models(max_results=1):
+        yield Link("registered models", f"{url}/#/models")
