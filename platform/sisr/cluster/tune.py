@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import shutil
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -36,6 +37,7 @@ ENVIRONMENT = {
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
 }
 RETRIES = 2  # of a slice whose process was lost
+BRAKING_S = 10.0  # how long to wait for Tune where a driver was interrupted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,21 +96,55 @@ def run_slices(host: Host, share: Share, scratch: Path, tick: Callable[[], None]
     bundle = {"memory": 1} if share.nested else {"CPU": share.cpus, "GPU": share.gpus}
     placement = tune.PlacementGroupFactory([{name: amount for name, amount in bundle.items() if amount}])
     errors: list[BaseException] = []
+    interrupted, ended = threading.Event(), threading.Event()
     tuner = tune.Tuner(
         tune.with_resources(_slice, placement),
         tune_config=TuneConfig(
             search_alg=_searcher(host, share, errors), num_samples=-1, reuse_actors=True, trial_name_creator=str
         ),
         run_config=RunConfig(
-            name="slices", storage_path=str(scratch), verbose=0, failure_config=FailureConfig(max_failures=RETRIES)
+            name="slices",
+            storage_path=str(scratch),
+            verbose=0,
+            failure_config=FailureConfig(max_failures=RETRIES),
+            callbacks=[_brake(interrupted)],
         ),
     )
+
+    def fit() -> None:
+        try:
+            tuner.fit()
+        finally:
+            ended.set()
+
     try:
-        train.in_thread(tuner.fit, tick)
+        train.in_thread(fit, tick)
+    except BaseException:
+        # Tune must not be at work when Ray ends: that would end this process, without a last word to anybody.
+        interrupted.set()
+        ended.wait(BRAKING_S)
+        raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if errors:
         raise errors[0]
+
+
+def _brake(interrupted: threading.Event) -> Any:
+    from ray.tune import Callback
+
+    class Brake(Callback):
+        """Ends Tune's loop where it is."""
+
+        def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+            """Raise an error, which nobody will read, once the driver was interrupted."""
+            if interrupted.is_set():
+                raise InterruptedError("the driver was interrupted")
+
+        def __reduce__(self) -> Any:
+            return (object, ())  # as the searcher below
+
+    return Brake()
 
 
 def _searcher(host: Host, share: Share, errors: list[BaseException]) -> Any:
