@@ -13,6 +13,7 @@ venv=${SISR_VENV:-$HOME/venv}
 # Debian's and Ubuntu's packages that are missing; another process may hold the lock of a node that has just started.
 missing=()
 command -v tmux > /dev/null || missing+=(tmux)
+command -v pgrep > /dev/null || missing+=(procps)
 python3 -c 'import ensurepip' 2> /dev/null || missing+=(python3-venv)
 [ -z "${SISR_NFS:-}" ] || command -v mount.nfs4 > /dev/null || missing+=(nfs-common)
 if [ ${#missing[@]} -gt 0 ]; then

@@ -22,7 +22,19 @@ PROGRAM = Path(__file__).with_name("one_host.py")
 USER, UID = "lab", 4242
 HOME = Path("/home", USER)
 SUBNET = "10.77.0"
-TOOLS = ("ip", "sshd", "ssh", "ssh-keygen", "rsync", "tmux", "unshare", "nsenter", "setpriv", "pivot_root", "sysctl")
+# Each with the Debian package that brings it.
+TOOLS = {
+    "ip": "iproute2",
+    "nft": "nftables",
+    "openssl": "openssl",
+    "pgrep": "procps",
+    "rsync": "rsync",
+    "ssh": "openssh-client",
+    "sshd": "openssh-server",
+    "sysctl": "procps",
+    "tmux": "tmux",
+    "unshare": "util-linux",
+}
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Whoever starts such a process can't leave it behind: it is killed when its parent ends.
 TIED = ("setpriv", "--pdeathsig", "KILL", "unshare", "--kill-child", "--fork", "--net", "--pid")
@@ -32,9 +44,9 @@ def missing() -> str | None:
     """Return why hosts can't be made here; None where they can."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "network namespaces need Linux and root"
-    absent = [tool for tool in TOOLS if not shutil.which(tool, path=PATH)]
+    absent = sorted({package for tool, package in TOOLS.items() if not shutil.which(tool, path=PATH)})
     if absent:
-        return f"not installed: {', '.join(absent)} (Debian: iproute2 openssh-server rsync tmux procps)"
+        return f"not installed: {', '.join(absent)}"
     tried = subprocess.run([*TIED, "--mount", "--uts", "--ipc", "true"], capture_output=True, text=True)
     return f"namespaces are not allowed here: {tried.stderr.strip()}" if tried.returncode else None
 

@@ -11,7 +11,9 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +122,10 @@ def serve_ssh() -> None:
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/run/ssh_host_key")
     sshd = str(shutil.which("sshd", path="/usr/sbin:/usr/local/sbin"))
     subprocess.Popen([sshd, "-D", "-f", "/run/sshd_config"], stdin=subprocess.DEVNULL, stdout=sys.stderr)
+    while True:
+        with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", 22)):
+            return
+        time.sleep(0.05)
 
 
 def main(spec: dict[str, Any]) -> None:
