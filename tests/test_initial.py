@@ -14,6 +14,7 @@ from sisr.cluster.execute import Order, Tracking, execute
 from sisr.cluster.hosts import in_process, in_processes
 from sisr.cluster.order import place_init, prepare
 from sisr.cluster.record import take_up
+from sisr.cluster.workers import exactly
 from sisr.errors import CheckpointError, ConfigError, StoppedError
 from sisr.training.checkpoint import load_state
 from sisr.training.run import Options, Run
@@ -64,7 +65,7 @@ def test_generator_and_average_start_from_a_basicsr_file(workers: int) -> None:
     wanted = random_weights()
     torch.save({"params": random_weights(6), "params_ema": wanted}, "RRDB_PSNR_x4.pth")
     values = order().values | STILL
-    train(order(init="RRDB_PSNR_x4.pth", values=values, workers=workers), workers)
+    train(order(init="RRDB_PSNR_x4.pth", values=values, workers=exactly(workers)), workers)
     torch.testing.assert_close(started_with(), wanted, rtol=0, atol=1e-7)
     state = load_state(Path("runs/new/checkpoints/step_000000002"))
     torch.testing.assert_close(dict(state["parts"]["generator"]), wanted, rtol=0, atol=1e-7)

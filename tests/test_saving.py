@@ -4,17 +4,21 @@ import re
 import shlex
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from nodes import ec2
-from sisr.cluster import capacity, notice, saving, waiting
+from sisr import recipes
+from sisr.cluster import capacity, execute, notice, saving, waiting
 from sisr.cluster.workers import Workers, exactly
 from sisr.errors import StoppedError
 from sisr.strict_yaml import read_yaml
 from sisr.training.folder import RunFolder
+from sisr.training.run import Options, Run
 
 
 def test_who_asks_for_a_checkpoint_waits_until_it_is_written() -> None:
@@ -128,6 +132,19 @@ def test_missing_nodes_are_named_once_and_given_up_in_the_end(tmp_path: Path) ->
     hasty = waiting.Waiting(cluster_with(1), folder, Workers(2, 4), {"CPU": 1, "GPU": 0}, 0)
     with pytest.raises(StoppedError, match="found no room for 2 workers x 1 CPU within 0 minutes; the same command"):
         hasty.look()
+
+
+@pytest.mark.mlflow
+def test_a_run_that_found_no_room_is_stopped_and_not_failed(tmp_path: Path) -> None:
+    def host(run: Run, folder: RunFolder, tick: Callable[[], None]) -> dict[str, Any]:
+        raise StoppedError("no room")
+
+    values = recipes.load("pixelshuffle").tiny().model_dump(mode="json")
+    options = Options(validation_side=48)
+    order = execute.Order(recipe="pixelshuffle", values=values, options=options, name="r", runs=tmp_path)
+    with pytest.raises(StoppedError, match="no room"):
+        execute.execute(order, execute.Tracking(), host)
+    assert RunFolder(tmp_path / "r").status() == {"state": "stopped", "message": "no room"}
 
 
 @pytest.mark.usefixtures("impatient")
