@@ -56,13 +56,18 @@ class Lines:
     def __init__(self, stream: Any) -> None:
         self.seen: list[str] = []
         self._lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._read, args=(stream,), daemon=True).start()
+        self._thread = threading.Thread(target=self._read, args=(stream,), daemon=True)
+        self._thread.start()
 
     def _read(self, stream: Any) -> None:
         for line in stream:
             self.seen.append(line)
             self._lines.put(line)
         self._lines.put("")
+
+    def join(self) -> None:
+        """Wait until the process, and all that it has started, have ended."""
+        self._thread.join(WAIT_S)
 
     def await_(self, text: str) -> str:
         """Return the next line with this text in it."""
@@ -126,7 +131,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> It
             finally:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGTERM)
-                    process.wait(WAIT_S)
+                found.lines.join()
 
 
 def png(width: int, height: int) -> bytes:
@@ -330,15 +335,16 @@ def test_mlflow_s_own_server_gives_the_same_pixels(tmp_path, session_cache):
     piped: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     mlflow = [sys.executable, "-m", "mlflow", *words]
     with subprocess.Popen(mlflow, env=variables, start_new_session=True, **piped) as process:
+        lines = Lines(process.stdout)
         try:
-            Lines(process.stdout).await_("running on http")
+            lines.await_("running on http")
             request = json.dumps({"inputs": [b64encode(png(21, 13)).decode()]})
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S)
             connection.request("POST", "/invocations", request, {"Content-Type": "application/json"})
             found = json.loads(connection.getresponse().read())["predictions"][0]
         finally:
             os.killpg(process.pid, signal.SIGTERM)
-            process.wait(WAIT_S)
+            lines.join()
     (tmp_path / "in.png").write_bytes(png(21, 13))
     enlarge(models.load(folder).generator, tmp_path / "in.png", tmp_path / "out.png")
     expected, given = (

@@ -111,7 +111,8 @@ class Service:
         try:
             return list(self._handle.broadcast(method, *arguments).results(timeout_s=REPLACE_S))
         except (RayError, RayServeException, TimeoutError) as error:
-            raise UnreachableError(f"a replica does not answer ({_last_line(error)})") from error
+            reason = _last_line(error).partition(". ")[0]  # Ray goes on with what might be the cause elsewhere
+            raise UnreachableError(f"a replica does not answer: {reason}") from error
 
 
 def _application(plan: Plan, shelf: Any, threads: int, gpus: float) -> Any:
