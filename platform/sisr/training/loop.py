@@ -149,8 +149,8 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
             return progress.ended("stopped", state.step)
         for step in range(state.step, config.steps):
             # Take the step.
-            parts = prefetcher.next().split(share.counts)
-            for micro, (part, pixels) in enumerate(zip(share.micro, parts, strict=True)):
+            taken = prefetcher.next().split(share.counts)
+            for micro, (part, pixels) in enumerate(zip(share.micro, taken, strict=True)):
                 draws = Draws(options.seed, step, part.first, part.count, device)
                 hr = to_hr(pixels, recipe.crop, draws, dtype, options.channels_last)
                 lr = recipe.degrade(hr, draws)
