@@ -22,13 +22,14 @@ def client(place: Place) -> MlflowClient:
 
 
 @pytest.fixture(scope="module")
-def links(client: MlflowClient, place: Place) -> dict[str, str]:
+def links(client: MlflowClient, place: Place) -> Iterator[dict[str, str]]:
     """Where `sisr ui` sends people, after one of the runs was registered."""
     words = ["register", "better", "--data", place.images, "--model-name", "seen", "--runs", place.runs]
     with pytest.raises(SystemExit) as end:
         cli.main([*map(str, words), "--tracking-uri", place.url])
     assert not end.value.code
-    return {link.name: link.url for link in views.links(client, place.url)}
+    yield {link.name: link.url for link in views.links(client, place.url)}
+    client.delete_registered_model("seen")  # others look for the only one there is
 
 
 @pytest.fixture
