@@ -4,6 +4,7 @@ import os
 import secrets
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,19 @@ def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def search_path() -> list[str]:
+    """Where Python looks for modules before any test has run."""
+    return sys.path[:]
+
+
 @pytest.fixture(autouse=True)
-def isolated(tmp_path: Path, session_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def isolated(tmp_path: Path, session_cache: Path, search_path: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Run every test in an empty folder of its own: nothing is written to the checkout or the home folder."""
     monkeypatch.setenv("SISR_CACHE", str(session_cache))
     monkeypatch.chdir(tmp_path)
+    # MLflow puts the code of a model that it loads in front, where processes that are spawned later would find it.
+    sys.path = search_path[:]
 
 
 @pytest.fixture
