@@ -59,7 +59,9 @@ ALLOWED = {
     "display": "console errors training",
     "finding": "",
     "machine": "finding revision",
-    "sweep": f"{BASIS} console suggest strict_yaml wanted recipes sheet tracking.journal tracking.sweep_folder sweep",
+    "sweep": (
+        f"{BASIS} console suggest strict_yaml wanted recipes placed sheet tracking.journal tracking.sweep_folder sweep"
+    ),
     "cluster": (
         f"{BASIS} console display finding machine models recipes trust weights metrics data inference revision "
         "serving strict_yaml training tracking sweep cluster"

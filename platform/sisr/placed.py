@@ -23,7 +23,7 @@ def placed(target: Path) -> Iterator[Path]:
         yield unfinished
         unfinished.replace(target)
     except OSError as error:
-        raise DiskError(f"{target} can't be written: {error.strerror or error}; choose another --output") from error
+        raise DiskError(f"{target} can't be written: {error.strerror or error}") from error
     finally:
         with suppress(OSError):
             unfinished.unlink()

@@ -1,12 +1,11 @@
 """What a sweep leaves for people and programs in its folder `results`: the leaderboard, pictures and a page."""
 
 import json
-import os
 from contextlib import suppress
 from pathlib import Path
 
 from sisr.console import finite
-from sisr.errors import DiskError
+from sisr.placed import placed
 from sisr.sweep import board, gallery, headline, plots, plots_compared
 from sisr.sweep.axes import axes
 from sisr.sweep.importance import importance
@@ -67,14 +66,6 @@ def _plots(sweep: Sweep, bicubic: dict[str, float]) -> tuple[dict[str, bytes], d
 
 
 def _replace(path: Path, content: bytes) -> Path:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with placed(path) as unfinished:
         unfinished.write_bytes(content)
-        unfinished.replace(path)
-    except OSError as error:
-        raise DiskError(f"{path} can't be written: {error.strerror}") from error
-    finally:
-        with suppress(OSError):
-            unfinished.unlink()
     return path
