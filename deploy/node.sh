@@ -45,7 +45,7 @@ if [ ! -e "$stamp" ]; then
   rm -f "$venv"/.sisr-*
   touch "$stamp"
 fi
-"$venv/bin/python" -m sisr.revision prune
+"$venv/bin/python" -m sisr.disk.code_revision prune
 
 # What every shell of the cluster finds, also those of `ray submit` and `ray exec`.
 cat > ~/sisr.env << ENV

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from sisr.pipelines import _measuring
 
 if TYPE_CHECKING:
-    from sisr.comparison.folder import Files
-    from sisr.comparison.ranking import Cost, Row
     from sisr.data.reading import ImageFile
+    from sisr.evaluation.folder import Files
+    from sisr.evaluation.ranking import Cost, Row
     from sisr.metrics.perceptual import Distance
     from sisr.metrics.protocol import Protocol
-    from sisr.models import Model
+    from sisr.models.model import Model
 
 DELIVERY_S = 60.0  # how long MLflow may take; what has not arrived then, `sisr sync` delivers
 
@@ -71,9 +71,9 @@ def compare(
         data: What the user calls the images.
         runs: The comparison's folder is made in it.
     """
-    from sisr.comparison import folder, ranking
-    from sisr.comparison.gallery import Gallery
-    from sisr.console import finite
+    from sisr.evaluation import folder, ranking
+    from sisr.evaluation.gallery import Gallery
+    from sisr.terminal.console import finite
 
     gallery, images = Gallery(), hashlib.sha256()
 
@@ -111,8 +111,8 @@ def compare(
 
 
 def _cost(model: "Model") -> "Cost":
-    from sisr.comparison.ranking import Cost
-    from sisr.cost import multiply_adds, num_parameters
+    from sisr.evaluation.ranking import Cost
+    from sisr.inference.cost import multiply_adds, num_parameters
 
     if model.name == "bicubic":
         return Cost(None, None)
@@ -178,8 +178,8 @@ def _fit(name: str, place: int) -> str:
 
 def show(result: Result) -> None:
     """Print the table, the notes and where the page is."""
-    from sisr import console
-    from sisr.comparison.page import cells, columns
+    from sisr.evaluation.page import cells, columns
+    from sisr.terminal import console
 
     content = result.content
     title = f"{content['num_images']} images of {content['data']}, against {content['against']}"

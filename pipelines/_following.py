@@ -62,8 +62,8 @@ class Following:
 
     def look(self) -> None:
         """Ask once where the alias is, and let the service follow if that version works."""
-        from sisr.console import err
         from sisr.errors import SisrError
+        from sisr.terminal.console import err
 
         try:
             self._service.mend()
@@ -76,8 +76,8 @@ class Following:
 
     def _follow(self) -> str:
         """Return what is still wrong, which may be nothing."""
-        from sisr.console import err
         from sisr.errors import CheckpointError
+        from sisr.terminal.console import err
 
         if self._source is None:
             return ""

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from sisr.pipelines import _measuring, _models
 
 from sisr.errors import CheckpointError, ConfigError, DataError
-from sisr.training import gate
+from sisr.evaluation import gate
 
 if TYPE_CHECKING:
     from sisr.data.reading import ImageFile
+    from sisr.evaluation.measure import Report
     from sisr.metrics.protocol import Protocol
-    from sisr.models import Model
+    from sisr.models.model import Model
     from sisr.tracking.candidate import Candidate
-    from sisr.training.evaluate import Report
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Gate:
 
 def _images(data: str, run: dict[str, Any]) -> "tuple[list[ImageFile], str]":
     """Return the images that `data` names, and what to call them; of a run's own folder, only what it held out."""
-    from sisr.data.sources import absolute, open_source
+    from sisr.data.sources.source import absolute, open_source
 
     if not Path(data).is_dir() or absolute(data) != run.get("data"):
         return _measuring.find(data), data

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sisr.data.reading import ImageFile
+    from sisr.evaluation.measure import Outcome, Report
     from sisr.metrics.perceptual import Distance
     from sisr.metrics.protocol import Protocol
-    from sisr.models import Model
-    from sisr.training.evaluate import Outcome, Report
+    from sisr.models.model import Model
 
 SCALE = "HR side / LR side; default: the models' own, else 4."
 PROTOCOL = "rgb8: LR and SR are 8-bit RGB. y: luma alone, LR kept in double."
@@ -30,13 +30,13 @@ def find(data: str) -> "list[ImageFile]":
     Raises:
         DataError: There are none.
     """
-    from sisr.data import sources
     from sisr.data.reading import ImageFile
+    from sisr.data.sources import source
 
     path = Path(data)
     if path.is_file():
         return [ImageFile(path.resolve(), path.name)]
-    return sources.find_images(path) if data and path.is_dir() else sources.open_source(data).validation
+    return source.find_images(path) if data and path.is_dir() else source.open_source(data).validation
 
 
 def open_all(
@@ -72,9 +72,9 @@ def measure(
     metrics: Sequence[str] | None = None,
     distance: "Distance | None" = None,
 ) -> "list[Report]":
-    """Return each model's values on all files, and show progress; see `sisr.training.evaluate.evaluate_models`."""
-    from sisr import console
-    from sisr.training.evaluate import evaluate_models
+    """Return each model's values on all files, and show progress; see `sisr.evaluation.measure.evaluate_models`."""
+    from sisr.evaluation.measure import evaluate_models
+    from sisr.terminal import console
 
     # MATLAB's own bicubic rounds between the two axes; the network of the same name can't.
     upscalers: Any = [(m.name, "bicubic" if m.name == "bicubic" else m.generator) for m in models]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-    from sisr.models import Model
+    from sisr.models.model import Model
 
 HELP = (
     "A run's name or folder, a checkpoint or model folder, a weights file (.safetensors; .pth of other projects), "
@@ -35,9 +35,9 @@ def open_model(spec: str, runs: Path, scale: int | None, device: str = "auto", r
         ConfigError: The model has another scale, or the device is not there.
         TrackingError: The MLflow server does not answer.
     """
-    from sisr import models
     from sisr.errors import ConfigError
-    from sisr.inference import Bicubic
+    from sisr.inference.tiled import Bicubic
+    from sisr.models import model as models
 
     if spec == "bicubic":
         model = models.Model(spec, Bicubic(scale or 4).eval(), scale or 4, {})
@@ -72,7 +72,7 @@ def locate(spec: str, runs: Path, tracking_uri: str | None = None) -> Path:
         from sisr.tracking.registry import download_model
 
         return download_model(spec, tracking_uri=tracking_uri, runs=runs)
-    from sisr import models
+    from sisr.models import model as models
 
     return models.find(spec, runs)
 

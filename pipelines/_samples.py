@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sisr.animation import Sample
-    from sisr.sheet import Layout
+    from sisr.pictures.animation import Sample
+    from sisr.pictures.contact_sheet import Layout
 
 MAX_FRAMES = 300  # all are in memory while they are encoded
 
@@ -18,8 +18,8 @@ def find(name: str, runs: Path) -> Path:
     Raises:
         ConfigError: There is none.
     """
+    from sisr.config.suggest import did_you_mean
     from sisr.errors import ConfigError
-    from sisr.suggest import did_you_mean
 
     for folder in (runs / name, Path(name)):
         if (folder / "run.json").is_file():
@@ -35,9 +35,9 @@ def read_samples(folder: Path) -> "list[Sample]":
     Raises:
         DataError: There are none.
     """
-    from sisr.animation import Sample
     from sisr.errors import DataError
-    from sisr.sheet import FOLDER, pictures
+    from sisr.pictures.animation import Sample
+    from sisr.pictures.contact_sheet import FOLDER, pictures
 
     found = pictures(folder)
     if not found:
@@ -62,8 +62,8 @@ def _number(values: Mapping[str, float], name: str, form: str = ".4f") -> str:
 
 def _metrics(folder: Path) -> dict[int, dict[str, float]]:
     """Return what was recorded of each step; the last value counts, as it does for the pictures."""
+    from sisr.disk.journal import rows
     from sisr.tracking import outbox
-    from sisr.tracking.journal import rows
 
     found: dict[int, dict[str, float]] = {}
     with suppress(FileNotFoundError):
@@ -104,9 +104,9 @@ def alike(folder: Path, samples: "list[Sample]") -> "tuple[Layout, list[Sample],
         CheckpointError: The run's record can't be read.
         DataError: Fewer than two pictures are divided in one way.
     """
-    from sisr.animation import spread
     from sisr.errors import DataError
-    from sisr.sheet import layout_of, size
+    from sisr.pictures.animation import spread
+    from sisr.pictures.contact_sheet import layout_of, size
 
     layout = layout_of(folder, samples[-1].path)
     same = [sample for sample in samples if layout.count_rows(size(sample.path))]

@@ -32,11 +32,12 @@ def main(
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Animate a run's sample pictures."""
-    from sisr import animation_files, console
-    from sisr.animation import Artist
-    from sisr.animation_limit import fit
-    from sisr.placed import placed
-    from sisr.sheet import size
+    from sisr.disk.atomic import placed
+    from sisr.pictures import animation_files
+    from sisr.pictures.animation import Artist
+    from sisr.pictures.animation_limit import fit
+    from sisr.pictures.contact_sheet import size
+    from sisr.terminal import console
 
     first, last, every = _range(steps)
     folder = _samples.find(run, runs)
@@ -100,9 +101,9 @@ def _rows(text: str | None, there: int) -> list[int]:
 
 def _log(folder: Path, target: Path) -> str | None:
     """Record the animation as an artifact of its run; return why that was not possible, or None."""
+    from sisr.disk.run_folder import RunFolder
     from sisr.errors import DiskError, RunLockedError
     from sisr.tracking.outbox import Outbox
-    from sisr.training.folder import RunFolder
 
     if not target.resolve().is_relative_to(folder.resolve()):
         return f"it lies outside of the run's folder {folder}"
@@ -117,7 +118,7 @@ def _log(folder: Path, target: Path) -> str | None:
 
 
 def _print(result: Mapping[str, Any]) -> None:
-    from sisr import console
+    from sisr.terminal import console
 
     size = f"{result['width']}x{result['height']} px, {result['bytes'] / 1e6:.2f} MB"
     frames = f"{len(result['steps'])} frames in {result['seconds']:g} s"
@@ -131,6 +132,6 @@ def _print(result: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    from sisr.cli import run
+    from sisr.terminal.cli import run
 
     run(main)

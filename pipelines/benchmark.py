@@ -37,9 +37,9 @@ def main(
     import tempfile
 
     from sisr import recipes
-    from sisr.cluster import execute
-    from sisr.config import build, parse_overrides
-    from sisr.console import print_json, table
+    from sisr.config.settings import build, parse_overrides
+    from sisr.driver.run import execute
+    from sisr.terminal.console import print_json, table
     from sisr.training.run import Options
 
     recipes.find(recipe)
@@ -68,7 +68,7 @@ def _race(order: Any, blocks: int) -> dict[str, Any]:
 
     import torch
 
-    from sisr.cluster import execute
+    from sisr.driver.run import execute
     from sisr.training import precision
     from sisr.training.dataset import open_data
     from sisr.training.loop import train
@@ -229,6 +229,6 @@ def _plain_srez(config: Any, store: "Store", device: "torch.device", number_form
 PLAIN: dict[str, Callable[..., Iterator[None]]] = {"pixelshuffle": _plain_pixelshuffle, "srez": _plain_srez}
 
 if __name__ == "__main__":
-    from sisr.cli import run
+    from sisr.terminal.cli import run
 
     run(main)

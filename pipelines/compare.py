@@ -16,7 +16,7 @@ import typer
 from sisr.pipelines import _compared, _measuring, _models
 
 if TYPE_CHECKING:
-    from sisr.models import Model
+    from sisr.models.model import Model
 
 AGAINST = "The model that the others are compared with, as named here, or bicubic. Default: the first."
 EXPERIMENT = "MLflow's experiment: its best runs are compared, and the comparison is logged there. Default: sisr."
@@ -45,8 +45,8 @@ def main(
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Compare models."""
-    from sisr import console
     from sisr.metrics import protocol as protocols
+    from sisr.terminal import console
 
     rule = protocols.protocol(protocol)
     named = {spec: spec for spec in _distinct(model or [])}
@@ -91,7 +91,7 @@ def _reference(names: list[str], against: str | None) -> str:
     Raises:
         ConfigError: It is none of them, or there are too few.
     """
-    from sisr.suggest import did_you_mean
+    from sisr.config.suggest import did_you_mean
 
     choices = [*names, *([] if "bicubic" in names else ["bicubic"])]
     if against is not None and against not in choices:
@@ -119,6 +119,6 @@ def _wrong(message: str) -> Any:
 
 
 if __name__ == "__main__":
-    from sisr.cli import run
+    from sisr.terminal.cli import run
 
     run(main)

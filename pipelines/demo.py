@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from sisr.cluster.execute import Tracking
-    from sisr.training.evaluate import Report
+    from sisr.driver.run.execute import Tracking
+    from sisr.evaluation.measure import Report
 
 NAME = "demo"
 SWEEP = "demo-sweep"
@@ -37,10 +37,10 @@ def main(
     import time
     from functools import partial
 
-    from sisr.cluster import execute, hosts
     from sisr.cluster.train import Scaling
-    from sisr.cluster.workers import exactly
-    from sisr.console import print_json
+    from sisr.driver.run import execute, hosts
+    from sisr.driver.run.workers import exactly
+    from sisr.terminal.console import print_json
     from sisr.training.run import Options
 
     start = time.monotonic()
@@ -70,14 +70,14 @@ def main(
 
 
 def _say(text: str) -> None:
-    from sisr.console import err
+    from sisr.terminal.console import err
 
     err.print(text, markup=False)
 
 
 def _search(steps: int, runs: Path, tracking: "Tracking") -> dict[str, Any]:
     """Return the settings of the best trial."""
-    from sisr.cluster import sweep
+    from sisr.driver.sweep import execute as sweep
     from sisr.errors import DivergedError
 
     wanted = sweep.Wanted(
@@ -101,8 +101,8 @@ def _compare(runs: Path) -> "list[Report]":
     from sisr.pipelines import _models
 
     from sisr.data.images import decode
-    from sisr.data.sources import open_source
-    from sisr.training.evaluate import evaluate_model
+    from sisr.data.sources.source import open_source
+    from sisr.evaluation.measure import evaluate_model
 
     images = [(file.name, decode(file.path)) for file in open_source("demo").validation]
     model = _models.open_model(NAME, runs, None)
@@ -117,8 +117,8 @@ def _upscale(runs: Path) -> Path:
 
     from sisr.data.bicubic import resize
     from sisr.data.images import decode
-    from sisr.data.sources import open_source
-    from sisr.enlarge import enlarge
+    from sisr.data.sources.source import open_source
+    from sisr.inference.enlarge import enlarge
 
     model = _models.open_model(NAME, runs, None)
     photo = next(file.path for file in open_source("demo").validation if file.name == PHOTO)
@@ -132,7 +132,7 @@ def _upscale(runs: Path) -> Path:
 
 
 def _show(reports: "list[Report]", result: dict[str, Any]) -> None:
-    from sisr.console import out, table
+    from sisr.terminal.console import out, table
 
     bicubic, ours = (report.mean for report in reports)
     rows = [
@@ -157,6 +157,6 @@ def _show(reports: "list[Report]", result: dict[str, Any]) -> None:
 SHOWN = ("psnr_y", "ssim_y")
 
 if __name__ == "__main__":
-    from sisr.cli import run
+    from sisr.terminal.cli import run
 
     run(main)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sisr.data.images import Verdict
     from sisr.data.index import Index
     from sisr.data.reading import ImageFile
-    from sisr.finding import Finding
+    from sisr.doctor.diagnosis import Finding
 
 PAIRS_COMPARED = 8
 
@@ -34,15 +34,16 @@ def main(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Examine SUBJECT and say what is wrong, and what would be right."""
-    from sisr import console, finding
+    from sisr.doctor import diagnosis
     from sisr.errors import ConfigError, DataError
+    from sisr.terminal import console
 
     is_cluster = subject is not None and Path(subject).suffix in (".yaml", ".yml")
     if subject is None:
         findings = machine(runs, tracking_uri)
     else:
         findings = cluster(Path(subject)) if is_cluster else images(subject)
-    wrong = finding.errors(findings)
+    wrong = diagnosis.errors(findings)
     if json:
         console.print_json({"subject": subject, "findings": [asdict(one) for one in findings]})
     else:
@@ -55,16 +56,16 @@ def main(
 
 def machine(runs: Path, tracking_uri: str | None) -> "list[Finding]":
     """Return what was found on this machine."""
-    from sisr import machine as examined
     from sisr.data.store import default_cache
+    from sisr.doctor import machine as examined
 
     return [*examined.examine(runs, default_cache()), tracking(runs, tracking_uri)]
 
 
 def tracking(runs: Path, tracking_uri: str | None) -> "Finding":
     """Return whether MLflow's server answers; a SQLite file needs none."""
+    from sisr.doctor.diagnosis import Finding
     from sisr.errors import TrackingError
-    from sisr.finding import Finding
     from sisr.tracking import address, courier
     from sisr.tracking.redact import redact_text
 
@@ -79,20 +80,20 @@ def tracking(runs: Path, tracking_uri: str | None) -> "Finding":
 
 def cluster(path: Path) -> "list[Finding]":
     """Return what was found in a cluster file, and which code its nodes would get."""
-    from sisr import machine as examined
-    from sisr.cluster import launcher
+    from sisr.doctor import cluster_file
+    from sisr.doctor import machine as examined
 
-    return [*launcher.examine(path), examined.code(), examined.stamp()]
+    return [*cluster_file.examine(path), examined.code(), examined.stamp()]
 
 
 def images(spec: str) -> "list[Finding]":
     """Return what training would accept and refuse of a source, and how its low-resolution images were made."""
-    from sisr.console import progress
     from sisr.data.index import Index
     from sisr.data.reading import read_all
-    from sisr.data.sources import open_source
+    from sisr.data.sources.source import open_source
+    from sisr.doctor.diagnosis import Finding
     from sisr.errors import DataError
-    from sisr.finding import Finding
+    from sisr.terminal.console import progress
 
     source = open_source(spec)
     verdicts = []
@@ -112,7 +113,7 @@ def images(spec: str) -> "list[Finding]":
 def refusals(refused: "Mapping[str, Verdict]") -> "Iterator[Finding]":
     """Yield the first of the files that can't be used."""
     from sisr.data.index import NAMED, printable
-    from sisr.finding import Finding
+    from sisr.doctor.diagnosis import Finding
 
     for name, verdict in list(refused.items())[:NAMED]:
         yield Finding("warning", printable(name), f"{verdict.kind}: {verdict.detail}", "left out of training")
@@ -122,7 +123,7 @@ def refusals(refused: "Mapping[str, Verdict]") -> "Iterator[Finding]":
 
 def summary(index: "Index") -> "Iterator[Finding]":
     """Yield how many images are good, how large they are, and what becomes of the unusual ones."""
-    from sisr.finding import Finding
+    from sisr.doctor.diagnosis import Finding
 
     good = [verdict for name, verdict in index.verdicts.items() if verdict.kind is None]
     yield Finding("ok", "images", f"{len(good):,} of {len(index.verdicts):,} can be used")
@@ -140,7 +141,7 @@ def summary(index: "Index") -> "Iterator[Finding]":
 def pairs(files: "Mapping[str, ImageFile]", index: "Index") -> "list[Finding]":
     """Return what made the low-resolution images of a folder that holds them beside their originals, else nothing."""
     from sisr.data.pairs import UNRELATED, by_folder, find_pairs, made_by
-    from sisr.finding import Finding
+    from sisr.doctor.diagnosis import Finding
 
     sizes = {name: (index.verdicts[name].width, index.verdicts[name].height) for name in index.good}
     paths = {name: file.path for name, file in files.items()}
@@ -157,6 +158,6 @@ def pairs(files: "Mapping[str, ImageFile]", index: "Index") -> "list[Finding]":
 
 
 if __name__ == "__main__":
-    from sisr.cli import run
+    from sisr.terminal.cli import run
 
     run(main)

@@ -11,7 +11,7 @@ import typer
 from sisr.pipelines import _measuring, _models
 
 if TYPE_CHECKING:
-    from sisr.training.evaluate import Report
+    from sisr.evaluation.measure import Report
 
 
 def main(
@@ -27,8 +27,8 @@ def main(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure models on images."""
-    from sisr import console
     from sisr.metrics import protocol as protocols
+    from sisr.terminal import console
 
     rule = protocols.protocol(protocol)
     distance = _measuring.distance(perceptual, rule, device)
@@ -43,7 +43,7 @@ def main(
 
 
 def _print(reports: "list[Report]", each_image: bool) -> None:
-    from sisr import console
+    from sisr.terminal import console
 
     metrics = list(reports[0].mean)
     if each_image:
@@ -59,6 +59,6 @@ def _print(reports: "list[Report]", each_image: bool) -> None:
 
 
 if __name__ == "__main__":
-    from sisr.cli import run
+    from sisr.terminal.cli import run
 
     run(main)

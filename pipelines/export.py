@@ -30,9 +30,9 @@ def main(
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Export a model."""
-    from sisr import console
-    from sisr import export as exporting
     from sisr.errors import ConfigError
+    from sisr.models import export as exporting
+    from sisr.terminal import console
 
     chosen = _format(format_, output)
     target = output or Path(f"{_models.short(model)}.{chosen}")
@@ -63,7 +63,7 @@ def _format(asked: str | None, output: Path | None) -> str:
         ConfigError: They ask for none that there is, or contradict each other.
     """
     from sisr.errors import ConfigError
-    from sisr.export import FORMATS
+    from sisr.models.export import FORMATS
 
     suffix = output.suffix.lower().removeprefix(".") if output else ""
     chosen = asked or suffix
@@ -76,6 +76,6 @@ def _format(asked: str | None, output: Path | None) -> str:
 
 
 if __name__ == "__main__":
-    from sisr.cli import run
+    from sisr.terminal.cli import run
 
     run(main)

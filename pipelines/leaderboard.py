@@ -25,8 +25,9 @@ def main(
     json: Annotated[bool, typer.Option("--json", help="Print the leaderboard as JSON.")] = False,
 ) -> None:
     """Show a sweep's leaderboard."""
-    from sisr import console
-    from sisr.sweep import board, state
+    from sisr.sweep import state
+    from sisr.sweep.report import board
+    from sisr.terminal import console
 
     folder = find(sweep, runs)
     found = state.read(folder)
@@ -53,8 +54,8 @@ def find(name: str, runs: Path) -> Path:
     Raises:
         ConfigError: There is none.
     """
+    from sisr.config.suggest import did_you_mean
     from sisr.errors import ConfigError
-    from sisr.suggest import did_you_mean
     from sisr.sweep.plan import FILE
 
     for folder in (runs / name, Path(name)):
@@ -68,7 +69,7 @@ def find(name: str, runs: Path) -> Path:
 
 
 def _title(sweep: "Sweep") -> str:
-    from sisr.sweep.board import counts
+    from sisr.sweep.report.board import counts
 
     wanted = (f"{metric} {mode}" for metric, mode in zip(sweep.plan.objective, sweep.plan.mode, strict=True))
     states = ", ".join(f"{count} {state}" for state, count in counts(sweep).items())
@@ -76,12 +77,12 @@ def _title(sweep: "Sweep") -> str:
 
 
 def _write(folder: Path, sweep: "Sweep") -> list[Path]:
-    from sisr.sweep import results
+    from sisr.sweep.report import results
 
     return results.write(folder, sweep)
 
 
 if __name__ == "__main__":
-    from sisr.cli import run
+    from sisr.terminal.cli import run
 
     run(main)

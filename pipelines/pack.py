@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from sisr.data.sources import Source
+    from sisr.data.sources.source import Source
     from sisr.data.store import Store
 
 PUBLISH = "Put them there, too: s3://BUCKET/PATH, gs://BUCKET/PATH or file:///PATH; then a name for --data."
@@ -26,9 +26,9 @@ def main(
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Examine and decode images once, for training."""
-    from sisr import console
-    from sisr.data.sources import open_source
+    from sisr.data.sources.source import open_source
     from sisr.data.store import pack
+    from sisr.terminal import console
 
     source = open_source(data, validation)
     with console.progress(f"packing {source.name}", len(source.files)) as advance:
@@ -48,8 +48,8 @@ def main(
 
 
 def _publish(source: "Source", store: "Store", address: str) -> None:
-    from sisr.console import progress
-    from sisr.data import published
+    from sisr.data.sources import published
+    from sisr.terminal.console import progress
 
     train, held_out = ([file.name for file in files] for files in (source.train, source.validation))
     with progress(f"publishing {source.name} (MB)", store.nbytes // published.MEGABYTE) as advance:
@@ -83,6 +83,6 @@ def _written(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    from sisr.cli import run
+    from sisr.terminal.cli import run
 
     run(main)

@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
-from sisr import console
 from sisr import recipes as registry
-from sisr.config import expected
+from sisr.config.settings import expected
+from sisr.terminal import console
 
 RECIPE = "A recipe's name, the path of a recipe's file, or a dotted module."
 
@@ -99,7 +99,7 @@ def describe(spec: str) -> dict[str, Any]:
 
 
 def _default(module: Any, where: str) -> Any:
-    from sisr.config import build
+    from sisr.config.settings import build
 
     return build(module.Config, {}, source=where)
 
@@ -171,6 +171,6 @@ def _written(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    from sisr.cli import run
+    from sisr.terminal.cli import run
 
     run(main)

@@ -45,8 +45,8 @@ def main(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Register a run's model, or go back to the previous one."""
-    from sisr.console import out, print_json
     from sisr.errors import ConfigError
+    from sisr.terminal.console import out, print_json
     from sisr.tracking import address
 
     address.export()
@@ -89,8 +89,8 @@ def _rules(data: str | None, protocol: str, by: str, device: str, recipes: list[
     from sisr.pipelines._gate import Rules
 
     from sisr.errors import ConfigError
+    from sisr.evaluation import gate
     from sisr.metrics import protocol as protocols
-    from sisr.training import gate
 
     if data is None:
         raise ConfigError("name the images that decide with --data: a folder no model was trained on, or demo")
@@ -130,7 +130,7 @@ def _register(choice: Choice, rules: "Rules", said: Statement) -> dict[str, Any]
 
 
 def _run_id(client: Any, choice: Choice, folder: Path | None, server: str) -> str:
-    from sisr.console import err
+    from sisr.terminal.console import err
     from sisr.tracking import search, selection
 
     if choice.experiment is None:
@@ -185,6 +185,6 @@ def _summary(result: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    from sisr.cli import run as run_verb
+    from sisr.terminal.cli import run as run_verb
 
     run_verb(main)

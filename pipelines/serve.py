@@ -81,8 +81,8 @@ def main(
 def _serve(plan: "Plan", release: "Release", source: "Source | None", every_s: float) -> None:
     from sisr.pipelines import _following
 
-    from sisr import console
     from sisr.cluster.serve import Service, stop
+    from sisr.terminal import console
 
     # SIGTERM is made to unwind like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -107,6 +107,6 @@ def _serve(plan: "Plan", release: "Release", source: "Source | None", every_s: f
 
 
 if __name__ == "__main__":
-    from sisr.cli import run
+    from sisr.terminal.cli import run
 
     run(main)

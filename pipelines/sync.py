@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from sisr import console
+from sisr.disk.sweep_folder import is_sweep, sweep_of
 from sisr.errors import ConfigError, TrackingError
-from sisr.tracking.sweep_folder import is_sweep, sweep_of
+from sisr.terminal import console
 
 
 def main(
@@ -69,6 +69,6 @@ def _title(result: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    from sisr.cli import run as run_verb
+    from sisr.terminal.cli import run as run_verb
 
     run_verb(main)

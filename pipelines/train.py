@@ -68,12 +68,12 @@ def main(
 
     from functools import partial
 
-    from sisr.cluster import execute, hosts
     from sisr.cluster.train import Scaling
-    from sisr.cluster.workers import parse
-    from sisr.config import build, parse_overrides, read_yaml
-    from sisr.console import out, print_json
+    from sisr.config.settings import build, parse_overrides, read_yaml
+    from sisr.driver.run import execute, hosts
+    from sisr.driver.run.workers import parse
     from sisr.errors import ConfigError
+    from sisr.terminal.console import out, print_json
     from sisr.training.run import Options
 
     shared_by = parse(workers)
@@ -121,6 +121,6 @@ def main(
 
 
 if __name__ == "__main__":
-    from sisr.cli import run
+    from sisr.terminal.cli import run
 
     run(main)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from sisr.cluster.execute import Tracking
-    from sisr.cluster.sweep import Order
+    from sisr.driver.run.execute import Tracking
+    from sisr.driver.sweep.execute import Order
     from sisr.sweep.state import Sweep
 
 SHOWN = 10  # trials in the table at the end
@@ -83,12 +83,12 @@ def main(
 
     recipes.find(recipe)
 
-    from sisr.cluster import sweep as driver
-    from sisr.cluster.execute import Tracking, summary
-    from sisr.config import parse_overrides
-    from sisr.console import out, print_json
+    from sisr.config.settings import parse_overrides
+    from sisr.driver.run.execute import Tracking, summary
+    from sisr.driver.sweep import execute as driver
     from sisr.errors import ConfigError, DivergedError
-    from sisr.sweep import board
+    from sisr.sweep.report import board
+    from sisr.terminal.console import out, print_json
 
     if then_steps is not None and not then_train:
         raise ConfigError("--then-steps has no effect without --then-train")
@@ -153,8 +153,8 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
 
 
 def _show(sweep: "Sweep", folder: Path, recipe: str) -> None:
-    from sisr.console import out, table
-    from sisr.sweep import board
+    from sisr.sweep.report import board
+    from sisr.terminal.console import out, table
 
     titles, cells = board.table(sweep, board.rows(sweep)[:SHOWN], out.width if out.is_terminal else 200)
     table(f"sweep {sweep.plan.name}: the first {len(cells)} of {len(sweep.trials)} trials", titles, cells)
@@ -167,13 +167,13 @@ def _train_best(sweep: "Sweep", order: "Order", tracking: "Tracking", steps: int
     from functools import partial
 
     from sisr import recipes
-    from sisr.cluster import execute, hosts
-    from sisr.cluster.sweep_files import BEST
     from sisr.cluster.train import Scaling
-    from sisr.cluster.workers import exactly
-    from sisr.config import build, read_yaml
-    from sisr.console import err
+    from sisr.config.settings import build, read_yaml
+    from sisr.driver.run import execute, hosts
+    from sisr.driver.run.workers import exactly
+    from sisr.driver.sweep.files import BEST
     from sisr.errors import ConfigError
+    from sisr.terminal.console import err
     from sisr.training.run import Options
 
     best = order.runs / sweep.plan.name / BEST
@@ -204,6 +204,6 @@ def _train_best(sweep: "Sweep", order: "Order", tracking: "Tracking", steps: int
 
 
 if __name__ == "__main__":
-    from sisr.cli import run
+    from sisr.terminal.cli import run
 
     run(main)

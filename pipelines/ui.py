@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from sisr import console
 from sisr.errors import ConfigError
+from sisr.terminal import console
 
 
 def main(
@@ -61,6 +61,6 @@ def _show(url: str, host: str) -> None:
 
 
 if __name__ == "__main__":
-    from sisr.cli import run
+    from sisr.terminal.cli import run
 
     run(main)

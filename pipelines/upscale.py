@@ -20,8 +20,8 @@ import typer
 from sisr.pipelines import _models
 
 if TYPE_CHECKING:
-    from sisr.models import Model
-    from sisr.strips import Enlargement
+    from sisr.inference.strips import Enlargement
+    from sisr.models.model import Model
 
 FORMAT = "png, jpg or webp. Default: OUTPUT's, else png."
 OUTPUT = "File or folder to write. Default: beside the input, as NAME_x4.png, or the folder NAME_x4."
@@ -62,8 +62,8 @@ def main(
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Enlarge images with a model."""
-    from sisr import console
     from sisr.errors import DataError
+    from sisr.terminal import console
 
     _check_paths(image, output, format_)
     opened = _models.open_model(model, runs, scale, device, recipe or [])
@@ -92,7 +92,7 @@ def plan(image: Path, output: Path | None, format_: str | None, scale: int, comp
         ConfigError: Two images would be written to the same file.
         DataError: The folder holds no image.
     """
-    from sisr.data.sources import find_images
+    from sisr.data.sources.source import find_images
 
     suffix = f".{format_ or 'png'}"
     if image.is_file():
@@ -162,9 +162,9 @@ def _check_targets(jobs: Sequence[Job], overwrite: bool) -> None:
 
 def _upscale(model: "Model", job: Job, options: dict[str, Any], quiet: bool) -> dict[str, Any]:
     """Enlarge one image; return what was done, ready for JSON."""
-    from sisr import console
     from sisr.data.images import RefusedError
-    from sisr.enlarge import enlarge
+    from sisr.inference.enlarge import enlarge
+    from sisr.terminal import console
 
     if job.refused:
         raise RefusedError(*job.refused, job.source)
@@ -182,8 +182,8 @@ def _upscale(model: "Model", job: Job, options: dict[str, Any], quiet: bool) -> 
 
 def _begin(model: "Model", name: str, enlargement: "Enlargement") -> Any:
     """Warn of what is about to take too much memory, and show progress."""
-    from sisr import console
-    from sisr.inference import memory_budget
+    from sisr.inference.tiled import memory_budget
+    from sisr.terminal import console
 
     if enlargement.memory_bytes > 1.5 * memory_budget(model.generator):
         gib = enlargement.memory_bytes / 2**30
@@ -192,6 +192,6 @@ def _begin(model: "Model", name: str, enlargement: "Enlargement") -> Any:
 
 
 if __name__ == "__main__":
-    from sisr.cli import run
+    from sisr.terminal.cli import run
 
     run(main)

@@ -12,38 +12,14 @@ degradation, default hyperparameters. It knows no Ray, MLflow, command line, ran
 * `tiny()`: the smallest `Config` that runs every branch of the recipe.
 """
 
-from dataclasses import dataclass
+import math
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sisr.draws import Draws
-
-
-@dataclass(frozen=True, kw_only=True)
-class Crop:
-    """How one high-resolution training example is cut from a source image.
-
-    A window of `source_side` pixels is taken at random (inside `box`, where given) and, where it is larger than
-    `side`, averaged down to `side` pixels. Colour factors are uniform in 1 - x .. 1 + x (brightness: an offset in
-    -x .. x), drawn once per example.
-    """
-
-    side: int  # px, of the hr example
-    source_side: int | None = None  # px, of the window in the source image; None: side; a multiple of side
-    box: tuple[int, int, int, int] | None = None  # px, (x, y, width, height) that windows stay in; None: whole image
-    flip: bool = True  # left-right, with probability 1/2
-    turn: bool = False  # transposed, with probability 1/2, and upside down, with probability 1/2
-    rotate_degrees: float = 0.0  # rotated by an angle uniform in 0 .. this
-    saturation: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-
-    @property
-    def window(self) -> int:
-        """Side in pixels of the window cut from the source image."""
-        return self.source_side or self.side
+from sisr.data.crop import Crop
+from sisr.data.draws import Draws
 
 
 class Update(Protocol):
@@ -95,4 +71,45 @@ def parameter_count(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
-__all__ = ["Crop", "Draws", "Recipe", "RecipeModule", "Update", "parameter_count"]
+def cosine(step: int, total: int, warmup: int = 0) -> float:
+    """Return the factor of a learning rate that rises over `warmup` steps to 1 and falls along half a cosine to 0.
+
+    Loshchilov & Hutter, "SGDR", 2017, equation 5, without restarts. https://arxiv.org/abs/1608.03983
+    Schedules are pure functions of the step, so that a resumed run needs no scheduler state.
+
+    Args:
+        step: Counts from 0; from `total` on the factor is 0.
+        total: Length of the whole run in steps, warm-up included.
+        warmup: Steps of linear rise; the first step already has 1 / warmup of the rate.
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(1, total - warmup)
+    return 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+
+
+def halving(step: int, every: int) -> float:
+    """Return 1/2 to the power of how often `every` steps have passed: a factor of a learning rate."""
+    return float(0.5 ** (step // every))
+
+
+def set_learning_rate(optimizer: Optimizer, value: float) -> None:
+    """Set the learning rate of all of an optimizer's parameters.
+
+    Recipes call it at the start of each step: whatever a checkpoint held, the configured rate holds.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = value
+
+
+__all__ = [
+    "Crop",
+    "Draws",
+    "Recipe",
+    "RecipeModule",
+    "Update",
+    "cosine",
+    "halving",
+    "parameter_count",
+    "set_learning_rate",
+]

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from sisr.cluster.capacity import Capacity, Resources
-from sisr.cluster.workers import Workers
+from sisr.driver.run.workers import Workers
 from sisr.errors import ConfigError
 
 

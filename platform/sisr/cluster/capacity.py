@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sisr.config.yaml import read_yaml
 from sisr.errors import ConfigError
-from sisr.strict_yaml import read_yaml
 
 NODE_TYPES = "SISR_NODE_TYPES"
 LAUNCHER_FILE = "ray_bootstrap_config.yaml"  # in the home folder of the head's user

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sisr.cluster import capacity, environment, train
-from sisr.cluster.shelf import Shelf
+from sisr.cluster.release_store import Shelf
 from sisr.errors import CheckpointError, ConfigError, SisrError
 from sisr.serving.limits import Limits
 from sisr.serving.release import Release

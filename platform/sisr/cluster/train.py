@@ -20,10 +20,10 @@ from sisr.cluster.allotment import allot
 from sisr.cluster.capacity import Resources
 from sisr.cluster.waiting import Waiting
 from sisr.cluster.worker import work
-from sisr.cluster.workers import Workers, exactly
-from sisr.console import err
+from sisr.disk.run_folder import RunFolder
+from sisr.driver.run.workers import Workers, exactly
 from sisr.errors import ConfigError, OutOfMemoryError, SisrError
-from sisr.training.folder import RunFolder
+from sisr.terminal.console import err
 from sisr.training.run import Run
 
 # How long a worker waits for another in one step, one validation or one checkpoint. Ray itself notices a dead process
@@ -106,7 +106,7 @@ def _trainer(task: dict[str, Any], scaling: Scaling, resources: Resources, scrat
     from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    from sisr.cluster.growth import SaveBeforeResizing
+    from sisr.cluster.elastic import SaveBeforeResizing
 
     workers = scaling.workers
     return TorchTrainer(

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sisr.cluster import train
-from sisr.cluster.share import Share
 from sisr.cluster.train import Scaling
+from sisr.cluster.trial_allotment import Share
 from sisr.cluster.worker import RESERVATION
-from sisr.cluster.workers import exactly
+from sisr.disk.run_folder import RunFolder
+from sisr.driver.run.workers import exactly
 from sisr.errors import DivergedError, SisrError
-from sisr.training.folder import RunFolder
 from sisr.training.run import Run
 
 ENVIRONMENT = {

@@ -5,9 +5,9 @@ from typing import Any
 
 from sisr.cluster import capacity
 from sisr.cluster.capacity import Resources
-from sisr.cluster.workers import Workers
+from sisr.disk.run_folder import RunFolder
+from sisr.driver.run.workers import Workers
 from sisr.errors import StoppedError
-from sisr.training.folder import RunFolder
 
 LOOK_EVERY_S = 5.0
 SAY_AFTER_S = 15.0

@@ -5,9 +5,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sisr.cluster import saving, shared
+from sisr.cluster import checkpoint_requests, node_checks
+from sisr.disk.run_folder import RunFolder
 from sisr.errors import SisrError
-from sisr.training.folder import RunFolder
 from sisr.training.run import Run, blaming
 from sisr.training.session import Wish
 
@@ -28,7 +28,7 @@ def work(config: dict[str, Any]) -> dict[str, Any] | None:
     from sisr.training.session import NoLog
 
     run, folder = Run(**config["run"]), RunFolder(Path(config["folder"]))
-    shared.confirm(folder.path)
+    node_checks.confirm(folder.path)
     session = RayTrainSession(folder, use_gpu=config["GPU"] > 0, until=config["until"])
     if session.rank == 0:
         _note_reservation(folder)
@@ -79,7 +79,7 @@ class RayTrainSession:
         gpu = use_gpu and torch.cuda.is_available()
         self.device = ray.train.torch.get_device() if gpu else torch.device("cpu")
         self._folder, self._until = folder, until
-        self._notices = saving.Notices(get_train_context().preemption_context)
+        self._notices = checkpoint_requests.Notices(get_train_context().preemption_context)
 
     def wish(self, step: int) -> Wish:
         """Return STOP at the step to stop at or on request, and SAVE where workers are about to be taken away."""
@@ -87,12 +87,12 @@ class RayTrainSession:
             return Wish.STOP
         if self.rank:
             return Wish.GO_ON
-        save = self._notices.want_checkpoint() or saving.asked()
+        save = self._notices.want_checkpoint() or checkpoint_requests.asked()
         return Wish.STOP if self._folder.stop_requested() else Wish.SAVE if save else Wish.GO_ON
 
     def saved(self, step: int) -> None:
         """Let Ray's controller go on that has asked for a checkpoint."""
-        saving.saved()
+        checkpoint_requests.saved()
 
     def wait_for_others(self) -> None:
         """Wait as long as Ray thinks that the others live: a new node packs its images while old ones have them."""

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sisr.draws import Draws
-from sisr.recipe import Crop
+from sisr.data.crop import Crop
+from sisr.data.draws import Draws
 
 
 def to_hr(

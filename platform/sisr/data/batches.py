@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sisr.data.augment import to_hr
+from sisr.data.crop import Crop
+from sisr.data.draws import generator
 from sisr.data.validation import validation_images
-from sisr.draws import generator
 from sisr.errors import DataError
-from sisr.recipe import Crop
 
 __all__ = ["Batches", "Images", "Prefetcher", "to_hr", "validation_images"]
 

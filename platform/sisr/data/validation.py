@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from sisr.data.crop import Crop
 from sisr.data.store import Store
 from sisr.errors import DataError
-from sisr.recipe import Crop
 
 
 def validation_images(

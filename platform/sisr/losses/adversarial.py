@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sisr.collective import all_reduce_sum, num_workers
 from sisr.losses.precision import wide
+from sisr.nets.collective import all_reduce_sum, num_workers
 
 
 def bce_discriminator(real_logits: Tensor, fake_logits: Tensor, real_label: float = 1.0) -> Tensor:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from sisr.draws import generator
+from sisr.data.draws import generator
 
 SEED = 20_180_226  # of the places and directions
 LEAST = 16  # px, shorter side of the coarsest level

@@ -5,7 +5,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sisr.collective import all_reduce_sum, num_workers
+from sisr.nets.collective import all_reduce_sum, num_workers
 
 
 class BatchNorm(nn.Module):

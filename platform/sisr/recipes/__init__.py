@@ -5,10 +5,10 @@ import pkgutil
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from sisr import recipe_source
+from sisr.config.suggest import did_you_mean
 from sisr.errors import ConfigError
-from sisr.recipe_source import Source
-from sisr.suggest import did_you_mean
+from sisr.recipes import outside
+from sisr.recipes.outside import Source
 
 if TYPE_CHECKING:
     from sisr.recipe import RecipeModule
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def names() -> list[str]:
     """Return the name of every recipe of ours, sorted. Imports none of them."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__))
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name != "outside")
 
 
 def find(spec: str) -> Source:
@@ -33,7 +33,7 @@ def find(spec: str) -> Source:
     if name in known:
         return Source(name, "", name)
     if spec.endswith(".py") or "/" in spec or "." in spec.strip("."):
-        return recipe_source.find(spec)
+        return outside.find(spec)
     hint = f"did you mean {spec}.py?" if Path(f"{spec}.py").is_file() else did_you_mean(spec, known)
     listed = f"All recipes: {', '.join(known)}; or name a file that ends in .py, or a module"
     raise ConfigError(f"no recipe '{spec}'; {hint + ' ' if hint else ''}{listed}")
@@ -51,7 +51,7 @@ def load(name: str, text: str = "", where: str = "") -> "RecipeModule":
         ConfigError: No recipe of ours has this name, or the text is no recipe.
     """
     if text:
-        return cast("RecipeModule", recipe_source.module(_source(name, text, where)))
+        return cast("RecipeModule", outside.module(_source(name, text, where)))
     if name not in names():
         find(name)  # explains a wrong name
         raise ConfigError(f"recipe {name} is not one of ours, and its text is missing")
@@ -60,7 +60,7 @@ def load(name: str, text: str = "", where: str = "") -> "RecipeModule":
 
 def blame(error: BaseException, name: str, text: str) -> str | None:
     """Return "file:line: what" for the line of an outside recipe that an error passed last, or None."""
-    return recipe_source.blame(error, _source(name, text, "")) if text else None
+    return outside.blame(error, _source(name, text, "")) if text else None
 
 
 def _source(name: str, text: str, where: str) -> Source:

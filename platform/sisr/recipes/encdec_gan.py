@@ -23,13 +23,12 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from sisr import schedules
-from sisr.config import Settings
+from sisr.config.settings import Settings
 from sisr.data import degradations
 from sisr.losses import adversarial, pixel
 from sisr.losses.gradient_penalty import wgan_gp
 from sisr.nets.encdec import EncoderDecoder, StridedDiscriminator
-from sisr.recipe import Crop, Draws, Update
+from sisr.recipe import Crop, Draws, Update, set_learning_rate
 
 
 class Config(Settings):
@@ -94,8 +93,8 @@ class Recipe:
 
     def train_step(self, lr: Tensor, hr: Tensor, draws: Draws, step: int, update: Update) -> dict[str, Tensor]:
         c = self.config
-        schedules.set_learning_rate(self.generator_optimizer, c.learning_rate)
-        schedules.set_learning_rate(self.discriminator_optimizer, c.discriminator_learning_rate)
+        set_learning_rate(self.generator_optimizer, c.learning_rate)
+        set_learning_rate(self.discriminator_optimizer, c.discriminator_learning_rate)
         rate = {"learning_rate": torch.tensor(c.learning_rate)}
         if step < c.pretrain_steps:
             return self.pixel_step(lr, hr, update) | rate

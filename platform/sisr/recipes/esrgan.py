@@ -22,13 +22,12 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from sisr import schedules
-from sisr.config import Settings
+from sisr.config.settings import Settings
 from sisr.data import degradations
 from sisr.losses import adversarial, perceptual, pixel
 from sisr.nets.rrdb import RRDBNet
 from sisr.nets.vgg_discriminator import VGGStyleDiscriminator
-from sisr.recipe import Crop, Draws, Update
+from sisr.recipe import Crop, Draws, Update, set_learning_rate
 
 
 class Config(Settings):
@@ -105,8 +104,8 @@ class Recipe:
         if step < c.pretrain_steps:
             return self.pixel_step(lr, hr, update)
         factor = 0.5 ** sum(step - c.pretrain_steps >= at for at in c.halve_at)
-        schedules.set_learning_rate(self.generator_optimizer, c.learning_rate * factor)
-        schedules.set_learning_rate(self.discriminator_optimizer, c.discriminator_learning_rate * factor)
+        set_learning_rate(self.generator_optimizer, c.learning_rate * factor)
+        set_learning_rate(self.discriminator_optimizer, c.discriminator_learning_rate * factor)
 
         # One pass over hr serves both: the generator's step does not change the discriminator.
         sr, real_logits = self.generator(lr), self.discriminator(hr)
@@ -127,7 +126,7 @@ class Recipe:
     def pixel_step(self, lr: Tensor, hr: Tensor, update: Update) -> dict[str, Tensor]:
         """Step the generator along L1 alone."""
         rate = self.config.pretrain_learning_rate
-        schedules.set_learning_rate(self.generator_optimizer, rate)
+        set_learning_rate(self.generator_optimizer, rate)
         loss = pixel.l1(self.generator(lr), hr)
         update(self.generator_optimizer, loss)
         logged = loss.detach()

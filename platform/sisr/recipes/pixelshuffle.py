@@ -21,12 +21,11 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from sisr import schedules
-from sisr.config import Settings
+from sisr.config.settings import Settings
 from sisr.data import degradations
 from sisr.losses import pixel
 from sisr.nets.pixelshuffle import PixelShuffleNet
-from sisr.recipe import Crop, Draws, Update
+from sisr.recipe import Crop, Draws, Update, cosine, set_learning_rate
 
 
 class Config(Settings):
@@ -96,8 +95,8 @@ class Recipe:
 
     def train_step(self, lr: Tensor, hr: Tensor, draws: Draws, step: int, update: Update) -> dict[str, Tensor]:
         c = self.config
-        factor = schedules.cosine(step, c.steps, c.warmup_steps) if c.schedule == "cosine" else 1.0
-        schedules.set_learning_rate(self.optimizer, c.learning_rate * factor)
+        factor = cosine(step, c.steps, c.warmup_steps) if c.schedule == "cosine" else 1.0
+        set_learning_rate(self.optimizer, c.learning_rate * factor)
 
         loss = pixel.l1(self.generator(lr), hr)
         update(self.optimizer, loss)

@@ -22,12 +22,11 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from sisr import schedules
-from sisr.config import Settings
+from sisr.config.settings import Settings
 from sisr.data import degradations
 from sisr.losses import adversarial, pixel
 from sisr.nets.srez import SrezDiscriminator, SrezGenerator
-from sisr.recipe import Crop, Draws, Update
+from sisr.recipe import Crop, Draws, Update, halving, set_learning_rate
 
 
 class Config(Settings):
@@ -106,9 +105,9 @@ class Recipe:
 
     def train_step(self, lr: Tensor, hr: Tensor, draws: Draws, step: int, update: Update) -> dict[str, Tensor]:
         c = self.config
-        rate = schedules.halving(step, c.halve_every)
-        schedules.set_learning_rate(self.generator_optimizer, c.learning_rate * rate)
-        schedules.set_learning_rate(self.discriminator_optimizer, c.discriminator_learning_rate * rate)
+        rate = halving(step, c.halve_every)
+        set_learning_rate(self.generator_optimizer, c.learning_rate * rate)
+        set_learning_rate(self.discriminator_optimizer, c.discriminator_learning_rate * rate)
 
         sr = self.generator(lr + c.input_noise * draws.normal("input_noise", *lr.shape[1:]).to(lr))
         real_logits = self.discriminator(hr)

@@ -22,14 +22,13 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from sisr import schedules
-from sisr.config import Settings
+from sisr.config.settings import Settings
 from sisr.data import degradations
 from sisr.losses import adversarial, perceptual, pixel
 from sisr.losses.gradient_penalty import wgan_gp
 from sisr.nets.critic import ConvCritic
 from sisr.nets.rrdb import RRDBNet
-from sisr.recipe import Crop, Draws, Update
+from sisr.recipe import Crop, Draws, Update, set_learning_rate
 
 
 class Config(Settings):
@@ -95,8 +94,8 @@ class Recipe:
 
     def train_step(self, lr: Tensor, hr: Tensor, draws: Draws, step: int, update: Update) -> dict[str, Tensor]:
         c = self.config
-        schedules.set_learning_rate(self.generator_optimizer, c.learning_rate)
-        schedules.set_learning_rate(self.critic_optimizer, c.critic_learning_rate)
+        set_learning_rate(self.generator_optimizer, c.learning_rate)
+        set_learning_rate(self.critic_optimizer, c.critic_learning_rate)
 
         sr = self.generator(lr)
         real_scores, fake_scores = self.critic(hr), self.critic(sr.detach())

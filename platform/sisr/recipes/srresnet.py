@@ -20,12 +20,11 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from sisr import schedules
-from sisr.config import Settings
+from sisr.config.settings import Settings
 from sisr.data import degradations
 from sisr.losses import pixel
 from sisr.nets.srresnet import MSRResNet
-from sisr.recipe import Crop, Draws, Update
+from sisr.recipe import Crop, Draws, Update, cosine, set_learning_rate
 
 PIXEL_LOSSES = {"l1": pixel.l1, "mse": pixel.mse}
 
@@ -81,7 +80,7 @@ class Recipe:
 
     def train_step(self, lr: Tensor, hr: Tensor, draws: Draws, step: int, update: Update) -> dict[str, Tensor]:
         rate = self.learning_rate(step)
-        schedules.set_learning_rate(self.optimizer, rate)
+        set_learning_rate(self.optimizer, rate)
 
         loss = PIXEL_LOSSES[self.config.pixel_loss](self.generator(lr), hr)
         update(self.optimizer, loss)
@@ -93,7 +92,7 @@ class Recipe:
         """Return the rate of a step: half a cosine in each cycle."""
         c = self.config
         cycle_steps = -(-c.steps // c.num_cycles)
-        factor = schedules.cosine(step % cycle_steps, cycle_steps)
+        factor = cosine(step % cycle_steps, cycle_steps)
         return c.final_learning_rate + (c.learning_rate - c.final_learning_rate) * factor
 
 

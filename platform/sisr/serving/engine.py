@@ -10,9 +10,9 @@ from http import HTTPStatus
 
 import torch
 
-from sisr.enlarge import Enlarged, enlarge_bytes
 from sisr.errors import DataError, OutOfMemoryError
-from sisr.models import Model
+from sisr.inference.enlarge import Enlarged, enlarge_bytes
+from sisr.models.model import Model
 from sisr.serving.interruption import Interruption, make_interruptible
 from sisr.serving.limits import Limits, Refusal, refusal_of
 from sisr.serving.opening import open_release

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 
-from sisr import inference, models
 from sisr.errors import CheckpointError, SisrError
+from sisr.inference import tiled
+from sisr.models import model as models
 from sisr.serving.release import Release
 
 CHECKED = (24, 36)  # px, height and width of the picture that a model must enlarge before it is served
@@ -57,7 +58,7 @@ def _check(model: models.Model, device: torch.device) -> None:
     height, width = CHECKED
     lr = torch.rand((1, 3, height, width), generator=torch.Generator().manual_seed(0)).to(device)
     try:
-        sr = inference.upscale(model.generator, lr)
+        sr = tiled.upscale(model.generator, lr)
     except (RuntimeError, ValueError, SisrError) as error:
         raise CheckpointError(f"{model.name} can't enlarge a picture of {width}x{height} px: {error}") from error
     wanted = (1, 3, model.scale * height, model.scale * width)

@@ -10,7 +10,7 @@ from string import Template
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 
-from sisr import slider
+from sisr.pictures import slider
 
 ABOUT = "Enlarges pictures with a super-resolution model. The model may be replaced at any time; answers name it."
 

@@ -4,10 +4,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from sisr.disk.journal import Journal
 from sisr.sweep import plan as plans
 from sisr.sweep import state
 from sisr.sweep.state import LEDGER, Sweep
-from sisr.tracking.journal import Journal
 
 
 class Ledger:

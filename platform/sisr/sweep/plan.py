@@ -7,9 +7,9 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sisr.config import Settings, build
+from sisr.config.settings import Settings, build
+from sisr.disk.sweep_folder import FILE as FILE
 from sisr.errors import CheckpointError
-from sisr.tracking.sweep_folder import FILE as FILE
 
 # Distances between sr and hr as a run may log them; `val/perceptual` in an objective stands for the one that is there.
 PERCEPTUAL = ("val/lpips", "val/vgg_relu3_1", "val/swd")

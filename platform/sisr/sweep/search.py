@@ -5,7 +5,7 @@ import itertools
 from random import Random
 from typing import Any
 
-from sisr.sweep.space import SearchSpace
+from sisr.sweep.space.space import SearchSpace
 from sisr.sweep.state import Sweep
 
 STARTUP = 10  # trials that must have been measured before TPE learns from them

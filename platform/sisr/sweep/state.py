@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from sisr.disk.journal import is_locked, rows
 from sisr.errors import CheckpointError, ConfigError
 from sisr.sweep import plan as plans
 from sisr.sweep.plan import Mode, Plan, value_of
-from sisr.tracking.journal import is_locked, rows
 
 LEDGER = "ledger.jsonl"
 

@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from sisr.sweep.domains import Choice, Domain, Real, Whole
 from sisr.sweep.plan import value_of
-from sisr.sweep.space import SearchSpace
+from sisr.sweep.space.domains import Choice, Domain, Real, Whole
+from sisr.sweep.space.space import SearchSpace
 from sisr.sweep.state import Sweep, Trial
 
 if TYPE_CHECKING:

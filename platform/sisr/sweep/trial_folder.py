@@ -1,11 +1,11 @@
-"""What a trial's folder tells, read without torch: `training.folder.RunFolder`, which writes it, would load that."""
+"""What a trial's folder tells to those who report a sweep."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from sisr.disk.run_folder import RunFolder
+from sisr.disk.sweep_folder import TRIALS
 from sisr.sweep.state import Sweep, Trial
-from sisr.tracking.sweep_folder import TRIALS
 
 
 def folder_of(folder: Path, trial: Trial) -> Path:
@@ -15,10 +15,7 @@ def folder_of(folder: Path, trial: Trial) -> Path:
 
 def status(folder: Path, trial: Trial) -> dict[str, Any]:
     """Return a trial's last status; empty where there is none yet."""
-    try:
-        return dict(json.loads((folder_of(folder, trial) / "status.json").read_text()))
-    except (OSError, ValueError, TypeError):
-        return {}
+    return RunFolder(folder_of(folder, trial)).status()
 
 
 def baseline(folder: Path, sweep: Sweep) -> dict[str, float]:

@@ -5,9 +5,9 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from sisr.disk.sweep_folder import sweep_of
 from sisr.errors import TrackingError
 from sisr.tracking.redact import HIDDEN, redact_text
-from sisr.tracking.sweep_folder import sweep_of
 
 FILE = "mlflow.json"
 

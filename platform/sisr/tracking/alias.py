@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from sisr.config.suggest import did_you_mean
 from sisr.errors import CheckpointError
-from sisr.suggest import did_you_mean
 from sisr.tracking import champion, registry, selection
 from sisr.tracking.redact import redact_text
 

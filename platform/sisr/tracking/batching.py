@@ -6,7 +6,7 @@ from typing import Any
 
 from mlflow.entities import Metric, Param, RunTag
 
-from sisr.tracking.journal import rows
+from sisr.disk.journal import rows
 
 Row = dict[str, Any]
 

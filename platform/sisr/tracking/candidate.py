@@ -11,8 +11,8 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelStatus, Run
 from mlflow.exceptions import MlflowException
 
-from sisr import models
 from sisr.errors import CheckpointError, ConfigError
+from sisr.models import model as models
 from sisr.tracking import registry
 from sisr.tracking.redact import redact_text
 

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from sisr.disk.sweep_folder import sweep_of, trials
 from sisr.errors import TrackingError
 from sisr.tracking import address, progress
 from sisr.tracking.address import Address
 from sisr.tracking.address import default_uri as default_uri
 from sisr.tracking.redact import redact_text
-from sisr.tracking.sweep_folder import sweep_of, trials
 
 MODULE = "sisr.tracking.courier"
 LOG = "courier.log"

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from sisr.disk.journal import is_locked
+from sisr.disk.sweep_folder import trials
 from sisr.errors import TrackingError
 from sisr.tracking import address, outbox
 from sisr.tracking.address import Address
 from sisr.tracking.delivery import Delivery, OfflineError
-from sisr.tracking.journal import is_locked
-from sisr.tracking.sweep_folder import trials
 
 
 class Family:

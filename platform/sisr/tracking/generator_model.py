@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sisr import inference, models
 from sisr.data.images import decode_bytes
+from sisr.inference import tiled
+from sisr.models import model
 
 
 class Generator(mlflow.pyfunc.PythonModel):
@@ -29,9 +30,9 @@ class Generator(mlflow.pyfunc.PythonModel):
         A recipe.py among them may run: MLflow is executing this very file from the same model already.
         """
         folder = Path(context.artifacts["model"])
-        code = map(str, folder.glob(models.RECIPE))
+        code = map(str, folder.glob(model.RECIPE))
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._generator = models.load(folder, allowed=code).generator.to(self._device)
+        self._generator = model.load(folder, allowed=code).generator.to(self._device)
 
     # MLflow judges the annotation of `model_input` and warns about all that are true.
     def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> Any:
@@ -69,7 +70,7 @@ class Generator(mlflow.pyfunc.PythonModel):
             scale: int = self._generator.scale  # type: ignore[assignment]
             return np.zeros((n, scale * height, scale * width, 3), np.uint8)
         lr = torch.from_numpy(np.ascontiguousarray(images, np.float32) / np.float32(largest)).permute(0, 3, 1, 2)
-        sr = inference.upscale(self._generator, lr.to(self._device))
+        sr = tiled.upscale(self._generator, lr.to(self._device))
         return (sr.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
     def _upscale_file(self, data: Any) -> bytes:

@@ -10,10 +10,10 @@ from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from sisr.disk.journal import rows
 from sisr.errors import TrackingError
 from sisr.tracking import views
 from sisr.tracking.address import Address, artifact_location
-from sisr.tracking.journal import rows
 
 UID_TAG = "sisr.run_uid"
 

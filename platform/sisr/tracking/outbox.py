@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from sisr.disk.journal import Journal, rows
+from sisr.disk.sweep_folder import run_name
 from sisr.errors import ConfigError
-from sisr.tracking.journal import Journal, rows
 from sisr.tracking.redact import redact
-from sisr.tracking.sweep_folder import run_name
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 

@@ -4,8 +4,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from sisr.disk.journal import rows
 from sisr.tracking import address, outbox
-from sisr.tracking.journal import rows
 
 FILE = "outbox.ack"
 

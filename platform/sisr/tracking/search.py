@@ -10,8 +10,8 @@ from typing import Literal
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from sisr.config.suggest import did_you_mean
 from sisr.errors import ConfigError, TrackingError
-from sisr.suggest import did_you_mean
 from sisr.tracking import address
 from sisr.tracking.delivery import FAILURES, why
 from sisr.tracking.redact import redact_text

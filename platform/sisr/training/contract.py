@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sisr.draws import Draws
+from sisr.data.draws import Draws
 from sisr.errors import ConfigError
 from sisr.recipe import Crop, RecipeModule, parameter_count
 from sisr.training.rehearsal import SEED, STEPS, Trainer, different, tensors

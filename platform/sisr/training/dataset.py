@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sisr.console import err, progress
 from sisr.data.batches import validation_images
-from sisr.data.packed import open_packed
+from sisr.data.sources.packed import open_packed
 from sisr.data.store import Store
 from sisr.errors import DataError
 from sisr.recipe import Recipe
+from sisr.terminal.console import err, progress
 from sisr.training.run import Run
 
 

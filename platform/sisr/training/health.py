@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from sisr.disk.run_folder import RunFolder
 from sisr.metrics.lab import colour_shift
-from sisr.training.folder import RunFolder
 from sisr.training.session import Log
 
 JUDGES = ("discriminator", "critic")

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from sisr import weights
 from sisr.errors import CheckpointError
+from sisr.models import weights
 from sisr.training.run import Run
 
 

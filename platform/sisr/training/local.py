@@ -14,8 +14,8 @@ import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 from torch.multiprocessing.spawn import ProcessException
 
+from sisr.disk.run_folder import RunFolder
 from sisr.errors import SisrError
-from sisr.training.folder import RunFolder
 from sisr.training.loop import train
 from sisr.training.run import Run, blaming, choose_device
 from sisr.training.session import Log, NoLog, PlainSession

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sisr import models
 from sisr.data.batches import Batches, Prefetcher, to_hr
-from sisr.draws import Draws
+from sisr.data.draws import Draws
+from sisr.disk.run_folder import RunFolder, write_json
 from sisr.errors import DivergedError, OutOfMemoryError
+from sisr.models import model
 from sisr.training import initial, precision
 from sisr.training.checkpoint import MANIFEST, Checkpoints
 from sisr.training.dataset import open_data
 from sisr.training.ema import Ema
-from sisr.training.folder import RunFolder, write_json
 from sisr.training.guard import Guard
 from sisr.training.health import Warnings, best_metric, of_step
 from sisr.training.memory import advice, is_out_of_memory
@@ -129,7 +129,7 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
             wrote = checkpoints.save(
                 done,
                 captured,
-                lambda path: models.save(path, ema.network, meta),
+                lambda path: model.save(path, ema.network, meta),
                 {"world": session.world, "threads": torch.get_num_threads(), "config_hash": run.config_hash}
                 | {"fingerprint": run.fingerprint, "precision": number_format, "versions": versions()},
             )
@@ -190,7 +190,7 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
     if session.rank == 0:
         unfinished = folder.path / ".model"
         meta = model_meta(run, state.step, progress.validation_at(state.step), validation.protocol)
-        models.save(unfinished, ema.network, meta)
+        model.save(unfinished, ema.network, meta)
         shutil.rmtree(folder.model, ignore_errors=True)
         unfinished.rename(folder.model)
     return progress.ended("finished", state.step)

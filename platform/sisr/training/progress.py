@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from sisr.training.folder import RunFolder
+from sisr.disk.run_folder import RunFolder
 from sisr.training.session import Session
 
 WRITE_EVERY_S = 1.0

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sisr.draws import Draws
+from sisr.data.draws import Draws
 from sisr.recipe import RecipeModule
 from sisr.training import precision
 from sisr.training.shares import share_of

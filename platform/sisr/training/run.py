@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
@@ -17,8 +18,10 @@ from pydantic import Field, field_validator
 import sisr
 import sisr.errors
 from sisr import recipes
-from sisr.config import Settings, build
-from sisr.errors import ConfigError, SisrError
+from sisr.config.settings import Settings, build
+from sisr.disk.code_revision import code_revision
+from sisr.disk.run_folder import RunFolder, write_json
+from sisr.errors import CheckpointError, ConfigError, SisrError
 from sisr.metrics.perceptual import CHOICES, MEANING
 from sisr.recipe import Recipe, RecipeModule
 
@@ -102,6 +105,30 @@ class Run(Settings):
     def recipe_module(self) -> RecipeModule:
         """Return the recipe's module; one from outside is executed from its recorded text."""
         return recipes.load(self.recipe, self.recipe_source)
+
+
+def read(folder: RunFolder) -> Run | None:
+    """Return the run that is recorded in a folder, or None where there is none.
+
+    Raises:
+        CheckpointError: The record can't be read.
+    """
+    if not folder.run.is_file():
+        return None
+    try:
+        return build(Run, json.loads(folder.run.read_text())["run"], source=str(folder.run))
+    except (ValueError, KeyError) as error:
+        raise CheckpointError(f"{folder.run} can't be read ({error}); restore it, or use another run name") from error
+
+
+def record(folder: RunFolder, run: Run, extra: dict[str, Any], hashes: dict[str, str]) -> None:
+    """Write down a run, `extra` facts about it and the hash of each of its image files, before step 0."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    folder.record_files(hashes)
+    if run.recipe_source:
+        (folder.path / "recipe.py").write_bytes(run.recipe_source.encode())
+    facts = {"run": run.model_dump(), "versions": versions(), "code": code_revision(), **extra}
+    write_json(folder.run, {**facts, "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
 
 
 # Of errors that pass a recipe's line without being its fault: a peer that left, a device that failed.

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from sisr.training.folder import RunFolder
+from sisr.disk.run_folder import RunFolder
 
 T = TypeVar("T")
 

@@ -16,13 +16,13 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
 from sisr.data import bicubic
-from sisr.draws import Draws
+from sisr.data.draws import Draws
 from sisr.metrics import perceptual
 from sisr.metrics.psnr import psnr_y
 from sisr.metrics.score import score
 from sisr.metrics.ssim import ssim_y
+from sisr.pictures.contact_sheet import CELL, COLUMNS, HEADER
 from sisr.recipe import Recipe
-from sisr.sheet import CELL, COLUMNS, HEADER
 from sisr.training.health import Thumbnails, of_image, of_images, thumbnails
 from sisr.training.session import Session, computed_once, gather
 

@@ -1,0 +1,157 @@
+"""What the nodes of a cluster must have in common, looked at before training starts: storage, code, and tracking.
+
+Checkpoints go to the run's folder by its path, from whichever node the first worker is on; so that folder must be the
+same storage everywhere. MLflow is talked to by the driver's machine alone: its address need be no other's.
+"""
+
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sisr.disk import code_revision
+from sisr.errors import ConfigError, DiskError
+from sisr.terminal.console import err
+from sisr.tracking import address
+from sisr.tracking.redact import redact_text
+
+TIMEOUT_S = 120.0  # for a first Python process on each node; new nodes start slowly
+LEAST_FREE = 2 << 30  # bytes: a few checkpoints of the largest recipe
+SHARED_FOLDER = (
+    "set --runs to a folder on storage that every node mounts under the same path (NFS, EFS, Lustre): cluster.yaml "
+    "mounts one at /shared, and `runs` in the home folder of its nodes leads there"
+)
+TRACKING_SERVER = (
+    "set MLFLOW_TRACKING_URI or --tracking-uri to a server: cluster.yaml starts one on the head, http://127.0.0.1:5000"
+)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one node found."""
+
+    node: str  # its address
+    text: str | None  # what it read from the driver's file; None where it found none
+    problem: str | None  # why it could not write; None where it could
+    free: int  # bytes
+    code: str  # digest of its sources
+
+
+def check(ray: Any, run_folder: Path, *, grows: bool) -> None:
+    """Make sure that all nodes of a cluster see the run's folder, may write there, and run the same code.
+
+    On one machine there is nothing to share, and nothing is looked at.
+
+    Args:
+        ray: Connected to the cluster.
+        run_folder: The folder of a run or sweep, which exists.
+        grows: Whether an autoscaler may add nodes.
+
+    Raises:
+        ConfigError: The folder is some node's own, a node has other code, or MLflow is a file.
+        DiskError: A node can't write there, or there is too little room.
+    """
+    if not grows and sum(bool(node["Alive"]) for node in ray.nodes()) < 2:
+        return
+    check_tracking(run_folder)
+    with _probe(run_folder) as (name, text):
+        seen = _ask_nodes(ray, str(run_folder.resolve()), name)
+        written = {path.name for path in run_folder.glob(f"{name}.*")}
+    judge(seen, text, written, name, run_folder)
+
+
+def check_tracking(run_folder: Path) -> None:
+    """Raise ConfigError where a cluster's run would be recorded in a SQLite file or folder instead of by a server."""
+    place = address.read(run_folder)
+    uri = place.tracking_uri if place else ""
+    if uri.startswith(("sqlite:", "file:", "/", ".")):
+        raise ConfigError(f"a run on a cluster can't be recorded in {redact_text(uri)}, a file: {TRACKING_SERVER}")
+
+
+def judge(seen: Sequence[Seen], text: str, written: set[str], name: str, run_folder: Path) -> None:
+    """Raise what is wrong with what the nodes have seen.
+
+    Args:
+        seen: By node.
+        text: What the driver wrote for them to read.
+        written: Names of the nodes' files that the driver sees.
+        name: Of the driver's file; a node's has ".ADDRESS" behind it.
+        run_folder: For messages.
+    """
+    here = socket.gethostname()
+    for one in seen:
+        if one.text != text or (one.problem is None and f"{name}.{one.node}" not in written):
+            raise ConfigError(
+                f"{run_folder} is not the same on every node: {one.node} does not see what {here} wrote there: "
+                + SHARED_FOLDER
+            )
+        if one.problem is not None:
+            raise DiskError(f"node {one.node} can't write to {run_folder}: {one.problem}; let its user write there")
+        if one.free < LEAST_FREE:
+            raise DiskError(
+                f"{run_folder} has {one.free / 2**30:.1f} GiB left, seen from {one.node}; checkpoints want "
+                f"{LEAST_FREE >> 30} GiB: free some, or set --runs to larger storage"
+            )
+        if one.code != code_revision.digest():
+            raise ConfigError(
+                f"node {one.node} has other code (digest {one.code}) than {here} ({code_revision.digest()}): "
+                "`ray rsync-up -A cluster.yaml` gives all nodes that of the submitting machine"
+            )
+
+
+def confirm(run_folder: Path) -> None:
+    """Raise ConfigError on a worker whose node does not see the run's folder, such as one that came later."""
+    if not (run_folder / "run.json").is_file():
+        raise ConfigError(f"node {socket.gethostname()} does not see {run_folder}: {SHARED_FOLDER}")
+
+
+@contextmanager
+def _probe(folder: Path) -> Iterator[tuple[str, str]]:
+    """Put a file into the folder for the others to find: its name and text; take away all of them afterwards."""
+    name, text = f".probe-{secrets.token_hex(4)}", secrets.token_hex(16)
+    (folder / name).write_text(text)
+    try:
+        yield name, text
+    finally:
+        for path in folder.glob(f"{name}*"):
+            path.unlink(missing_ok=True)
+
+
+def _ask_nodes(ray: Any, folder: str, name: str) -> list[Seen]:
+    """Return what every living node sees; each is asked by a task that can run nowhere else and takes no CPU."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    task = ray.remote(num_cpus=0, max_retries=1)(_look)
+    asked = {}
+    for node in ray.nodes():
+        if node["Alive"]:
+            pin = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            label = f"{node['NodeManagerAddress']}-{node['NodeID'][:8]}"
+            asked[label] = task.options(scheduling_strategy=pin).remote(folder, name, label)
+    try:
+        return list(ray.get(list(asked.values()), timeout=TIMEOUT_S))
+    except ray.exceptions.GetTimeoutError:
+        silent = [label for label, answer in asked.items() if not ray.wait([answer], timeout=0)[0]]
+        err.print(f"no answer from {', '.join(silent)} within {TIMEOUT_S:.0f} s; going on without asking", markup=False)
+        return [answer for label in asked if label not in silent for answer in ray.get([asked[label]])]
+
+
+def _look(folder: str, name: str, node: str) -> Seen:
+    """Return what this node sees of the folder, after writing a file there."""
+    path = Path(folder)
+    try:
+        text = (path / name).read_text()
+        free = shutil.disk_usage(path).free
+    except OSError:
+        return Seen(node, None, None, 0, code_revision.digest())
+    try:
+        with open(path / f"{name}.{node}", "x") as file:
+            os.fsync(file.fileno())
+    except OSError as error:
+        return Seen(node, text, error.strerror or str(error), free, code_revision.digest())
+    return Seen(node, text, None, free, code_revision.digest())

@@ -1,0 +1,5 @@
+"""How lr is made from hr, in batch, on the training device; one family a file."""
+
+from sisr.data.degradations.classic import area, bicubic, gaussian_blur, quantise
+
+__all__ = ["area", "bicubic", "gaussian_blur", "quantise"]

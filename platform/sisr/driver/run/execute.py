@@ -1,0 +1,102 @@
+"""From a command to a finished run: the part of training that happens in the driver, whatever hosts the loop."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from sisr.driver.run import record
+from sisr.driver.run.hosts import Host, stop_on_signal
+from sisr.driver.run.order import Order, place_init, prepare
+from sisr.errors import DivergedError, StoppedError
+from sisr.terminal.console import err
+from sisr.terminal.displays import Display, plain, quality
+from sisr.tracking import address, courier
+from sisr.tracking.redact import redact_text
+from sisr.training.validate import PROTOCOL
+
+__all__ = ["Order", "Tracking", "execute", "prepare", "summary"]
+
+DRAIN_S = 60.0
+NOTICEABLE = {"psnr_y": 0.05, "score": 0.02}  # smaller differences between two checkpoints are noise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tracking:
+    """Where MLflow is."""
+
+    uri: str | None = None  # None: a SQLite file beside the runs
+    experiment: str = "sisr"
+    required: bool = False
+
+
+def execute(order: Order, tracking: Tracking, host: Host) -> dict[str, Any]:
+    """Train a run to its end, or go on with it, and return its last status.
+
+    Raises:
+        StoppedError: It was asked to stop and has saved its state.
+        RunLockedError: Another process is executing it.
+        DivergedError: Its numbers can't recover.
+    """
+    run, folder, data = prepare(order)
+    with ExitStack() as stack:
+        stack.enter_context(folder.lock())
+        if tracking.required:
+            courier.require(address.decide(folder.path, tracking.uri, tracking.experiment).tracking_uri)
+        resumed = record.take_up(run, folder, data, order.allow_changes)
+        if resumed and record.is_finished(run, folder):
+            err.print(f"run {run.name} is finished already; more --steps would go on", markup=False)
+            delivered = courier.start(folder.path, tracking.uri, tracking.experiment, say).finish(DRAIN_S)
+            say(delivered.message)
+            return {"run": run.name, "folder": str(folder.path), **folder.status()}
+        if not resumed:
+            place_init(order, run, folder)
+        folder.clear_stop()
+        record.announce(run, folder, data.facts, resumed)
+        delivery = courier.start(folder.path, tracking.uri, tracking.experiment, say)
+        status: dict[str, Any] = {"state": "failed"}
+        drain_s = DRAIN_S
+        try:
+            stack.enter_context(stop_on_signal(folder))
+            display = stack.enter_context(Display(folder))
+            status = host(run, folder, display.refresh)
+        except DivergedError:
+            status = folder.status()
+            raise
+        except StoppedError as error:  # by its host: there was no room for its workers
+            status = {**folder.status(), "state": "stopped", "message": str(error)}
+            folder.write_status(**status)
+            raise
+        except KeyboardInterrupt:
+            drain_s = 0.0
+            raise
+        except Exception as error:
+            folder.write_status(**{**folder.status(), "state": "failed", "message": redact_text(str(error))})
+            raise
+        finally:
+            record.close(run, folder, status)
+            delivered = delivery.finish(drain_s)
+            say(delivered.message)
+    if status["state"] == "stopped":
+        raise StoppedError(f"run {run.name} stopped at step {status['step']}; the same command goes on from there")
+    return {"run": run.name, "folder": str(folder.path), **status}
+
+
+def say(message: str) -> None:
+    """Tell the user something about delivery, if there is something."""
+    if message:
+        err.print(message, markup=False)
+
+
+def summary(status: dict[str, Any]) -> str:
+    """Return what a finished run achieved, in a few lines."""
+    values, best = plain(status["validation"]), status.get("best", {})
+    lines = [
+        f"run {status['run']} finished at step {status['step']:,}",
+        f"held-out images: {quality(values)}",
+        f"bicubic:         {quality(status['baseline'])} ({status.get('protocol', PROTOCOL)})",
+        f"model: {status['folder']}/model    samples: {status['folder']}/samples",
+    ]
+    by, before = best.get("by", "val/psnr_y").removeprefix("val/"), plain(best)
+    if by in values and by in before and before[by] > values[by] + NOTICEABLE[by]:
+        lines.append(f"an earlier checkpoint was better: {quality(before)} at step {best['step']:,} (kept)")
+    return "\n".join(lines)

@@ -1,0 +1,88 @@
+"""The hosts of the training loop as the driver sees them: this process, several plain ones, or Ray Train's workers."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sisr.cluster import capacity, node_checks, train
+from sisr.disk.run_folder import RunFolder
+from sisr.tracking.outbox import Outbox
+from sisr.training import local
+from sisr.training.run import Run
+
+Host = Callable[[Run, RunFolder, Callable[[], None]], dict[str, Any]]  # (run, folder, tick) -> the run's last status
+
+
+def in_process(run: Run, folder: RunFolder, tick: Callable[[], None]) -> dict[str, Any]:
+    """Host the loop in this very process; a thread shows its progress."""
+    with Outbox(folder.path) as log, _ticking(tick):
+        return local.train_here(run, folder, log)
+
+
+def in_processes(workers: int, run: Run, folder: RunFolder, tick: Callable[[], None]) -> dict[str, Any]:
+    """Host the loop in plain processes on this machine."""
+    with _ticking(tick):
+        return local.train_in_processes(run, folder, workers, Outbox)
+
+
+def on_ray(scaling: train.Scaling, run: Run, folder: RunFolder, tick: Callable[[], None]) -> dict[str, Any]:
+    """Host the loop on Ray Train's workers, once it is certain that all nodes share what they must."""
+    try:
+        node_checks.check(train.connect(scaling.address), folder.path, grows=capacity.can_grow())
+        return train.fit(run, folder, scaling, tick)
+    finally:
+        train.shutdown()
+
+
+@contextmanager
+def stop_on_signal(folder: RunFolder) -> Iterator[None]:
+    """Turn the first SIGINT, SIGTERM or SIGHUP into a request to stop, and a second one into KeyboardInterrupt."""
+
+    terminals = [number for number in (1, 2) if os.isatty(number)]
+
+    def stop(number: int, frame: object) -> None:
+        if number == signal.SIGHUP:
+            _silence(terminals)
+        if folder.stop_requested():
+            raise KeyboardInterrupt
+        folder.request_stop()
+        os.write(2, b"\nstopping after this step and saving; a second signal stops at once\n")
+
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as `nohup` leaves it
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _silence(descriptors: list[int]) -> None:
+    """Let what is written there go nowhere: on a terminal that hung up it would be an error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in descriptors:
+        os.dup2(nowhere, number)
+    os.close(nowhere)
+
+
+@contextmanager
+def _ticking(tick: Callable[[], None]) -> Iterator[None]:
+    """Call `tick` twice a second from a thread while the block runs."""
+    done = threading.Event()
+
+    def work() -> None:
+        while not done.wait(0.5):
+            tick()
+
+    thread = threading.Thread(target=work, name="display", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

@@ -1,0 +1,126 @@
+"""What the driver writes about a run: its record before step 0, and its outbox's first and last lines."""
+
+import json
+from typing import Any
+
+from sisr.data.index import changes as changed_files
+from sisr.disk.code_revision import code_revision
+from sisr.disk.run_folder import RunFolder
+from sisr.errors import ConfigError, DataError
+from sisr.terminal.console import err
+from sisr.tracking.outbox import Outbox, Status
+from sisr.training import run as runs
+from sisr.training.dataset import TrainingData
+from sisr.training.run import FREE_CONFIG, FREE_OPTIONS, Run, versions
+
+MLFLOW_STATUS: dict[str, Status] = {"finished": "FINISHED", "stopped": "KILLED"}
+
+
+def take_up(run: Run, folder: RunFolder, data: TrainingData, allow_changes: bool) -> bool:
+    """Record a new run, or make sure that an old one may go on; return whether it goes on.
+
+    Raises:
+        ConfigError: A run of this name exists with other settings.
+        DataError: A run of this name exists with the same settings, and its images have changed.
+    """
+    previous = runs.read(folder)
+    if previous is None or not any(folder.checkpoints.glob("step_*")):  # nothing learned yet: nothing to mix up
+        runs.record(folder, run, {"data": data.facts}, data.hashes)
+        return False
+    images, changes = _image_changes(previous, run, folder, data), _setting_changes(previous, run)
+    wrong = ConfigError if changes else DataError
+    changes += images
+    if changes and is_finished(previous, folder) and run.config["steps"] <= previous.config["steps"]:
+        listed = "; ".join(changes)
+        raise ConfigError(f"run {run.name} is finished, and differs: {listed}. Choose another --name")
+    if changes and not allow_changes:
+        listed = "; ".join(changes)
+        raise wrong(
+            f"run {run.name} exists and differs: {listed}. Choose another --name, or give --allow-changes "
+            "to go on from its last checkpoint with the new ones"
+        )
+    if previous != run:
+        runs.record(folder, run, {"data": data.facts, "changed": changes}, data.hashes)
+    return True
+
+
+def is_finished(run: Run, folder: RunFolder) -> bool:
+    """Return whether the folder holds the end of this run, model included."""
+    status = folder.status()
+    return status.get("state") == "finished" and status["step"] >= run.config["steps"] and folder.model.is_dir()
+
+
+def _image_changes(old: Run, new: Run, folder: RunFolder, data: TrainingData) -> list[str]:
+    if old.fingerprint == new.fingerprint:
+        return []
+    found = changed_files(folder.file_hashes(), data.hashes)
+    return [f"images of {new.data}: {found}" if old.data == new.data else f"images {old.data} -> {new.data} ({found})"]
+
+
+def _setting_changes(old: Run, new: Run) -> list[str]:
+    """Return in words which settings differ that shape the result."""
+    if old.recipe != new.recipe:
+        return [f"recipe {old.recipe} -> {new.recipe}"]
+    found = ["recipe file changed"] if old.recipe_source != new.recipe_source else []
+    if old.init_sha256 != new.init_sha256:
+        found.append(
+            f"init {old.init or 'none'} -> {new.init or 'none'}" + ("" if old.init != new.init else " (other weights)")
+        )
+    pairs = [
+        (old.config, new.config, FREE_CONFIG),
+        (old.options.model_dump(), new.options.model_dump(), FREE_OPTIONS),
+    ]
+    for before, after, free in pairs:
+        for name in sorted(before.keys() | after.keys()):
+            if name not in free and before.get(name) != after.get(name):
+                found.append(f"{name} {before.get(name)} -> {after.get(name)}")
+    return found
+
+
+def announce(run: Run, folder: RunFolder, facts: dict[str, Any], resumed: bool) -> None:
+    """Put what identifies the run into its outbox, before step 0."""
+    described = {"recipe": run.recipe, "data": run.data, **run.config}
+    described |= {f"run.{name}": value for name, value in run.options.model_dump().items()}
+    code = code_revision()
+    tags = {
+        "sisr.recipe": run.recipe,
+        **({"sisr.init": run.init, "sisr.init_sha256": run.init_sha256} if run.init else {}),
+        "sisr.config_hash": run.config_hash,
+        "sisr.data_fingerprint": run.fingerprint,
+        "sisr.data": facts,
+        "sisr.folder": str(folder.path.resolve()),
+        "sisr.code": code["digest"],
+        **{f"version.{name}": version for name, version in versions().items()},
+    }
+    if "revision" in code:
+        tags |= {"mlflow.source.git.commit": code["revision"], "sisr.code_changed": code["changed"]}
+    with Outbox(folder.path) as outbox:
+        outbox.params(described)
+        outbox.tags(tags)
+        outbox.status("RUNNING")
+        outbox.artifact("run.json")
+        if run.recipe_source:
+            outbox.artifact("recipe.py")
+    if resumed:
+        err.print(f"run {run.name} goes on from its last checkpoint", markup=False)
+
+
+def close(run: Run, folder: RunFolder, status: dict[str, Any]) -> None:
+    """Put what became of the run into its outbox."""
+    with Outbox(folder.path) as outbox:
+        last = status.get("validation", {})
+        if last:
+            outbox.metrics(int(status["step"]), {f"final/{name.removeprefix('val/')}": last[name] for name in last})
+        outbox.tags({"sisr.state": status["state"], "sisr.checkpoints": _checkpoint_references(folder)})
+        if status["state"] == "finished":
+            outbox.artifact("model", "generator")
+            outbox.model("model")
+        outbox.status(MLFLOW_STATUS.get(status["state"], "FAILED"))
+
+
+def _checkpoint_references(folder: RunFolder) -> dict[str, str]:
+    """Return where each kept checkpoint lies, with the digest of the state it holds."""
+    found = {}
+    for path in sorted(folder.checkpoints.glob("step_*/manifest.json")):
+        found[str(path.parent.resolve())] = json.loads(path.read_text())["digest"]
+    return found

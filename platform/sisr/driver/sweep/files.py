@@ -1,0 +1,107 @@
+"""What a sweep keeps on the disk besides its ledger: checkpoints to copy, and the best settings.
+
+Everything here can be done twice, and broken off anywhere.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import yaml
+
+from sisr.disk.run_folder import RunFolder
+from sisr.errors import CheckpointError
+from sisr.sweep.state import Sweep, Trial
+from sisr.training.checkpoint import MANIFEST, Checkpoints, folder_name
+
+BEST = "best.yaml"
+PINNED = "pinned"  # a trial's checkpoint at the end of its last slice, kept for others to copy
+COPIES = ".copies"  # how many copies of other trials a trial's checkpoints hold already
+
+
+def is_saved(folder: RunFolder, step: int) -> bool:
+    """Return whether a trial has a whole checkpoint of a step: none is written of a bad step, or on a full disk."""
+    return (folder.checkpoints / folder_name(step) / MANIFEST).is_file()
+
+
+def pin(folder: RunFolder, step: int) -> None:
+    """Keep the checkpoint of a slice's end until the next one's, whatever is pruned meanwhile; by hard links."""
+    name = folder_name(step)
+    if (folder.path / PINNED / name).is_dir() or not is_saved(folder, step):
+        return
+    fresh = folder.path / f".{PINNED}-new"
+    shutil.rmtree(fresh, ignore_errors=True)
+    shutil.copytree(folder.checkpoints / name, fresh / name, copy_function=os.link)
+    shutil.rmtree(folder.path / PINNED, ignore_errors=True)
+    fresh.rename(folder.path / PINNED)
+
+
+def copy_networks(folder: RunFolder, donor: RunFolder, step: int) -> None:
+    """Put a checkpoint that another trial has pinned in the place of a trial's own.
+
+    Raises:
+        CheckpointError: It is not there.
+    """
+    pinned = donor.path / PINNED / folder_name(step)
+    if not pinned.is_dir():
+        raise CheckpointError(f"{pinned} is gone, which trial {folder.path.name} copies: restore it")
+    fresh = folder.path / f".{PINNED}-copy"
+    shutil.rmtree(fresh, ignore_errors=True)
+    shutil.copytree(pinned, fresh / pinned.name, copy_function=os.link)
+    shutil.rmtree(folder.path / PINNED, ignore_errors=True)  # the trial is no longer what others could have copied
+    shutil.rmtree(folder.checkpoints, ignore_errors=True)
+    folder.best.unlink(missing_ok=True)
+    fresh.rename(folder.checkpoints)
+
+
+def copies_made(folder: RunFolder) -> int:
+    """Return how many copies of other trials a trial's checkpoints hold already."""
+    path = folder.path / COPIES
+    return int(path.read_text()) if path.is_file() else 0
+
+
+def note_copies(folder: RunFolder, copies: int) -> None:
+    """Note that all that belongs to a copy is done."""
+    _replace(folder.path / COPIES, str(copies))
+
+
+def drop_checkpoints(folder: RunFolder, *, keep_newest: bool) -> None:
+    """Free the disk of what a finished sweep doesn't need: the model of a finished trial is kept beside it.
+
+    Args:
+        folder: Of a trial.
+        keep_newest: Leave one checkpoint: more trials may be asked for, and then this one may be promoted.
+    """
+    if keep_newest:
+        Checkpoints(folder.checkpoints, keep=1).prune(None)
+    else:
+        shutil.rmtree(folder.checkpoints, ignore_errors=True)
+    shutil.rmtree(folder.path / PINNED, ignore_errors=True)
+
+
+def write_best(folder: Path, sweep: Sweep, best: Trial, recipe: str) -> Path:
+    """Write the best trial's settings as a file for `sisr train RECIPE --config`, and return its path.
+
+    Args:
+        folder: Of the sweep.
+        sweep: All of it.
+        best: The trial.
+        recipe: What finds the recipe.
+    """
+    plan, path = sweep.plan, folder / BEST
+    values = ", ".join(f"{name} {value:.5g}" for name, value in best.values.items())
+    settings = {name: value for name, value in plan.fixed.items() if name != "steps"} | best.params
+    header = [
+        f"# {plan.recipe}: the best of {len(sweep.trials)} trials of sweep {plan.name}: trial {best.name}",
+        f"# at step {best.evaluated_at:,}: {values}",
+        f"# sisr train {recipe} --config {BEST} --data ... ; --steps N: the sweep's trials had {plan.steps:,}",
+    ]
+    _replace(path, "\n".join(header) + "\n" + yaml.safe_dump(settings, sort_keys=True))
+    return path
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file: readers see the old content or the new."""
+    unfinished = path.with_name(f".{path.name.removeprefix('.')}-new")
+    unfinished.write_text(text)
+    unfinished.replace(path)

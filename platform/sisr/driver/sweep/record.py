@@ -1,0 +1,106 @@
+"""What a sweep's driver puts into the outboxes, its own and its trials'."""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from sisr.disk.run_folder import RunFolder
+from sisr.driver.run import record
+from sisr.driver.sweep.files import BEST
+from sisr.errors import RunLockedError
+from sisr.sweep import plan as plans
+from sisr.sweep.plan import Plan
+from sisr.sweep.state import Sweep, Trial
+from sisr.tracking.outbox import FILE as OUTBOX
+from sisr.tracking.outbox import Outbox, Status, last_status
+from sisr.training.run import Run
+
+# What MLflow calls where a sweep or a trial stands; a pruned trial did what it was asked to.
+MLFLOW_STATUS: dict[str, Status] = {
+    "finished": "FINISHED",
+    "pruned": "KILLED",
+    "paused": "KILLED",
+    "stopped": "KILLED",
+    "diverged": "FAILED",
+    "failed": "FAILED",
+}
+
+
+def announce(folder: RunFolder, plan: Plan) -> None:
+    """Put what identifies a sweep into its outbox."""
+    described = plan.model_dump(exclude={"format", "recipe_source", "options", "space", "fixed"})
+    described |= {f"space.{name}": value for name, value in plan.space.items()}
+    described |= {f"fixed.{name}": value for name, value in plan.fixed.items()}
+    tags = {"sisr.kind": "sweep", "sisr.recipe": plan.recipe, "sisr.folder": str(folder.path.resolve())}
+    with Outbox(folder.path) as outbox:
+        outbox.params(described)
+        outbox.tags(tags | {"sisr.data_fingerprint": plan.fingerprint, "sisr.objective": list(plan.objective)})
+        outbox.status("RUNNING")
+        outbox.artifact(plans.FILE)
+
+
+def announce_trial(run: Run, folder: RunFolder, facts: dict[str, Any], sweep: str, trial: Trial) -> None:
+    """Put what identifies a trial into its outbox."""
+    record.announce(run, folder, facts, resumed=False)
+    with Outbox(folder.path) as outbox:
+        outbox.tags({"sisr.kind": "trial", "sisr.sweep": sweep, "sisr.trial": trial.name})
+
+
+def reopen(folder: RunFolder) -> None:
+    """Say that a trial goes on."""
+    with Outbox(folder.path) as outbox:
+        outbox.status("RUNNING")
+
+
+def tag_copy(folder: RunFolder, trial: Trial, donor: Trial) -> None:
+    """Say what a trial has copied last, and with which settings it goes on."""
+    copy = trial.exploits[-1]
+    with Outbox(folder.path) as outbox:
+        facts = {"step": copy.step, "donor": donor.name, **copy.params}
+        outbox.tags({f"sisr.copy.{len(trial.exploits)}": facts})
+
+
+def close_trial(folder: RunFolder, trial: Trial, state: str) -> None:
+    """Put where a trial stands into its outbox, the status last: it says that all the rest is there."""
+    final = {f"final/{name.removeprefix('val/')}": value for name, value in trial.values.items()}
+    with Outbox(folder.path) as outbox:
+        if final:
+            outbox.metrics(trial.evaluated_at, final)
+        outbox.tags({"sisr.state": state} | ({"sisr.message": trial.message} if trial.message else {}))
+        outbox.status(MLFLOW_STATUS[state])
+
+
+def close(folder: RunFolder, sweep: Sweep, best: Trial | None, written: Iterable[Path]) -> None:
+    """Put what a sweep found into its outbox.
+
+    Args:
+        folder: Of the sweep.
+        sweep: Finished or stopped.
+        best: The best trial, if there is one.
+        written: Files in the folder that people want to see.
+    """
+    with Outbox(folder.path) as outbox:
+        if best is not None:
+            values = {f"best/{name.removeprefix('val/')}": value for name, value in best.values.items()}
+            outbox.metrics(best.evaluated_at, values)
+            outbox.tags({"sisr.best_trial": best.name, "sisr.best_params": best.params})
+        for path in written:
+            outbox.artifact(path.relative_to(folder.path), "" if path.name == BEST else "results")
+        outbox.tags({"sisr.state": sweep.state, "sisr.trials": len(sweep.trials)})
+        outbox.status(MLFLOW_STATUS[sweep.state])
+
+
+def break_off(folder: RunFolder, status: Status) -> None:
+    """Say that a sweep or trial was broken off, if it counts as running.
+
+    A trial whose process still holds its outbox is left to the courier, which notices when that is gone.
+    """
+    if is_open(folder):
+        with suppress(RunLockedError), Outbox(folder.path) as outbox:
+            outbox.status(status)
+
+
+def is_open(folder: RunFolder) -> bool:
+    """Return whether a sweep or trial counts as running in MLflow."""
+    return (folder.path / OUTBOX).is_file() and last_status(folder.path) == "RUNNING"

@@ -1,0 +1,196 @@
+"""A generator applied to an image of any size, in tiles where the image is too large for one piece.
+
+Each tile is computed with a halo: as much context as an output pixel depends on. Group normalisation depends on the
+whole image besides; see `sisr.global_norm`. The tiled result is that of the whole image, up to the rounding of sums.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+from sisr.data import bicubic
+from sisr.errors import DataError
+from sisr.inference.footprint import measure
+from sisr.inference.global_norm import GlobalGroupNorm, LayerReachedError
+from sisr.inference.tiles import Tile, round_up, rows_of_tiles, spans
+
+MEMORY_BYTES = (2**30, 2**32)  # that one forward pass may take, by an estimate: at least, at most
+TILE = (32, 512)  # px, where it is chosen by memory: at least, at most
+
+
+class Reader(Protocol):
+    """Where lr comes from."""
+
+    def __call__(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """Return the lr pixels (n, 3, rows, columns) at these indices, in the generator's type and on its device."""
+        ...
+
+
+class Bicubic(nn.Module):
+    """Bicubic upscaling as a generator, for comparison.
+
+    Args:
+        scale: sr side / lr side.
+    """
+
+    halo = 3
+    size_multiple = 1
+
+    def __init__(self, scale: int) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """Return sr (n, 3, scale * h, scale * w), not clamped."""
+        return bicubic.upscale(lr, self.scale)
+
+
+@torch.inference_mode()
+def upscale(generator: nn.Module, lr: Tensor, *, tile: int | None = None, halo: int | None = None) -> Tensor:
+    """Return sr (n, 3, scale * h, scale * w), not clamped.
+
+    Args:
+        generator: In evaluation mode. Its attributes `scale`, `halo` (lr px of context on each side; None: unlimited)
+            and `size_multiple` say how it may be tiled.
+        lr: (n, 3, h, w) in [0, 1], in the generator's type and on its device; any size: sides that the generator does
+            not accept are padded by mirroring, and sr is cut.
+        tile: lr px, side of a tile; 0: the whole image in one piece; None: as memory allows.
+        halo: lr px of context around a tile; None: the generator's own, which makes the result exact.
+
+    Raises:
+        DataError: The generator can't be tiled and the image is too large for one piece.
+        ValueError: The output is not `scale` times as large as the input.
+    """
+    height, width = lr.shape[2:]
+    image = TiledImage(generator, height, width, lambda rows, columns: lr[:, :, rows[:, None], columns], tile, halo)
+    return torch.cat([torch.cat(list(pieces), dim=3) for pieces in image.rows()], dim=2)
+
+
+class TiledImage:
+    """One image on its way through a generator.
+
+    Args:
+        generator: See `upscale`.
+        height: px of lr.
+        width: px of lr.
+        read: Called for each tile, as often as there are passes.
+        tile: See `upscale`.
+        halo: See `upscale`.
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        height: int,
+        width: int,
+        read: Reader,
+        tile: int | None = None,
+        halo: int | None = None,
+    ) -> None:
+        self._generator, self._read, self._height, self._width = generator, read, height, width
+        self._scale: int = generator.scale  # type: ignore[assignment]
+        multiple: int = generator.size_multiple  # type: ignore[assignment]
+        own_halo: int | None = generator.halo  # type: ignore[assignment]
+        used_halo = own_halo if own_halo is None or halo is None else halo
+        sides = round_up(height, multiple), round_up(width, multiple)
+        side = _tile_side(generator, sides, used_halo) if tile is None else tile or max(sides)
+        if used_halo is None and side < max(sides):
+            raise DataError("this generator depends on all of the image at once and can't work in tiles")
+        self._rows, self._columns = (spans(size, side, used_halo or 0, multiple) for size in sides)
+        whole = len(self._rows) == len(self._columns) == 1
+        self._num_norms = 0 if whole else measure(generator).num_group_norms
+
+    @property
+    def memory_bytes(self) -> float:
+        """What the largest tile's forward pass takes, by an estimate."""
+        largest = max(s.outer_size for s in self._rows) * max(s.outer_size for s in self._columns)
+        return largest * measure(self._generator).bytes_per_px
+
+    @property
+    def num_passes(self) -> int:
+        """How many times a tile will be computed, wholly or in part."""
+        return len(self._rows) * len(self._columns) * (1 + self._num_norms)
+
+    def rows(self, on_pass: Callable[[], None] = lambda: None) -> Iterator[Iterator[Tensor]]:
+        """Yield, from the top, each row of tiles: an iterator over sr pieces (n, 3, h, w) from the left.
+
+        Each row must be consumed before the next.
+
+        Args:
+            on_pass: Called after each tile of each pass.
+        """
+        norm = GlobalGroupNorm() if self._num_norms else None
+        for _ in range(self._num_norms):
+            assert norm is not None
+            for row in rows_of_tiles(self._rows, self._columns):
+                for tile in row:
+                    self._forward(tile, norm)
+                    on_pass()
+            norm.end_layer()
+        for row in rows_of_tiles(self._rows, self._columns):
+            yield (self._piece(tile, norm, on_pass) for tile in row)
+
+    @torch.inference_mode()
+    def _piece(self, tile: Tile, norm: GlobalGroupNorm | None, on_pass: Callable[[], None]) -> Tensor:
+        sr = self._forward(tile, norm)
+        assert sr is not None
+        outer = (tile.rows.outer_size, tile.columns.outer_size)
+        if tuple(sr.shape[2:]) != tuple(self._scale * side for side in outer):
+            raise ValueError(f"generator of scale {self._scale} made {tuple(sr.shape[2:])} px from {outer}")
+        on_pass()
+        height = self._scale * (min(tile.rows.stop, self._height) - tile.rows.start)
+        width = self._scale * (min(tile.columns.stop, self._width) - tile.columns.start)
+        return tile.core_of(sr)[..., :height, :width]
+
+    @torch.inference_mode()
+    def _forward(self, tile: Tile, norm: GlobalGroupNorm | None) -> Tensor | None:
+        """Return sr of a tile's outer rectangle, or None where only statistics were collected."""
+        rows = _mirrored(tile.rows.outer_start, tile.rows.outer_stop, self._height)
+        columns = _mirrored(tile.columns.outer_start, tile.columns.outer_stop, self._width)
+        lr = self._read(rows, columns)
+        if norm is None:
+            return self._generator(lr)
+        norm.begin(tile)
+        try:
+            with norm:
+                return self._generator(lr)
+        except LayerReachedError:
+            return None
+
+
+def memory_budget(generator: nn.Module) -> float:
+    """Return how many bytes a forward pass may take: a share of what is free on the generator's device."""
+    device = next(generator.parameters(), torch.empty(0)).device
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] / 2
+    # In a container the figure is the whole machine's, hence the upper limit.
+    least, most = MEMORY_BYTES
+    return min(max(psutil.virtual_memory().available / 4, least), most)
+
+
+def _tile_side(generator: nn.Module, sides: tuple[int, int], halo: int | None) -> int:
+    """Return a tile's side in lr px such that its forward pass fits into memory, but no less than makes sense."""
+    least, most = TILE
+    if max(sides) <= least:
+        return max(sides)
+    budget = memory_budget(generator)
+    fitting = budget / measure(generator).bytes_per_px
+    if math.prod(sides) <= fitting:
+        return max(sides)
+    if halo is None:
+        raise DataError(
+            f"this generator depends on all of the image at once: {sides[1]}x{sides[0]} px don't fit into "
+            f"{budget / 2**30:.1f} GiB; shrink the image to {fitting / 1e6:.1f} megapixels, or insist with --tile 0"
+        )
+    # With a tile smaller than its halo most of the work would be thrown away.
+    return max(min(int(math.sqrt(fitting)) - 2 * halo, most), halo, least)
+
+
+def _mirrored(start: int, stop: int, size: int) -> Tensor:
+    """Return the indices start .. stop - 1, where those beyond `size` come back from the edge."""
+    index = torch.arange(start, stop) % (2 * size)
+    return torch.minimum(index, 2 * size - 1 - index)

@@ -1,0 +1,1 @@
+"""A generator as files: saved, loaded, recognised, trusted, exported."""

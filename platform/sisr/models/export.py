@@ -1,0 +1,185 @@
+"""A model as one file for other programs: safetensors, PyTorch's pt2, ONNX.
+
+A file is written under another name, read back by the program that it is for, compared with the generator on images of
+three sizes, and put in its place only if both agree.
+"""
+
+import importlib
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from sisr.disk.atomic import placed
+from sisr.errors import CheckpointError, ConfigError
+from sisr.models import model as models
+from sisr.models.model import Model
+
+FORMATS = ("safetensors", "pt2", "onnx")
+TOLERANCE = 1e-4  # largest difference of sr, which is in [0, 1], that is still the same model
+SHAPES = ((1, 16, 24), (2, 33, 17), (3, 40, 40))  # (n, h, w) of lr, on which both are compared
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+Run = Callable[[Tensor], Tensor]  # lr -> sr
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far what was written is from the generator."""
+
+    shape: tuple[int, int, int, int]  # of lr
+    largest: float  # of all |difference| of sr
+
+
+def export(model: Model, target: Path, format_: str) -> list[Difference]:
+    """Write a model as one file, replacing an older one, and return how it was checked.
+
+    Args:
+        model: Its generator is moved to the CPU.
+        target: The file.
+        format_: One of `FORMATS`. `pt2` and `onnx` take batches lr (n, 3, h, w), float32 in [0, 1], of any number and
+            size; h and w must be multiples of the generator's `size_multiple`.
+
+    Raises:
+        CheckpointError: The model can't be written so, or what was written differs from it by more than `TOLERANCE`.
+        ConfigError: The format needs packages that are missing, or more than is known about the model.
+        DiskError: The file can't be written.
+    """
+    write, read = _WAYS[format_]
+    require(format_)
+    if format_ == "safetensors" and "recipe" not in model.meta:
+        raise ConfigError(f"{model.name} has no recipe, without which nobody can use its weights; export pt2 or onnx")
+    model.generator.cpu().float().eval()
+    with placed(target) as unfinished:
+        try:
+            with _quiet():
+                write(model, unfinished)
+        except OSError:
+            raise
+        except Exception as error:  # exporters raise whatever their parts raise
+            raise CheckpointError(f"{model.name} can't be written as {format_}: {_first_line(error)}") from error
+        with _quiet():
+            return _compare(model, read(unfinished), format_)
+
+
+def require(format_: str) -> None:
+    """Raise `ConfigError` if the packages are missing that a format needs."""
+    missing = [name for name in ONNX_PACKAGES if format_ == "onnx" and not _is_installed(name)]
+    if missing:
+        raise ConfigError(f"ONNX needs the package {', '.join(missing)}: pip install 'sisr[export]'")
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        return False
+    return True
+
+
+def _write_safetensors(model: Model, path: Path) -> None:
+    models.save_alone(path, model.generator, model.meta)
+
+
+def _write_pt2(model: Model, path: Path) -> None:
+    program = torch.export.export(model.generator, (_example(model.generator),), dynamic_shapes=_sizes(model.generator))
+    texts = models.described({**model.meta, "scale": model.scale})
+    torch.export.save(program, path, extra_files={f"{name}.txt": text for name, text in texts.items()})
+
+
+def _write_onnx(model: Model, path: Path) -> None:
+    program = torch.onnx.export(
+        model.generator,
+        (_example(model.generator),),
+        input_names=["lr"],
+        output_names=["sr"],
+        dynamic_shapes=_sizes(model.generator),
+        verbose=False,
+    )
+    assert program is not None
+    program.model.metadata_props.update(models.described({**model.meta, "scale": model.scale}))
+    program.save(path)
+
+
+def _read_safetensors(path: Path) -> Run:
+    generator = models.load(path).generator
+    return lambda lr: generator(lr)
+
+
+def _read_pt2(path: Path) -> Run:
+    generator = torch.export.load(path).module()
+    return lambda lr: generator(lr)
+
+
+def _read_onnx(path: Path) -> Run:
+    runtime = importlib.import_module("onnxruntime")
+    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda lr: torch.from_numpy(session.run(None, {"lr": lr.numpy()})[0])
+
+
+_WAYS: dict[str, tuple[Callable[[Model, Path], None], Callable[[Path], Run]]] = {
+    "safetensors": (_write_safetensors, _read_safetensors),
+    "pt2": (_write_pt2, _read_pt2),
+    "onnx": (_write_onnx, _read_onnx),
+}
+
+
+def _sizes(generator: nn.Module) -> tuple[dict[int, Any]]:
+    """Return that the batch, height and width of lr may be any, in the exporter's words."""
+    multiple: int = generator.size_multiple  # type: ignore[assignment]
+    height, width = Dim("height"), Dim("width")  # in units of the multiple
+    return (
+        {
+            0: Dim("batch"),
+            2: multiple * height if multiple > 1 else height,
+            3: multiple * width if multiple > 1 else width,
+        },
+    )
+
+
+def _example(generator: nn.Module) -> Tensor:
+    """Return images whose number and sides differ from each other and from 1, which an exporter takes for constants."""
+    multiple: int = generator.size_multiple  # type: ignore[assignment]
+    return torch.zeros(2, 3, 12 * multiple, 10 * multiple)
+
+
+@torch.inference_mode()
+def _compare(model: Model, written: Run, format_: str) -> list[Difference]:
+    found = []
+    multiple: int = model.generator.size_multiple  # type: ignore[assignment]
+    for n, *sides in SHAPES:
+        height, width = (-(-side // multiple) * multiple for side in sides)
+        lr = torch.rand(n, 3, height, width, generator=torch.Generator().manual_seed(height))
+        largest = (written(lr) - model.generator(lr)).abs().max().item()
+        found.append(Difference((n, 3, height, width), largest))
+        if not largest <= TOLERANCE:
+            raise CheckpointError(
+                f"{model.name} was not exported: what {format_} makes of lr (n, c, h, w) = {found[-1].shape} differs "
+                f"by up to {largest:.2g} from its own sr; allowed is {TOLERANCE:g}"
+            )
+    return found
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what exporters say about their own insides from the user."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else repr(error)

@@ -1,0 +1,88 @@
+"""Frames of an animation, drawn from sample pictures: chosen rows, smaller where wanted, with a caption below.
+
+The pixels of the cells stay as they are unless a frame has to be smaller.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from sisr.pictures.contact_sheet import Layout, read
+
+FONT_SIZE = 13  # px
+LINE = 18  # px, height of one line of a caption
+MARGIN = 4  # px, left of a caption's words and above its first line
+GAP = 14  # px, between the words of a line
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sample picture on the disk, and what to write below it."""
+
+    step: int
+    path: Path
+    words: tuple[str, ...]
+
+
+class Artist:
+    """Draws frames that differ only in what changed between two samples: every word keeps its place."""
+
+    def __init__(self, layout: Layout, rows: Sequence[int], samples: Sequence[Sample]) -> None:
+        """Plan the captions.
+
+        Args:
+            layout: Of all samples.
+            rows: The rows to show, from 0, in this order.
+            samples: In the order of time; all have the same number of words.
+        """
+        self._layout, self._rows, self._samples = layout, rows, samples
+        self._font = ImageFont.load_default(FONT_SIZE)
+        columns = zip(*(sample.words for sample in samples), strict=True)
+        self._word_widths = [max(int(self._font.getlength(word)) + 1 for word in column) for column in columns]
+
+    def draw(self, chosen: Sequence[int], factor: float) -> list[Image.Image]:
+        """Return the frames of the samples at the indices `chosen`, cells smaller by `factor` (at most 1).
+
+        Raises:
+            DataError: A sample can't be decoded.
+        """
+        return [self._frame(self._samples[i], factor) for i in chosen]
+
+    def _frame(self, sample: Sample, factor: float) -> Image.Image:
+        picture, plan = read(sample.path), self._layout
+        width, height = (max(1, round(side * factor)) for side in (plan.column_width, plan.row_height))
+        sheet_height = plan.header + len(self._rows) * height
+        places, caption_height = self._places(plan.columns * width)
+        frame_width = max(plan.columns * width, MARGIN + max(self._word_widths))
+        frame = Image.new("RGB", (frame_width, sheet_height + caption_height), "white")
+        for column in range(plan.columns):
+            left = column * plan.column_width
+            frame.paste(picture.crop((left, 0, left + width, plan.header)), (column * width, 0))
+            for line, row in enumerate(self._rows):
+                top = plan.header + row * plan.row_height
+                cell = picture.crop((left, top, left + plan.column_width, top + plan.row_height))
+                cell = cell if factor == 1 else cell.resize((width, height), Image.Resampling.LANCZOS)
+                frame.paste(cell, (column * width, plan.header + line * height))
+        pen = ImageDraw.Draw(frame)
+        for (x, y), word in zip(places, sample.words, strict=True):
+            pen.text((x, sheet_height + y), word, fill="black", font=self._font)
+        return frame
+
+    def _places(self, width: int) -> tuple[list[tuple[int, int]], int]:
+        """Return where each word stands below a sheet, and how many px high the lines are that this takes."""
+        places, x, y = [], MARGIN, MARGIN
+        for word_width in self._word_widths:
+            if x > MARGIN and x + word_width > width:
+                x, y = MARGIN, y + LINE
+            places.append((x, y))
+            x += word_width + GAP
+        return places, y + LINE
+
+
+def spread(count: int, wanted: int) -> list[int]:
+    """Return `wanted` indices of `count`, evenly spread; the first and the last are among them."""
+    if wanted >= count:
+        return list(range(count))
+    return [round(i * (count - 1) / (wanted - 1)) for i in range(wanted)]

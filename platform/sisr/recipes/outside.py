@@ -1,0 +1,207 @@
+"""Recipes from outside this package: found as files or modules, and run from their text, which travels with the run.
+
+A worker on another node, or a model loaded later, needs the text alone and not the path that it came from. Only a
+module that imports from its own package can't travel: it must be installed wherever the run goes.
+"""
+
+import ast
+import hashlib
+import importlib
+import importlib.abc
+import importlib.util
+import re
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from sisr.errors import ConfigError
+
+EXPORTS = ("Config", "Recipe", "generator", "tiny")
+SETTINGS = ("scale", "batch_size", "steps")  # that every Config has
+STEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,47}")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A recipe that is not one of ours."""
+
+    name: str  # the file's stem; the dotted name of a module that needs its package
+    text: str
+    where: str  # what the user named, for messages
+
+    @property
+    def sha256(self) -> str:
+        """The text's digest, as `sha256sum` gives it for the file."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def needs_package(self) -> bool:
+        """Whether it must be imported by its name."""
+        return "." in self.name
+
+
+def find(spec: str) -> Source:
+    """Return the recipe in the file or dotted module `spec`; nothing of it is executed.
+
+    Raises:
+        ConfigError: There is none, it can't be read, or it is not Python.
+    """
+    return _of_file(spec) if spec.endswith(".py") or "/" in spec else _of_module(spec)
+
+
+def _of_file(spec: str) -> Source:
+    path = Path(spec)
+    if not path.is_file() or path.suffix != ".py":
+        raise ConfigError(f"no recipe file {spec}: wanted the path of a file that ends in .py")
+    if not STEM.fullmatch(path.stem):
+        raise ConfigError(f"{spec} can't name runs: call it letters, digits, '_' and '-', at most 48, then .py")
+    source = Source(path.stem, _read(path), spec)
+    if line := _relative_import(source):
+        raise ConfigError(
+            f"{spec}:{line} imports relatively, but a recipe's file travels alone: put what it needs into it, "
+            "or install its package on every machine and name it as package.module"
+        )
+    return source
+
+
+def _of_module(spec: str) -> Source:
+    try:
+        found = importlib.util.find_spec(spec)
+    except (ImportError, ValueError) as error:
+        raise ConfigError(f"no recipe {spec}: {error}; wanted a module on Python's path, or a file's path") from error
+    if found is None or not str(found.origin).endswith(".py"):
+        raise ConfigError(f"no recipe {spec}: wanted a module on Python's path that has a .py file, or a file's path")
+    source = Source(spec, _read(Path(str(found.origin))), spec)
+    if found.submodule_search_locations is not None or _relative_import(source):
+        return source
+    return Source(spec.rpartition(".")[2], source.text, spec)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes().decode()
+    except OSError as error:
+        raise ConfigError(f"recipe {path} can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"recipe {path} is not UTF-8: {error.reason} at byte {error.start}") from error
+
+
+def _relative_import(source: Source) -> int | None:
+    """Return the first line that imports from the recipe's own package, or None."""
+    package = source.where.partition(".")[0] if source.needs_package else None
+    for node in ast.walk(_parsed(source)):
+        if isinstance(node, ast.ImportFrom):
+            tops: set[str | None] = {None if node.level else str(node.module).partition(".")[0]}
+        elif isinstance(node, ast.Import):
+            tops = {alias.name.partition(".")[0] for alias in node.names}
+        else:
+            continue
+        if tops & {None, package}:
+            return node.lineno
+    return None
+
+
+def _parsed(source: Source) -> ast.Module:
+    try:
+        return ast.parse(source.text)
+    except SyntaxError as error:
+        raise ConfigError(f"{source.where}:{error.lineno}: {error.msg}") from error
+    except ValueError as error:
+        raise ConfigError(f"{source.where} is not Python: {error}") from error
+
+
+def module(source: Source) -> ModuleType:
+    """Return the recipe's module, executed; the same one for the same text.
+
+    Raises:
+        ConfigError: It raises an error, lacks what a recipe exports, or is not installed here as it was elsewhere.
+    """
+    name = source.name if source.needs_package else f"sisr_user_recipe_{source.name}_{source.sha256[:16]}"
+    if name in sys.modules and not source.needs_package:
+        return sys.modules[name]
+    try:
+        made = _installed(source) if source.needs_package else _executed(name, source)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{blame(error, source) or f'recipe {source.where}: {error!r}'}{_advice(error)}") from error
+    try:
+        _check(made, source)
+    except ConfigError:
+        sys.modules.pop(name, None)
+        raise
+    return made
+
+
+def _installed(source: Source) -> ModuleType:
+    try:
+        here = _of_module(source.name)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{error}. It imports from its own package, so it can't travel with the run: install that on every machine"
+        ) from error
+    if here.text != source.text:
+        raise ConfigError(f"recipe {source.name} is installed here in another version than where the run was started")
+    return importlib.import_module(source.name)
+
+
+class _TextLoader(importlib.abc.ExecutionLoader):
+    """Imports a module from its text."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def get_filename(self, fullname: str) -> str:
+        """Return how tracebacks call it; the path would differ on another machine."""
+        return filename(self._source)
+
+    def get_source(self, fullname: str) -> str:
+        """Return the text."""
+        return self._source.text
+
+
+def _executed(name: str, source: Source) -> ModuleType:
+    spec = importlib.util.spec_from_loader(name, loader := _TextLoader(source))
+    assert spec is not None
+    made = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        loader.exec_module(made)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return made
+
+
+def filename(source: Source) -> str:
+    """Return the file name that the recipe's code has in tracebacks."""
+    if source.needs_package:
+        return str(getattr(sys.modules.get(source.name), "__file__", source.name))
+    return f"{source.name}.py"
+
+
+def blame(error: BaseException, source: Source) -> str | None:
+    """Return "file:line: what" for the recipe's line that an error passed last, or None if it passed none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == filename(source)]
+    text = str(error).partition("\n")[0]
+    return f"{source.where}:{lines[-1]}: {type(error).__name__}: {text}" if lines else None
+
+
+def _advice(error: Exception) -> str:
+    if not isinstance(error, ModuleNotFoundError):
+        return ""
+    return f"; a recipe's file travels alone: put '{error.name}' into it, or install it on every machine"
+
+
+def _check(made: ModuleType, source: Source) -> None:
+    from sisr.config.settings import Settings
+
+    where = source.where
+    if missing := [name for name in EXPORTS if not callable(getattr(made, name, None))]:
+        raise ConfigError(f"{where} lacks {', '.join(missing)}: a recipe exports {', '.join(EXPORTS)}; see sisr.recipe")
+    if not (isinstance(made.Config, type) and issubclass(made.Config, Settings)):
+        raise ConfigError(f"{where}: Config must be a class derived from sisr.config.Settings, got {made.Config!r}")
+    if missing := [name for name in SETTINGS if name not in made.Config.model_fields]:
+        raise ConfigError(f"{where}: Config lacks {', '.join(missing)}; every recipe has {', '.join(SETTINGS)}")

@@ -1,0 +1,114 @@
+"""Shows a sweep while it runs: a live table on a terminal, plain lines elsewhere."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from sisr.sweep.plan import value_of
+from sisr.sweep.remaining import seconds_left
+from sisr.sweep.report import numbers
+from sisr.sweep.report.board import counts
+from sisr.sweep.state import Sweep, Trial
+from sisr.sweep.trial_folder import status
+from sisr.terminal.console import duration, err
+
+MOST_RUNNING = 16  # lines; more trials at a time are counted only
+
+
+class SweepDisplay:
+    """A sweep's progress on stderr; use as a context manager and call `refresh` a few times a second."""
+
+    def __init__(self, folder: Path, sweep: Sweep) -> None:
+        """Show `sweep`, which its driver keeps changing, and what its trials write below `folder`."""
+        self._folder, self._sweep = folder, sweep
+        self._live = Live(console=err, refresh_per_second=2, transient=True) if err.is_terminal else None
+        self._seen = {trial.number: _mark(trial) for trial in sweep.trials}  # of earlier attempts: shown then
+        best = sweep.best()
+        self._best = (best.number, best.evaluated_at) if best else None
+
+    def __enter__(self) -> "SweepDisplay":
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.refresh()
+        if self._live:
+            self._live.stop()
+
+    def refresh(self) -> None:
+        """Say what is new, and show how things stand now."""
+        for trial in self._sweep.trials:
+            mark = _mark(trial)
+            if mark != self._seen.get(trial.number) and trial.state not in ("waiting", "running"):
+                self._seen[trial.number] = mark
+                if self._live is None or trial.state in ("diverged", "failed"):
+                    err.print(ending(self._sweep, trial), markup=False)
+        best = self._sweep.best()
+        if best and (best.number, best.evaluated_at) != self._best:
+            self._best = (best.number, best.evaluated_at)
+            err.print(f"best so far: {summary(self._sweep, best)}", markup=False)
+        if self._live:
+            self._live.update(view(self._folder, self._sweep, best))
+
+
+def _mark(trial: Trial) -> tuple[str, int, int]:
+    return trial.state, trial.step, len(trial.curve)
+
+
+def view(folder: Path, sweep: Sweep, best: Trial | None) -> Group:
+    """Return what a terminal shows: counts and time left, the running trials, the best one so far."""
+    running = [trial for trial in sweep.trials if trial.state == "running"]
+    statuses = {trial.number: status(folder, trial) for trial in running[:MOST_RUNNING]}
+    done = {number: int(found.get("step", 0)) for number, found in statuses.items()}
+    parts: list[Any] = [Text(_headline(sweep, done))]
+    if running:
+        parts.append(_running_table(sweep, running[:MOST_RUNNING], statuses))
+    if len(running) > MOST_RUNNING:
+        parts.append(Text(f"and {len(running) - MOST_RUNNING} more running"))
+    return Group(*parts, *([Text(f"best so far: {summary(sweep, best)}", overflow="fold")] if best else []))
+
+
+def _headline(sweep: Sweep, done: dict[int, int]) -> str:
+    states = ", ".join(f"{count} {state}" for state, count in counts(sweep).items()) or "no trial yet"
+    left = seconds_left(sweep, done)
+    return f"sweep {sweep.plan.name}: {states}" + (f" | about {duration(left)} left" if left is not None else "")
+
+
+def _running_table(sweep: Sweep, running: list[Trial], statuses: dict[int, dict[str, Any]]) -> Table:
+    objective = sweep.plan.objective
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for title in ("trial", "step", *map(numbers.metric_name, objective)):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("settings", overflow="fold")
+    for trial in running:
+        found = statuses[trial.number]
+        values = found.get("validation") or trial.values
+        step = max(int(found.get("step", 0)), trial.step)
+        cells = [str(trial.number), f"{step:,}/{trial.until:,}"]
+        cells += [numbers.number(metric, value_of(values, metric)) for metric in objective]
+        table.add_row(*map(Text, [*cells, numbers.settings(trial.params)]))
+    return table
+
+
+def summary(sweep: Sweep, trial: Trial) -> str:
+    """Return a trial in one line: its values, its step, its settings."""
+    found = ((metric, value_of(trial.values, metric)) for metric in sweep.plan.objective)
+    values = ", ".join(f"{numbers.metric_name(m)} {numbers.with_unit(m, v)}" for m, v in found if v is not None)
+    where = f"{values or 'not evaluated'} at step {trial.evaluated_at:,}"
+    return f"trial {trial.number}, {where}: {numbers.settings(trial.params)}"
+
+
+def ending(sweep: Sweep, trial: Trial) -> str:
+    """Return in one line how a trial ended or why it stands still."""
+    if trial.state in ("diverged", "failed"):
+        reason = " ".join(trial.message.split()) or "no reason given"
+        return f"trial {trial.number} {trial.state} at step {trial.step:,}: {reason} ({numbers.settings(trial.params)})"
+    return f"{summary(sweep, trial)} ({numbers.state_of(sweep, trial)}, {duration(trial.seconds)})"

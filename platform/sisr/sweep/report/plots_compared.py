@@ -1,0 +1,170 @@
+"""Pictures of trade-offs and of copies: the front of two measures, and the schedules that PBT found."""
+
+import math
+from typing import TYPE_CHECKING
+
+from sisr.sweep.plan import Mode, value_of
+from sisr.sweep.report import drawing
+from sisr.sweep.report.drawing import BLUE, GREEN, GREY, INK, ORANGE, figure, png
+from sisr.sweep.report.numbers import metric_name
+from sisr.sweep.space.axes import Axis, axes
+from sisr.sweep.state import Sweep, Trial
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Pair = tuple[tuple[str, Mode], tuple[str, Mode]]
+MOST_LABELS = 16
+
+
+def pair(sweep: Sweep) -> Pair | None:
+    """Return the two measures to weigh against each other: two objectives, or PSNR and a perceptual distance.
+
+    Returns:
+        None where no trial has both.
+    """
+    objectives = tuple(zip(sweep.plan.objective, sweep.plan.mode, strict=True))
+    chosen: Pair = (("val/psnr_y", "max"), ("val/perceptual", "min"))
+    if len(objectives) == 2:
+        chosen = (objectives[0], objectives[1])
+    return chosen if any(_point(trial, chosen) for trial in sweep.ranking()) else None
+
+
+def _point(trial: Trial, measures: Pair) -> tuple[float, float] | None:
+    first, second = (value_of(trial.values, metric) for metric, _ in measures)
+    if first is None or second is None or not math.isfinite(first + second):
+        return None
+    return first, second
+
+
+def _coordinates(trials: list[Trial], measures: Pair) -> tuple[list[float], list[float]]:
+    points = [point for point in (_point(trial, measures) for trial in trials) if point]
+    return [x for x, _ in points], [y for _, y in points]
+
+
+def draw_front(sweep: Sweep, measures: Pair) -> bytes:
+    """Return each trial as a point in two measures; members of the front are joined and labelled."""
+    members, ranked = sweep.pareto(measures), [t for t in sweep.ranking() if _point(t, measures)]
+    kept = {trial.number for trial in members}
+    furthest = ranked[0].evaluated_at
+    far = [t for t in ranked if t.evaluated_at == furthest and t.number not in kept]
+    early = [t for t in ranked if t.evaluated_at < furthest]
+    with figure(7.5, 5.2) as made:
+        plot = made.add_subplot()
+        for trials, colour, label in ((early, GREY, "stopped earlier"), (far, BLUE, f"at step {furthest:,}")):
+            if trials:
+                xs, ys = _coordinates(trials, measures)
+                plot.scatter(xs, ys, 26, color=colour, alpha=max(0.35, drawing.faint(len(trials))), label=label, lw=0)
+        xs, ys = _coordinates(members, measures)
+        plot.plot(xs, ys, color=GREEN, lw=1.4, marker="o", ms=6.5, label="front: no other is better in both")
+        titles = [
+            f"{metric_name(metric)} ({'higher' if mode == 'max' else 'lower'} is better)" for metric, mode in measures
+        ]
+        plot.set_xlabel(titles[0])
+        plot.set_ylabel(titles[1])
+        plot.margins(0.1)
+        drawing.legend_below(plot)
+        made.canvas.draw()  # labels are placed by what they would cover
+        _label(plot, [f"#{trial.number}" for trial in members], list(zip(xs, ys, strict=True)))
+        return png(made)
+
+
+def _label(plot: "Axes", labels: list[str], points: list[tuple[float, float]]) -> None:
+    """Write labels beside points, none over another; of many, those that find no room are left out."""
+    from matplotlib.transforms import Bbox
+
+    places = plot.transData.transform(points)
+    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in places]
+    every = max(1, len(labels) // MOST_LABELS)
+    for i, (label, point) in enumerate(zip(labels, points, strict=True)):
+        if i % every and i != len(labels) - 1:
+            continue
+        for offset in ((7, 5), (7, -13), (-24, 5), (-24, -13)):
+            text = plot.annotate(label, point, offset, textcoords="offset points", size=9, color=INK, weight="bold")
+            box = text.get_window_extent()
+            if not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+            text.remove()
+
+
+def draw_schedules(sweep: Sweep) -> bytes:
+    """Return the settings of each trial over the steps, as PBT changed them; the best trial's descent is strong."""
+    drawn = [axis for axis in axes(sweep) if axis.labels or axis.low < axis.high]
+    best = sweep.best()
+    descent = lineage(sweep, best) if best else []
+    with figure(8.5, 0.9 + 2.1 * max(1, len(drawn))) as made:
+        panels = [made.add_subplot(len(drawn), 1, i + 1) for i in range(len(drawn))]
+        for plot, axis in zip(panels, drawn, strict=True):
+            _schedules(plot, sweep, axis, descent)
+            plot.set_xlim(0, None)
+            plot.xaxis.set_major_formatter("{x:,.0f}")
+            plot.set_title(axis.name, fontsize=10)
+            plot.tick_params(axis="x", labelbottom=plot is panels[-1])
+        if panels:
+            panels[-1].set_xlabel("step")
+            panels[0].plot([], [], color=GREY, label="a trial")
+            panels[0].plot([], [], color=ORANGE, lw=1.2, label="copied from a better trial, then changed")
+            panels[0].plot(
+                [], [], color=GREEN, lw=2.6, label=f"descent of trial {best.number}, the best" if best else None
+            )
+            drawing.legend_below(panels[0])
+        return png(made)
+
+
+Piece = tuple[int, int, int]  # (trial, first step, last step)
+
+
+def lineage(sweep: Sweep, trial: Trial) -> list[Piece]:
+    """Return which trial's settings led to a trial's networks, from step 0 on."""
+    pieces: list[Piece] = []
+    number, end = trial.number, trial.step
+    while True:
+        copies = [e for e in sweep.trials[number].exploits if e.step < end]
+        if not copies:
+            return [(number, 0, end), *reversed(pieces)]
+        pieces.append((number, copies[-1].step, end))
+        number, end = copies[-1].donor, copies[-1].step
+
+
+def pieces_of(trial: Trial) -> list[tuple[int, int, dict]]:
+    """Return (first step, last step, settings) of each stretch that a trial ran with unchanged settings."""
+    starts = [(0, trial.first_params), *((e.step, e.params) for e in trial.exploits)]
+    ends = [*(step for step, _ in starts[1:]), max(trial.step, starts[-1][0])]
+    return [(start, end, params) for (start, params), end in zip(starts, ends, strict=True) if end > start]
+
+
+def _schedules(plot: "Axes", sweep: Sweep, axis: Axis, descent: list[Piece]) -> None:
+    alpha = max(0.25, drawing.faint(len(sweep.trials)))
+    for trial in sweep.trials:
+        for start, end, params in pieces_of(trial):
+            plot.plot([start, end], [_height(axis, params)] * 2, color=GREY, lw=1.2, alpha=alpha)
+        for exploit in trial.exploits:
+            donor = _settings_before(sweep.trials[exploit.donor], exploit.step)
+            heights = [_height(axis, donor), _height(axis, exploit.params)]
+            plot.plot([exploit.step] * 2, heights, color=ORANGE, lw=1.2, alpha=0.7)
+    steps, heights = [], []
+    for number, start, end in descent:
+        for first, last, params in pieces_of(sweep.trials[number]):
+            if first < end and last > start:
+                steps += [max(first, start), min(last, end)]
+                heights += [_height(axis, params)] * 2
+    plot.plot(steps, heights, color=GREEN, lw=2.6, zorder=5)
+    if axis.labels:
+        plot.set_yticks(range(len(axis.labels)), axis.labels)
+        plot.set_ylim(-0.4, len(axis.labels) - 0.6)
+    elif axis.log:
+        drawing.log_scale(plot)
+
+
+def _height(axis: Axis, params: dict) -> float:
+    place = axis.number(params.get(axis.name))
+    if place is None:
+        return float("nan")
+    return 10.0**place if axis.log else place
+
+
+def _settings_before(trial: Trial, step: int) -> dict:
+    """Return the settings with which a trial reached a step."""
+    earlier = [exploit.params for exploit in trial.exploits if exploit.step < step]
+    return earlier[-1] if earlier else trial.first_params

@@ -1,0 +1,1 @@
+"""Search spaces: domains, their file, and their check against a recipe."""

@@ -1,0 +1,178 @@
+"""Checks of a search space against its recipe, before anything starts: what the tenth trial would meet fails here."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from sisr.config.settings import Settings, build
+from sisr.config.suggest import did_you_mean
+from sisr.config.wording import expected
+from sisr.errors import ConfigError
+from sisr.sweep.plan import PERCEPTUAL, Mode
+from sisr.sweep.space import space as spaces
+from sisr.sweep.space.domains import Choice, Domain, Normal
+from sisr.sweep.space.space import SearchSpace, place
+
+if TYPE_CHECKING:
+    from sisr.sweep.space.file import SpaceFile
+
+# What a validation logs, and where better lies.
+OBJECTIVES: dict[str, Mode] = {
+    "val/score": "max",
+    "val/psnr_y": "max",
+    "val/ssim_y": "max",
+    "val/perceptual": "min",
+    **dict.fromkeys(PERCEPTUAL, "min"),
+}
+COMBINATIONS = 1024  # of corners that are tried one by one
+DRAWS = 200  # of the space that are tried, and of corners where these are too many
+
+
+def check(file: "SpaceFile", written: Mapping[str, Any], config: type[Settings], *, source: str) -> SearchSpace:
+    """Return the search space of a file if all that it allows is right for the recipe.
+
+    Args:
+        file: The content.
+        written: The same as read, with the place of each setting.
+        config: The recipe's settings.
+        source: The file.
+
+    Raises:
+        ConfigError: Something is wrong; one line for each mistake.
+    """
+    swept, fixed = (written.get(block) or {} for block in ("space", "fixed"))
+    problems = [*_objective_problems(file, place(written, "objective", source), place(written, "mode", source))]
+    problems += _fixed_problems(fixed, swept, config, source)
+    try:
+        space = spaces.build(swept, config, source=source)
+    except ConfigError as error:
+        raise ConfigError("\n".join([*problems, str(error)])) from None
+    for name, domain in space.domains.items():
+        where = f"{place(swept, name, source)}: space.{name}"
+        problems += [f"{where}: {problem}" for problem in _domain_problems(name, domain, file, swept[name], config)]
+    if not problems:
+        problems += _conflicts(file, space, config, written, source)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return space
+
+
+def default_modes(objectives: Any) -> list[Mode]:
+    """Return the mode that each objective asks for."""
+    names = objectives if isinstance(objectives, list) else []
+    return [OBJECTIVES.get(name, "max") if isinstance(name, str) else "max" for name in names]
+
+
+def _objective_problems(file: "SpaceFile", at: str, mode_at: str) -> Iterator[str]:
+    for name in file.objective:
+        if name not in OBJECTIVES:
+            hint = did_you_mean(name, OBJECTIVES) or "all are " + ", ".join(OBJECTIVES)
+            yield f"{at}: objective: no validation logs '{name}'; {hint}"
+    if len(set(file.objective)) < len(file.objective):
+        yield f"{at}: objective: {file.objective[0]} is given twice; name two metrics, or one"
+    if len(file.mode) != len(file.objective):
+        yield f"{mode_at}: mode: wants max or min for each of {', '.join(file.objective)}, or no line at all"
+        return
+    for name, mode in zip(file.objective, file.mode, strict=True):
+        right = OBJECTIVES.get(name, mode)
+        if mode != right:
+            better = "larger" if right == "max" else "smaller"
+            yield f"{mode_at}: mode: {better} is better for {name}; write {right}, or leave mode out"
+
+
+def _fixed_problems(
+    fixed: Mapping[str, Any], swept: Mapping[str, Any], config: type[Settings], source: str
+) -> Iterator[str]:
+    if "steps" in fixed:
+        yield f"{place(fixed, 'steps', source)}: fixed.steps: stands at the top of the file; option: --steps"
+    for name in fixed:
+        if name in swept:
+            at = place(fixed, name, source)
+            yield f"{at}: fixed.{name}: is swept, too ({place(swept, name, source)}); leave out one of them"
+    if _field_error(config, fixed):
+        try:
+            build(config, fixed, source=source)
+        except ConfigError as error:
+            yield from str(error).splitlines()
+
+
+def _domain_problems(
+    name: str, domain: Domain, file: "SpaceFile", written: Mapping[str, Any], config: type[Settings]
+) -> Iterator[str]:
+    """Yield why a domain fits neither the setting nor the search."""
+    operator = next(iter(written))
+    if file.search == "grid" and not isinstance(domain, Choice):
+        yield f"{operator} has no end of values, and search is grid; use grid_search: [VALUE, ...], or search: random"
+    if file.search != "grid" and operator == "grid_search":
+        yield f"grid_search tries every value, but search is {file.search}; use choice, or search: grid"
+    if file.search == "tpe" and isinstance(domain, Normal):
+        yield f"tpe knows no {operator}; use uniform or loguniform with bounds, or search: random"
+    rng = Random(0)
+    for value in [*domain.corners(), *(domain.sample(rng) for _ in range(20))]:
+        if _field_error(config, {name: value}):
+            yield f"{operator} gives {value!r}, but the setting wants {expected(config.model_fields[name])}"
+            return
+
+
+def _conflicts(
+    file: "SpaceFile", space: SearchSpace, config: type[Settings], written: Mapping[str, Any], source: str
+) -> Iterator[str]:
+    """Yield the first combination that a rule between settings forbids."""
+    base = {**file.fixed, "steps": file.steps}
+    for combination in _combinations(space):
+        error = _rule_error(config, base | combination)
+        if not error:
+            continue
+        guilty = _guilty(space, config, base, combination)
+        if guilty:
+            given = ", ".join(f"{name}={combination[name]}" for name in guilty)
+            at = place(written["space"], guilty[0], source)
+            yield f"{at}: space.{guilty[0]}: allows {given}, but {error}; change its values, or what is fixed"
+        else:
+            at = place(written, "steps", source)
+            yield f"{at}: steps: every trial has steps {file.steps}, but {error}; put what fits under fixed"
+        return
+
+
+def _combinations(space: SearchSpace) -> Iterator[dict[str, Any]]:
+    """Yield the combinations to try: corners, all if they are few, and draws, the same ones each time."""
+    rng, corners = Random(0), {name: domain.corners() for name, domain in space.domains.items()}
+    if baseline := space.baseline():
+        yield baseline
+    if space.grid_size() <= COMBINATIONS:
+        yield from (dict(zip(corners, values, strict=True)) for values in itertools.product(*corners.values()))
+    else:
+        yield from ({name: rng.choice(values) for name, values in corners.items()} for _ in range(DRAWS))
+    yield from (space.sample(rng) for _ in range(DRAWS))
+
+
+def _guilty(space: SearchSpace, config: type[Settings], base: dict[str, Any], combination: dict[str, Any]) -> list[str]:
+    """Return the settings of a forbidden combination that would make it right by another value of theirs."""
+
+    def helps(name: str) -> bool:
+        others = space.domains[name].corners()
+        return any(not _rule_error(config, base | combination | {name: other}) for other in others)
+
+    return [name for name in combination if helps(name)]
+
+
+def _field_error(config: type[Settings], values: Mapping[str, Any]) -> bool:
+    """Return whether a value by itself is wrong; rules between settings don't count."""
+    try:
+        config.model_validate(dict(values))
+    except ValidationError as error:
+        return any(one["loc"] for one in error.errors())
+    return False
+
+
+def _rule_error(config: type[Settings], values: Mapping[str, Any]) -> str:
+    """Return what is wrong with all settings together, or an empty text."""
+    try:
+        config.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        return str(first.get("ctx", {}).get("error") or first["msg"])
+    return ""

@@ -1,0 +1,172 @@
+"""Search space files: one YAML per recipe that says what a sweep varies, how far, and what it is after.
+
+    objective: val/score                            # or two: [val/psnr_y, val/perceptual]
+    trials: 24
+    steps: 3000                                     # of a trial that goes all the way
+    search: tpe                                     # random, grid or tpe
+    scheduler: asha                                 # asha, pbt or none
+    fixed: {pretrain_steps: 300}                    # settings that no trial varies
+    space:
+      learning_rate: {loguniform: [2e-5, 2e-3]}     # Ray Tune's operators
+
+The command line replaces any of it: `--space NAME=OPERATOR(ARGUMENTS)`, `--space NAME=` and `--set NAME=VALUE`.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from sisr.config.settings import Located, Settings, build, parse_overrides, read_yaml
+from sisr.config.yaml import parse
+from sisr.errors import ConfigError
+from sisr.sweep.plan import Mode
+from sisr.sweep.space import check
+from sisr.sweep.space.operators import LISTS
+from sisr.sweep.space.space import SearchSpace
+
+ON_COMMAND_LINE = re.compile(r"(\w+)\s*\((.*)\)", re.DOTALL)
+
+
+class SpaceFile(Settings):
+    """A search space's file, checked; all but `fixed` is called as in `Plan`."""
+
+    objective: tuple[str, ...] = Field(min_length=1, max_length=2, description="metrics of a validation")
+    mode: tuple[Mode, ...] = Field((), description="for each objective; default: what the metric asks for")
+    trials: int = Field(ge=1, description="how many points of the space are tried; a grid may have fewer")
+    search: Literal["random", "grid", "tpe"] = Field("random", description="how the next point is found")
+    scheduler: Literal["asha", "pbt", "none"] = Field("asha", description="how trials that do badly end early")
+    steps: int = Field(ge=1, description="of a trial that goes all the way")
+    fixed: dict[str, Any] = Field({}, description="settings of the recipe that no trial varies")
+    space: dict[str, Any] = Field(min_length=1, description="{operator: arguments} by setting")
+
+    def plan_fields(self) -> dict[str, Any]:
+        """Return what a `Plan` takes over: all of it, `steps` among the fixed settings, too."""
+        return self.model_dump() | {"fixed": {**self.fixed, "steps": self.steps}}
+
+
+def find(recipe: str, path: Path | None = None) -> Path:
+    """Return where a recipe's search space is: `path`, the file beside a recipe's own .py file, or one of ours.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    if path is not None:
+        return path
+    if recipe.endswith(".py"):
+        found = Path(recipe).with_suffix(".yaml")
+        wanted = f"{found}, beside the recipe"
+    else:
+        found = Path(str(resources.files("sisr.search_spaces"))) / f"{recipe}.yaml"
+        wanted = str(found)
+    if not found.is_file():
+        raise ConfigError(f"recipe '{recipe}' has no search space: write {wanted}, or name a file with --search-space")
+    return found
+
+
+def load(
+    path: Path,
+    config: type[Settings],
+    *,
+    options: Mapping[str, Any] | None = None,
+    space: Iterable[str] = (),
+    settings: Iterable[str] = (),
+) -> tuple[SpaceFile, SearchSpace]:
+    """Return a file's content and its search space, with the command line's changes, after every check.
+
+    Args:
+        path: A YAML file.
+        config: The recipe's settings.
+        options: What replaces the file's `trials`, `search`, `objective` and so on; None leaves it.
+        space: Texts of `--space`.
+        settings: Texts of `--set`.
+
+    Raises:
+        ConfigError: Something can't work; one line for each mistake, with file and line or option.
+    """
+    written = override(read_yaml(path), options or {}, space, settings)
+    file = build(SpaceFile, _normal(written), source=str(path))
+    found = check.check(file, written, config, source=str(path))
+    return file, found
+
+
+def override(written: Located, options: Mapping[str, Any], space: Iterable[str], settings: Iterable[str]) -> Located:
+    """Return a file's content with the command line's changes.
+
+    Raises:
+        ConfigError: A text of `--space` or `--set` can't be read, or contradicts another.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    if "objective" in given and "mode" not in given:  # the file's mode was for the file's objective
+        written = _without(written, ["mode"])
+    swept, fixed = _operators(space), parse_overrides(settings)
+    if both := [name for name in swept if name in fixed]:
+        raise ConfigError(f"--space {both[0]} and --set {both[0]} contradict each other: leave out one of them")
+    in_space, in_fixed = (_mapping(written, name) for name in ("space", "fixed"))
+    for name, value in swept.items():
+        if value is None and name not in in_space:
+            raise ConfigError(f"--space {name}= removes nothing; swept are {', '.join(in_space) or 'none'}")
+    kept = _without(in_space, [*fixed, *swept]) | _placed("--space", {n: v for n, v in swept.items() if v is not None})
+    changed: dict[str, Any] = {}
+    if swept or fixed:
+        changed = {"space": kept, "fixed": _without(in_fixed, swept) | _placed("--set", fixed)}
+    places = {name: written.where[name] for name in changed if name in written.where}
+    return written | Located(changed, places) | Located(given, {name: f"--{name}" for name in given})
+
+
+def _operators(texts: Iterable[str]) -> dict[str, dict[str, Any] | None]:
+    """Return what several `--space` say, by setting; None: not swept."""
+    found: dict[str, dict[str, Any] | None] = {}
+    for text in texts:
+        name, equals, described = (part.strip() for part in text.partition("="))
+        if not equals or not name:
+            raise ConfigError(f"--space wants NAME=OPERATOR(ARGUMENTS), or NAME= to sweep it no longer, got '{text}'")
+        if name in found:
+            raise ConfigError(f"--space {name} is given twice")
+        found[name] = _operator(name, described) if described else None
+    return found
+
+
+def _operator(name: str, described: str) -> dict[str, Any]:
+    """Return {operator: arguments} of a text such as "loguniform(1e-5, 1e-3)"."""
+    match = ON_COMMAND_LINE.fullmatch(described)
+    if not match:
+        raise ConfigError(
+            f"--space {name} wants OPERATOR(ARGUMENTS), such as loguniform(1e-5, 1e-3), got '{described}'; "
+            f"one value for all trials: --set {name}=VALUE"
+        )
+    operator, inside = match.groups()
+    arguments = parse(f"[{inside}]", f"--space {name}")
+    if operator in LISTS and len(arguments) == 1 and isinstance(arguments[0], list):  # choice([1, 2]), as in Python
+        arguments = arguments[0]
+    return {operator: arguments}
+
+
+def _normal(written: Located) -> Located:
+    """Return a file's content with every text that stands for a list of one as that, and no empty block."""
+    texts = [name for name in ("objective", "mode") if isinstance(written.get(name), str)]
+    changed: dict[str, Any] = {name: [written[name]] for name in texts}
+    if written.get("fixed", 0) is None:  # all its lines are comments
+        changed["fixed"] = {}
+    if "mode" not in written:
+        changed["mode"] = check.default_modes(changed.get("objective", written.get("objective")))
+    return written | Located(changed, {name: written.where[name] for name in changed if name in written.where})
+
+
+def _mapping(written: Located, name: str) -> Located:
+    """Return a block of the file; one that is none, which is reported later, counts as empty."""
+    block = written.get(name)
+    return block if isinstance(block, Located) else Located({}, {})
+
+
+def _placed(option: str, values: Mapping[str, Any]) -> Located:
+    return Located(values, {name: f"{option} {name}" for name in values})
+
+
+def _without(block: Located, names: Iterable[str]) -> Located:
+    dropped = set(names)
+    kept = {name: value for name, value in block.items() if name not in dropped}
+    return Located(kept, {name: block.where[name] for name in kept if name in block.where})

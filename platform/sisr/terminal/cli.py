@@ -1,0 +1,206 @@
+"""The command `sisr VERB`: finds the verbs, runs one, and turns errors into lines and exit codes.
+
+A verb is a module of `sisr.pipelines` with a function `main` whose annotations are its command line. No verb is
+imported before it is asked for, so that help, completion and mistakes answer at once.
+"""
+
+import ast
+import errno
+import functools
+import importlib
+import io
+import os
+import pkgutil
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.exceptions import TyperException
+
+import sisr
+from sisr.config.suggest import did_you_mean
+from sisr.disk import code_revision
+from sisr.errors import ConfigError, DiskError, SisrError
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR)
+# Plain help: it survives pipes and narrow terminals, and shows [a, b] as written.
+STYLE: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": False}
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line `sisr ...` and end the process with its exit code."""
+    _execute(_group(), "sisr", sys.argv[1:] if argv is None else argv)
+
+
+def run(verb: Callable[..., Any], argv: Sequence[str] | None = None) -> NoReturn:
+    """Run one verb's `main` as a program of its own: the last line of every pipeline file."""
+    module = sys.modules.get(verb.__module__)
+    doc = getattr(module, "__doc__", None)
+    name = Path(sys.argv[0]).name
+    _notice(code_revision.complaint_about_script(Path(getattr(module, "__file__", None) or name)))
+    _execute(_command(verb, name, doc), name, sys.argv[1:] if argv is None else argv)
+
+
+@functools.cache
+def verbs() -> dict[str, str]:
+    """Return every verb's name and one-line description, without importing any."""
+    import sisr.pipelines as package
+
+    found = {}
+    for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name):
+        source = Path(str(getattr(module.module_finder, "path", ""))) / f"{module.name}.py"
+        if not module.name.startswith("_") and source.is_file():
+            doc = ast.get_docstring(ast.parse(source.read_bytes())) or ""
+            found[module.name] = doc.partition("\n")[0]
+    return found
+
+
+class Verbs(TyperGroup):
+    """The group `sisr`: lists verbs from their files and imports the one that runs."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the verbs' names."""
+        return list(verbs())
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a stand-in that only knows its description, for lists."""
+        return TyperCommand(cmd_name, short_help=verbs().get(cmd_name), rich_markup_mode=None)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the verb that the arguments name, imported."""
+        name, known = args[0], verbs()
+        if name not in known:
+            if ctx.resilient_parsing:  # shell completion asks quietly
+                return None, None, []
+            hint = did_you_mean(name, known) or f"there are {', '.join(known)}"
+            raise ConfigError(f"no verb '{name}'; {hint}")
+        module = importlib.import_module(f"sisr.pipelines.{name}")
+        return name, _command(_entry(module), name, module.__doc__), args[1:]
+
+
+def _entry(module: ModuleType) -> Callable[..., Any]:
+    entry: Callable[..., Any] = module.main
+    return entry
+
+
+DESCRIPTION = "Trains, measures and serves super-resolution GANs, on a laptop or a cluster."
+EPILOG = (
+    "Start with `sisr demo`. Every verb has --help. --debug, anywhere on the line, shows the traceback of an error. "
+    "Exit codes: 0 done, 2 command line or setting, 3 images, 4 checkpoint, 5 diverged or out of memory, 6 run in use, "
+    "7 model refused, 69 tracking server, 70 our mistake, 73 can't write, 75 stopped (run it again to go on), "
+    "130 interrupted."
+)
+
+
+def _group() -> Any:
+    app = typer.Typer(cls=Verbs, **STYLE)
+    app.callback(invoke_without_command=True, help=DESCRIPTION, epilog=EPILOG)(_root)
+    return typer.main.get_command(app)
+
+
+def _root(
+    ctx: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"sisr {sisr.__version__}")
+    elif ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+
+
+def _command(verb: Callable[..., Any], name: str, doc: str | None) -> Any:
+    app = typer.Typer(add_completion=False, **STYLE)
+    app.command(name, help=doc)(verb)
+    return typer.main.get_command(app)
+
+
+def _execute(command: Any, name: str, argv: Sequence[str]) -> NoReturn:
+    _prepare_streams()
+    argv = list(argv)
+    options = argv[: argv.index("--")] if "--" in argv else argv
+    debug = "--debug" in options
+    argv = [word for word in options if word != "--debug"] + argv[len(options) :]
+    try:
+        if f"_{name.upper()}_COMPLETE" in os.environ:
+            command.main(argv, prog_name=name)  # answers the shell and ends the process
+        _notice(code_revision.complaint_about_submitted())
+        with command.make_context(name, argv) as context:  # not main(), which handles errors in its own way
+            code = command.invoke(context)
+        sys.stdout.flush()
+    except BaseException as error:
+        if debug and not isinstance(error, SystemExit | typer.Exit | TyperException):
+            traceback.print_exc()
+        code = _report(error, debug)
+    sys.exit(code)
+
+
+def _prepare_streams() -> None:
+    """Make sure that printing works: where the caller closed the streams, and for file names that are no text."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _report(error: BaseException, debug: bool) -> int | str | None:
+    """Say on stderr what went wrong; return the exit code."""
+    if isinstance(error, SystemExit):
+        return error.code
+    if isinstance(error, typer.Exit):
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return _say("interrupted", 130)
+    if isinstance(error, BrokenPipeError):  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    if isinstance(error, TyperException):
+        return _say(_usage(error), 2)
+    if isinstance(error, SisrError):
+        return _say(str(error), error.exit_code)
+    if isinstance(error, OSError) and error.errno in UNWRITABLE:
+        place = error.filename or "can't write the output"
+        return _say(f"{place}: {error.strerror}", DiskError.exit_code)
+    kept = "" if debug else f" The traceback is in {_keep_traceback(error)}; --debug shows it here."
+    return _say(f"{type(error).__name__}: {error}\nsisr: this is our mistake, not yours.{kept}", SisrError.exit_code)
+
+
+def _notice(complaint: str | None) -> None:
+    if complaint:
+        _say(complaint, 0)
+
+
+def _say(message: str, code: int) -> int:
+    sys.stderr.write(f"sisr: {message}\n")
+    return code
+
+
+def _usage(error: TyperException) -> str:
+    """Return what is wrong with the command line, and where help is."""
+    context = getattr(error, "ctx", None)
+    message = error.format_message().rstrip(".")
+    option = getattr(error, "option_name", None)
+    if option and context is not None and message.startswith("No such option"):
+        known = [word for parameter in context.command.get_params(context) for word in parameter.opts]
+        message = f"no option '{option}'"
+        if hint := did_you_mean(option, known):
+            message += f"; {hint}"
+    path = context.command_path if context is not None else "sisr"
+    return f"{message} (see {path} --help)"
+
+
+def _keep_traceback(error: BaseException) -> str:
+    with tempfile.NamedTemporaryFile("w", prefix="sisr-", suffix=".txt", delete=False) as file:
+        traceback.print_exception(error, file=file)
+    return file.name
+
+
+if __name__ == "__main__":
+    main()

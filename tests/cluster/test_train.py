@@ -1,0 +1,303 @@
+"""The verb `train` as a user meets it: real processes, real signals, real Ray."""
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+from PIL import Image
+
+from sisr import recipes
+
+EXIT = {"finished": 0, "config": 2, "data": 3, "diverged": 5, "locked": 6, "stopped": 75}
+STEPS, EVALUATE_EVERY = 1200, 200
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    values = recipes.load("pixelshuffle").tiny().model_dump(mode="json")
+    path.write_text(yaml.safe_dump(values | {"batch_size": 4, "steps": STEPS}))
+    return path
+
+
+def command(config: Path, *extra: str) -> list[str]:
+    options = [f"evaluate_every={EVALUATE_EVERY}", "threads=1", "validation_side=48", "log_every=10"]
+    words = [word for option in options for word in ("--option", option)]
+    fixed = ["--config", str(config), "--precision", "fp32", "--name", "test", *words]
+    return [sys.executable, "-m", "sisr.terminal.cli", "train", "pixelshuffle", *fixed, *extra]
+
+
+@pytest.fixture
+def start() -> Iterator[Any]:
+    """Start `sisr train`; what is still alive at the end of the test is ended."""
+    started: list[subprocess.Popen[str]] = []
+
+    def launch(config: Path, *extra: str) -> "subprocess.Popen[str]":
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command(config, *extra), stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+        started.append(process)
+        return process
+
+    yield launch
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def status() -> dict[str, Any]:
+    try:
+        return dict(json.loads(Path("runs/test/status.json").read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+def wait_for_step(step: int, process: "subprocess.Popen[str]", timeout_s: float = 180) -> None:
+    """Return once the run has passed a step; its process must still be running then."""
+    deadline = time.monotonic() + timeout_s
+    while status().get("step", 0) < step:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, f"no step {step} after {timeout_s} s: {status()}"
+        time.sleep(0.02)
+    assert process.poll() is None, "it ended before it could be disturbed"
+
+
+def finish(process: "subprocess.Popen[str]", timeout_s: float = 240) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=timeout_s)
+    return process.returncode, out, err
+
+
+def final_digest(run: str = "runs/test") -> str:
+    return str(json.loads(Path(run, "checkpoints", f"step_{STEPS:09d}", "manifest.json").read_text())["digest"])
+
+
+def undisturbed(config: Path, tmp_path: Path, *extra: str) -> str:
+    """Return the digest of the same run in plain processes that nothing disturbed."""
+    done = subprocess.run(command(config, "--local", "--runs", "plain", *extra), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return final_digest("plain/test")
+
+
+@pytest.mark.mlflow
+def test_a_local_run_leaves_model_samples_metrics_and_its_record(config: Path, start: Any) -> None:
+    code, out, err = finish(start(config, "--local", "--steps", "20", "--json"))
+    assert code == EXIT["finished"], err
+    result = json.loads(out)
+    assert (result["state"], result["step"]) == ("finished", 20)
+    run = Path("runs/test")
+    assert {f.name for f in (run / "model").iterdir()} == {"generator.safetensors", "config.json"}
+    assert (run / "samples/val/step_000000020.png").is_file()
+    record = json.loads((run / "run.json").read_text())
+    assert record["run"]["config"]["steps"] == 20
+    assert record["run"]["fingerprint"] == record["data"]["fingerprint"]
+    assert "torch" in record["versions"]
+
+
+@pytest.mark.mlflow
+def test_sigterm_saves_and_exits_75_and_the_same_command_goes_on(config: Path, start: Any, tmp_path: Path) -> None:
+    process = start(config, "--local")
+    wait_for_step(250, process)
+    process.send_signal(signal.SIGTERM)
+    code, _, err = finish(process)
+    assert code == EXIT["stopped"], err
+    assert "the same command goes on" in err
+    stopped_at = status()["step"]
+    assert 250 <= stopped_at < STEPS
+    assert Path(f"runs/test/checkpoints/step_{stopped_at:09d}/manifest.json").is_file()
+    code, _, err = finish(start(config, "--local"))
+    assert code == EXIT["finished"], err
+    assert final_digest() == undisturbed(config, tmp_path)
+
+
+@pytest.mark.mlflow
+def test_a_terminal_that_hangs_up_saves_and_exits_75(config: Path) -> None:
+    """As when the connection of `ray submit` or SSH is lost."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, command(config, "--local"))
+    process = psutil.Process(pid)
+    while status().get("step", 0) < 50:
+        assert process.is_running()
+        if select.select([terminal], [], [], 0.02)[0]:
+            os.read(terminal, 1 << 16)
+    os.close(terminal)
+    assert process.wait(timeout=240) == EXIT["stopped"]
+    assert status()["state"] == "stopped"
+
+
+@pytest.mark.mlflow
+def test_a_second_start_of_the_same_run_is_refused_at_once_and_names_the_holder(config: Path, start: Any) -> None:
+    first = start(config, "--local")
+    wait_for_step(10, first)
+    code, _, err = finish(start(config, "--local"))
+    assert code == EXIT["locked"]
+    assert f"process {first.pid}" in err
+    first.kill()
+    first.wait()
+    code, _, err = finish(start(config, "--local"))
+    assert code == EXIT["finished"], "a killed holder must not hold on: " + err
+
+
+@pytest.mark.mlflow
+@pytest.mark.slow
+def test_memory_stays_flat_over_two_thousand_steps(config: Path, start: Any) -> None:
+    process = start(config, "--local", "--steps", "2200")
+    wait_for_step(200, process)
+    early = psutil.Process(process.pid).memory_info().rss
+    wait_for_step(2000, process)
+    late = psutil.Process(process.pid).memory_info().rss
+    assert finish(process)[0] == EXIT["finished"]
+    assert late < 1.05 * early
+
+
+@pytest.mark.mlflow
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_hopeless_learning_rate_ends_as_diverged_and_says_where(config: Path, start: Any, workers: str) -> None:
+    hopeless = ("--set", "learning_rate=1e30", "--set", "zero_last=false", "--workers", workers)
+    code, _, err = finish(start(config, "--local", *hopeless))
+    assert code == EXIT["diverged"]
+    assert "diverged at step" in err
+    assert "Traceback" not in err
+    assert status()["state"] == "diverged"
+
+
+@pytest.mark.mlflow
+def test_other_settings_under_an_old_name_are_listed_and_refused(config: Path, start: Any) -> None:
+    assert finish(start(config, "--local", "--steps", "20"))[0] == 0
+    code, _, err = finish(start(config, "--local", "--steps", "40", "--set", "learning_rate=3e-4"))
+    assert code == EXIT["config"]
+    assert "learning_rate 0.0002 -> 0.0003" in err
+    code, _, err = finish(start(config, "--local", "--steps", "40"))
+    assert code == 0, "more steps are not another run: " + err
+    assert status()["step"] == 40
+
+
+@pytest.mark.mlflow
+def test_images_that_changed_since_are_counted_and_refused(config: Path, start: Any, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(4):
+        Image.effect_noise((96, 96), 40 + number).convert("RGB").save(photos / f"{number}.png")
+    first = start(config, "--local", "--steps", "20", "--data", str(photos))
+    assert finish(first)[0] == EXIT["finished"]
+    (photos / "0.png").unlink()
+    Image.effect_noise((96, 96), 90).convert("RGB").save(photos / "new.png")
+    code, _, err = finish(start(config, "--local", "--steps", "40", "--data", str(photos)))
+    assert code == EXIT["data"]
+    assert "+1 -1 ~0 files, e.g. new.png, 0.png" in err
+    code, _, err = finish(start(config, "--local", "--steps", "40", "--data", str(photos), "--allow-changes"))
+    assert code == EXIT["finished"], err
+
+
+@pytest.mark.parametrize(
+    ("extra", "code", "message"),
+    [
+        (["--set", "learing_rate=1"], "config", "did you mean 'learning_rate'"),
+        (["--set", "batch_size=0"], "config", "batch_size wants a whole number"),
+        (["--name", "../escape"], "config", "can't be used"),
+        (["--data", "no/such/folder"], "data", "no images at 'no/such/folder'"),
+        (["--local", "--workers", "3"], "config", "batch_size 4 can't be shared equally by 3 workers"),
+        (["--local", "--cpus-per-worker", "1"], "config", "--cpus-per-worker has no effect with --local"),
+        (["--workers", "8:2"], "config", "--workers 8:2: the least comes first, as in 2:8"),
+        (["--workers", "2:5"], "config", "batch_size 4 can't be shared by 5 workers"),
+        (["--local", "--workers", "1:2"], "config", "--workers 1:2 needs Ray, which --local leaves out"),
+    ],
+)
+def test_a_mistake_is_answered_in_one_line_and_leaves_nothing_behind(
+    config: Path, start: Any, extra: list[str], code: str, message: str
+) -> None:
+    found, out, err = finish(start(config, *extra))
+    assert (found, out) == (EXIT[code], "")
+    assert message in err
+    assert len([line for line in err.splitlines() if line.startswith("sisr:")]) == 1
+    assert not Path("runs").exists()
+
+
+@pytest.mark.ray
+@pytest.mark.mlflow
+@pytest.mark.slow
+def test_two_ray_workers_survive_kill_9_of_the_driver_and_end_as_if_undisturbed(
+    config: Path, start: Any, tmp_path: Path
+) -> None:
+    process = start(config, "--workers", "2")
+    wait_for_step(500, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    wait_until_gone(process.pid)
+    code, _, err = finish(start(config, "--workers", "2"))
+    assert code == EXIT["finished"], err
+    assert final_digest() == undisturbed(config, tmp_path, "--workers", "2")
+
+
+@pytest.mark.ray
+@pytest.mark.mlflow
+@pytest.mark.slow
+def test_a_killed_ray_worker_is_replaced_and_the_run_ends_as_if_undisturbed(
+    config: Path, start: Any, tmp_path: Path
+) -> None:
+    process = start(config, "--workers", "2")
+    wait_for_step(500, process)
+    workers = [p for p in psutil.Process(process.pid).children(recursive=True) if "RayTrainWorker" in p.name()]
+    workers = workers or [p for p in descendants(process.pid) if "RayTrainWorker" in " ".join(p.cmdline())]
+    assert workers, "no Ray Train worker found"
+    workers[-1].kill()
+    code, _, err = finish(process)
+    assert code == EXIT["finished"], err
+    assert final_digest() == undisturbed(config, tmp_path, "--workers", "2")
+
+
+@pytest.mark.ray
+@pytest.mark.mlflow
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_under_ray_saves_exits_75_and_leaves_no_process(config: Path, start: Any, number: int) -> None:
+    process = start(config)
+    wait_for_step(300, process)
+    family = [p.pid for p in descendants(process.pid)]
+    process.send_signal(number)
+    code, _, err = finish(process)
+    assert code == EXIT["stopped"], err
+    assert status()["state"] == "stopped"
+    deadline = time.monotonic() + 30
+    while any(alive(pid) for pid in family) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert [psutil.Process(pid).cmdline() for pid in family if alive(pid)] == []
+
+
+def alive(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    return psutil.Process(pid).children(recursive=True)
+
+
+def wait_until_gone(driver: int, timeout_s: float = 60) -> None:
+    """Wait for the workers of a killed driver, which end by themselves; they work in this test's folder."""
+    here = str(Path.cwd())
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        left = [
+            p for p in psutil.process_iter(["name"]) if "RayTrainWorker" in (p.info["name"] or "") and here in _cwd(p)
+        ]
+        if not left:
+            return
+        time.sleep(0.2)
+
+
+def _cwd(process: psutil.Process) -> str:
+    try:
+        return process.cwd()
+    except psutil.Error:
+        return ""

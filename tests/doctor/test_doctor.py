@@ -1,0 +1,200 @@
+"""The verb `doctor`: what it says of this machine, of images and of cluster files, and its exit codes."""
+
+import json
+import os
+import shutil
+from collections import namedtuple
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data as photographs
+
+from sisr.data import pairs
+from sisr.data.bicubic import resize
+from sisr.doctor import machine
+from sisr.terminal import cli
+
+GIB = 2**30
+OK, CONFIG, DATA = 0, 2, 3
+
+
+def doctor(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, list[dict[str, str]], str]:
+    """Exit code, findings and what was said on stderr."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["doctor", *words, "--json"])
+    out, err = capsys.readouterr()
+    return int(ended.value.code or 0), json.loads(out)["findings"] if out else [], err
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home folder with a private token."""
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").touch(mode=0o600)
+    (tmp_path / ".ray" / "auth_token").write_text("secret")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def found(findings: list[dict[str, str]], what: str) -> dict[str, str]:
+    return next(one for one in findings if one["what"] == what)
+
+
+def test_a_machine_that_can_train_passes_and_every_part_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    code, findings, err = doctor(capsys)
+    assert (code, err) == (OK, "")
+    assert {"python", "libraries", "gpu", "memory", "shared memory", "token", "code", "mlflow"} <= {
+        one["what"] for one in findings
+    }
+    assert torch.__version__.partition("+")[0] in found(findings, "libraries")["found"]
+    assert not Path("runs").exists()
+
+
+def test_code_without_git_is_named_by_its_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.code_revision, "code_revision", lambda: {"digest": "0123456789ab"})
+    assert (machine.code().level, machine.code().found) == ("warning", "commit unknown; digest 0123456789ab")
+
+
+def test_a_token_that_others_can_read_is_an_error(capsys: pytest.CaptureFixture[str], home: Path) -> None:
+    (home / ".ray" / "auth_token").chmod(0o644)
+    code, findings, err = doctor(capsys)
+    assert code == CONFIG
+    assert "mode 0644" in err
+    assert found(findings, "token")["remedy"].startswith("chmod 600")
+
+
+def test_a_missing_token_is_only_a_warning_on_a_laptop(capsys: pytest.CaptureFixture[str], home: Path) -> None:
+    (home / ".ray" / "auth_token").unlink()
+    code, findings, _ = doctor(capsys)
+    assert (code, found(findings, "token")["level"]) == (OK, "warning")
+
+
+@pytest.mark.mlflow
+def test_a_tracking_server_that_does_not_answer_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    code, findings, err = doctor(capsys, "--tracking-uri", "http://127.0.0.1:9")
+    assert code == CONFIG
+    assert found(findings, "mlflow")["level"] == "error"
+    assert "http://127.0.0.1:9" in err
+
+
+@pytest.mark.parametrize(("free", "level"), [(0.5, "error"), (5, "warning"), (500, "ok")])
+def test_little_room_is_told_by_how_little(
+    free: float, level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, int(free * GIB)))
+    assert [one.level for one in machine.disks({"runs": tmp_path / "a" / "b"})] == [level]
+
+
+def test_a_folder_nobody_may_write_to_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert [one.level for one in machine.disks({"runs": tmp_path})] == ["error"]
+
+
+def test_a_gpu_that_torch_can_not_use_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("torch can use the GPU")
+    assert machine.gpu().level == "warning"
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho NVIDIA L4\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert (machine.gpu().level, machine.gpu().found[:17]) == ("error", "NVIDIA L4 is here")
+
+
+def photograph(name: str = "astronaut") -> "np.ndarray[Any, np.dtype[np.uint8]]":
+    pixels: np.ndarray[Any, np.dtype[np.uint8]] = getattr(photographs, name)()[:240, :304]
+    return pixels
+
+
+def write(pixels: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def test_a_folder_of_images_is_judged_as_training_would(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for number in range(4):
+        write(photograph()[number:], tmp_path / "images" / f"{number}.png")
+    shutil.copy(tmp_path / "images" / "1.png", tmp_path / "images" / "copy.png")
+    code, findings, _ = doctor(capsys, str(tmp_path / "images"))
+    assert (code, found(findings, "images")["found"]) == (OK, "5 of 5 can be used")
+    assert "1 images are there twice" in found(findings, "copies")["found"]
+    (tmp_path / "images" / "broken.png").write_bytes(b"\x89PNG no more")
+    code, findings, err = doctor(capsys, str(tmp_path / "images"))
+    assert code == DATA
+    assert found(findings, "broken.png")["level"] == "warning"
+    assert "1 of 6 image files can't be used" in err
+
+
+MAKERS = {
+    "MATLAB bicubic": lambda hr, s: resize(hr, Fraction(1, s)),
+    "Pillow bicubic": lambda hr, s: np.asarray(
+        Image.fromarray(hr).resize((hr.shape[1] // s, hr.shape[0] // s), Image.Resampling.BICUBIC)
+    ),
+    "Pillow Lanczos": lambda hr, s: np.asarray(
+        Image.fromarray(hr).resize((hr.shape[1] // s, hr.shape[0] // s), Image.Resampling.LANCZOS)
+    ),
+}
+
+
+@pytest.mark.parametrize("kernel", MAKERS)
+@pytest.mark.parametrize(("scale", "layout"), [(2, "LR/{}x2.png"), (4, "LR_bicubic/X4/{}.png"), (4, "{}_LR.png")])
+def test_what_made_the_low_resolution_images_is_recognised(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, kernel: str, scale: int, layout: str
+) -> None:
+    for name in ("astronaut", "coffee"):
+        hr = photograph(name)
+        write(hr, tmp_path / "pairs" / ("HR" if "/" in layout else "") / f"{name}.png")
+        write(MAKERS[kernel](hr, scale), tmp_path / "pairs" / layout.format(name))
+    code, findings, _ = doctor(capsys, str(tmp_path / "pairs"))
+    assert code == OK
+    assert [one["found"] for one in findings if "pairs" in one["found"]] == [
+        f"2 pairs x{scale}; low resolution made by: {kernel}"
+    ]
+
+
+def test_low_resolution_without_antialiasing_is_not_taken_for_bicubic(tmp_path: Path) -> None:
+    hr = photograph()
+    lr = hr[1::3, 1::3]  # every third pixel: what a bicubic without antialiasing comes to at an odd scale
+    means = pairs.differences(lr, hr, 3)
+    assert means["OpenCV bicubic, without antialiasing"] < 1e-6 < 2 < means["MATLAB bicubic"]
+
+
+def test_pictures_that_only_share_a_name_are_no_pairs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    write(photograph(), tmp_path / "images" / "a" / "1.png")
+    write(photograph("coffee")[:120, :152], tmp_path / "images" / "b" / "1.png")
+    _, findings, _ = doctor(capsys, str(tmp_path / "images"))
+    assert not [one for one in findings if "pairs" in one["found"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "code", "message"),
+    [
+        ("a.yaml", "steps: 5\n", CONFIG, "no cluster file: it names no 'provider'"),
+        ("a.yaml", "provider: [\n", CONFIG, "a.yaml:2"),
+        ("a.yaml", "cluster_name: a\ncluster_name: b\nprovider: {type: aws}\n", CONFIG, "given twice"),
+        ("a.yaml", "cluster_name: a\nprovider: {type: elsewhere}\n", CONFIG, "Ray refuses it"),
+        ("a.yaml", "cluster_name: a\nprovider: {type: aws}\nbucket: b\n", CONFIG, "'bucket' was unexpected"),
+    ],
+)
+def test_a_file_that_starts_no_cluster_is_refused_with_the_reason(
+    capsys: pytest.CaptureFixture[str], name: str, text: str, code: int, message: str
+) -> None:
+    Path(name).write_text(text)
+    ended, _, err = doctor(capsys, name)
+    assert ended == code
+    assert message in err
+    assert "our mistake" not in err
+
+
+def test_what_is_absent_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert doctor(capsys, "absent.yaml")[::2] == (CONFIG, "sisr: can't read absent.yaml: No such file or directory\n")
+    code, _, err = doctor(capsys, "no/such/folder")
+    assert code == DATA
+    assert "no images at 'no/such/folder'" in err

@@ -1,0 +1,175 @@
+"""Code that lies beside a model runs only where its user has said so."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from outside_recipe import write
+from sisr import recipes
+from sisr.errors import CheckpointError, ConfigError
+from sisr.models import model as models
+from sisr.models import trust
+
+LOUD = ("from pydantic", "open('executed', 'w').close()\nfrom pydantic")  # what it does shows
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SISR_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> tuple[Path, Path]:
+    """A model folder, and the recipe file it was made with; the code has left no trace."""
+    path = write(tmp_path / "mine", "espcn.py", LOUD)
+    source = recipes.find(str(path))
+    module = recipes.load(source.name, source.text)
+    config = module.tiny()
+    torch.manual_seed(0)
+    meta = {"recipe": "espcn", "recipe_source": source.text, "config": config.model_dump(), "scale": 4}
+    models.save(tmp_path / "model", module.generator(config), meta)
+    Path("executed").unlink(missing_ok=True)
+    return tmp_path / "model", path
+
+
+def forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make sure that the code would have to run again."""
+    import sys
+
+    for name in [name for name in sys.modules if name.startswith("sisr_user_recipe_")]:
+        monkeypatch.delitem(sys.modules, name)
+
+
+def change_config(folder: Path, **changes: Any) -> None:
+    path = folder / "config.json"
+    meta = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({name: value for name, value in meta.items() if value is not None}))
+
+
+def test_a_model_that_brings_unknown_code_is_refused_and_says_how_to_allow_it(
+    saved: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, path = saved
+    forget(monkeypatch)
+    with pytest.raises(CheckpointError, match=f"needs the code in {folder}/recipe.py.*--recipe {folder}/recipe.py"):
+        models.load(folder)
+    assert not Path("executed").exists()
+    for allowed in (path, folder / "recipe.py", shutil.copy(path, "renamed.py")):
+        forget(monkeypatch)
+        assert models.load(folder, allowed=[str(allowed)]).scale == 4
+    assert Path("executed").exists()
+
+
+def test_one_file_holds_the_code_too_and_is_judged_alike(
+    saved: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, path = saved
+    model = models.load(folder, allowed=[str(path)])
+    models.save_alone(tmp_path / "alone.safetensors", model.generator, model.meta)
+    shutil.rmtree(folder)
+    Path("executed").unlink(missing_ok=True)
+    forget(monkeypatch)
+    with pytest.raises(CheckpointError, match=r"alone\.safetensors needs the code of its recipe.*--recipe espcn\.py"):
+        models.load(tmp_path / "alone.safetensors")
+    assert not Path("executed").exists()
+    allowed = models.load(tmp_path / "alone.safetensors", allowed=[str(path)])
+    trust.remember("espcn", path.read_text(), str(path))
+    trusted = models.load(tmp_path / "alone.safetensors")
+    lr = torch.rand(1, 3, 5, 4)
+    assert torch.equal(allowed.generator(lr), model.generator(lr))
+    assert torch.equal(trusted.generator(lr), model.generator(lr))
+
+
+def test_what_was_trained_with_on_this_machine_runs_wherever_the_model_lies(
+    saved: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder, path = saved
+    trust.remember("espcn", path.read_text(), str(path))
+    path.unlink()
+    folder.rename(tmp_path / "moved")
+    generator = models.load(tmp_path / "moved").generator
+    assert generator(torch.zeros(1, 3, 4, 5)).shape == (1, 3, 16, 20)
+
+
+def test_another_recipe_file_than_the_model_s_is_refused_by_name(saved: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, _ = saved
+    other = write(tmp_path / "other", "espcn.py")
+    with pytest.raises(CheckpointError, match=rf"another than {other}"):
+        models.load(folder, allowed=[str(other)])
+    with pytest.raises(ConfigError, match=r"no recipe file gone\.py"):
+        models.load(folder, allowed=["gone.py"])
+
+
+def test_code_that_was_changed_after_saving_is_refused_even_where_the_original_is_trusted(
+    saved: tuple[Path, Path],
+) -> None:
+    folder, path = saved
+    trust.remember("espcn", path.read_text(), str(path))
+    with open(folder / "recipe.py", "a") as file:
+        file.write("# changed\n")
+    with pytest.raises(CheckpointError, match="was changed since the model was saved"):
+        models.load(folder)
+
+
+@pytest.mark.parametrize("name", ["{folder}/recipe.py", "recipe.py", "espcn", "json.tool", "../espcn"])
+def test_a_model_can_t_name_code_instead_of_a_recipe_of_ours(
+    name: str, saved: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = saved
+    forget(monkeypatch)
+    change_config(folder, recipe=name.format(folder=folder), recipe_sha256=None)
+    with pytest.raises(CheckpointError, match="describes no generator"):
+        models.load(folder)
+    assert not Path("executed").exists()
+
+
+@pytest.mark.parametrize("name", ["json.tool", "../../model/x"])
+def test_trusted_code_under_another_name_is_not_trusted(name: str, saved: tuple[Path, Path]) -> None:
+    folder, path = saved
+    trust.remember("espcn", path.read_text(), str(path))
+    change_config(folder, recipe=name)
+    with pytest.raises(CheckpointError, match="never trained with on this machine"):
+        models.load(folder)
+
+
+def test_trust_that_somebody_else_wrote_counts_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    trust.remember("a", "text", "a.py")
+    assert trust.is_trusted("a", "text")
+    monkeypatch.setattr("os.getuid", lambda: 12345)
+    assert not trust.is_trusted("a", "text")
+
+
+def test_a_cache_that_can_t_be_written_only_means_no_trust(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SISR_CACHE", str(tmp_path / "file"))
+    trust.remember("a", "text", "a.py")
+    assert not trust.is_trusted("a", "text")
+
+
+@pytest.mark.mlflow
+def test_a_model_with_code_from_mlflow_is_kept_with_its_code_and_refused(
+    saved: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+    import numpy as np
+    from mlflow import MlflowClient
+
+    from sisr.tracking.registry import download_model, log_generator
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    client = MlflowClient(uri)
+    experiment = client.create_experiment("x", artifact_location=(tmp_path / "artifacts").as_uri())
+    logged = log_generator(client, client.create_run(experiment).info.run_id, saved[0], "final")
+    fetched = download_model(f"models:/{logged}", tracking_uri=uri)
+    assert (fetched / "recipe.py").read_text() == saved[1].read_text()
+    with pytest.raises(CheckpointError, match="never trained with on this machine"):
+        models.load(fetched)
+    assert models.load(fetched, allowed=[str(fetched / "recipe.py")]).scale == 4
+    # MLflow's own way executes code of the model in any case, and so may.
+    served = mlflow.pyfunc.load_model(f"models:/{logged}")
+    assert served.predict(np.zeros((1, 4, 4, 3), np.uint8)).shape == (1, 16, 16, 3)

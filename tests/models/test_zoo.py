@@ -1,0 +1,166 @@
+"""Weights of other projects: recognised, measured, refused."""
+
+import importlib
+import json
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+
+from sisr.errors import CheckpointError
+from sisr.inference.receptive_field import halo
+from sisr.inference.tiled import upscale
+from sisr.models import model as models
+from sisr.models import weights
+from sisr.models.zoo import recognise
+from sisr.nets.rrdb import RRDBNet
+from sisr.nets.srresnet import MSRResNet
+from sisr.terminal import cli
+
+
+def sisr(*argv: object) -> int:
+    with pytest.raises(SystemExit) as end:
+        cli.main([str(word) for word in argv])
+    return int(end.value.code or 0)
+
+
+@pytest.fixture
+def rrdb() -> RRDBNet:
+    """A small ESRGAN network of ours, as published but for its size, with outputs like an image's."""
+    torch.manual_seed(0)
+    network = RRDBNet(num_feat=16, num_block=2, weight_scale=1.0).eval()
+    nn.init.constant_(network.conv_last.bias, 0.5)  # type: ignore[arg-type]
+    network.conv_last.weight.data.mul_(0.02)
+    return network
+
+
+@pytest.mark.parametrize("form", ["weights.pth", "average.pth", "weights.safetensors", "parallel.pth"])
+def test_spandrel_recognises_our_rrdb_as_esrgan_and_computes_the_same(form: str, rrdb: RRDBNet) -> None:
+    state = rrdb.state_dict()
+    other = {name: torch.zeros_like(value) for name, value in state.items()}
+    if form == "weights.safetensors":
+        save_file(state, form)
+    elif form == "average.pth":
+        torch.save({"params": other, "params_ema": state}, form)
+    else:
+        torch.save({f"module.{n}": v for n, v in state.items()} if form == "parallel.pth" else state, form)
+    model = models.load(Path(form))
+    assert (model.scale, model.meta) == (4, {"architecture": "ESRGAN 16nf 2nb"})
+    lr = torch.rand(2, 3, 11, 13)
+    with torch.no_grad():
+        expected = rrdb(lr)
+    assert expected.std() > 0.01
+    assert (model.generator(lr) - expected.clamp(0, 1)).abs().max() < 1e-5
+
+
+def test_weights_of_others_are_measured_and_used_by_the_command_line(
+    rrdb: RRDBNet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"params_ema": rrdb.state_dict()}, "RRDB_x4.pth")
+    Path("photos").mkdir()
+    Image.effect_noise((48, 32), 40).convert("RGB").save("photos/a.png")
+    assert sisr("evaluate", "RRDB_x4.pth", "bicubic", "--data", "photos", "--json") == 0
+    first, second = json.loads(capsys.readouterr().out)["models"]
+    assert (first["model"], second["model"]) == ("RRDB_x4.pth", "bicubic")
+    assert first["mean"]["psnr_y"] != second["mean"]["psnr_y"]
+    assert sisr("upscale", "photos/a.png", "--model", "RRDB_x4.pth", "--tile", "0", "-o", "whole.png") == 0
+    assert sisr("upscale", "photos/a.png", "--model", "RRDB_x4.pth", "--tile", "9", "-o", "tiles.png") == 0
+    whole, tiles = (np.asarray(Image.open(name)).astype(int) for name in ("whole.png", "tiles.png"))
+    assert whole.shape == (128, 192, 3)
+    assert np.abs(whole - tiles).max() <= 1
+
+
+def test_weights_that_nobody_knows_are_refused(tmp_path: Path) -> None:
+    torch.save(nn.Linear(2, 2).state_dict(), "linear.pth")
+    with pytest.raises(CheckpointError, match=r"linear\.pth is of no architecture that spandrel knows"):
+        recognise(Path("linear.pth"))
+    save_file(nn.Linear(2, 2).state_dict(), "linear.safetensors")
+    with pytest.raises(CheckpointError, match=r"no config\.json beside it.*no architecture"):
+        models.load(Path("linear.safetensors"))
+
+
+def test_without_spandrel_the_error_says_what_to_install(rrdb: RRDBNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save(rrdb.state_dict(), "weights.pth")
+    monkeypatch.setitem(sys.modules, "spandrel", None)
+    with pytest.raises(CheckpointError, match=r"pip install 'sisr\[zoo\]'"):
+        models.load(Path("weights.pth"))
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return (Path.touch, (Path("executed"),))
+
+
+@pytest.mark.parametrize("name", ["evil.pth", "evil.pt", "evil.ckpt"])
+def test_a_pickle_that_would_run_code_is_refused_and_does_not(name: str) -> None:
+    torch.save({"params": Evil()}, name)
+    with pytest.raises(CheckpointError, match="can't be read as weights: it holds Python objects"):
+        models.load(Path(name))
+    Path("plain.pth").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(CheckpointError, match="can't be read as weights"):
+        models.load(Path("plain.pth"))
+    assert not Path("executed").exists()
+
+
+@pytest.mark.parametrize("content", [{}, [1], {"params": {"a": 3}}, 5])
+def test_a_file_without_tensors_is_refused(content: Any) -> None:
+    torch.save(content, "empty.pth")
+    with pytest.raises(CheckpointError, match="holds no weights"):
+        weights.read(Path("empty.pth"))
+
+
+def test_the_halo_of_convolutions_is_what_the_network_says_of_itself() -> None:
+    for network in (RRDBNet(8, 1, 4), RRDBNet(8, 3, 4)):
+        assert halo(network) == network.halo
+    sub_pixel = MSRResNet(8, 2)
+    assert sub_pixel.halo <= int(halo(sub_pixel) or 0) <= sub_pixel.halo + 1
+
+
+def test_the_halo_covers_all_that_an_output_pixel_depends_on() -> None:
+    torch.manual_seed(0)
+    down = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(12, 12, 3, padding=2, dilation=2), nn.PixelShuffle(2))
+    reach = halo(down, 2)
+    assert reach == 5
+    lr = torch.rand(1, 3, 32, 32, requires_grad=True)
+    for at in (14, 15):
+        (gradient,) = torch.autograd.grad(down(lr)[0, :, at, at].sum(), lr)
+        columns = gradient[0].abs().sum((0, 1)).nonzero().flatten()
+        assert max(at - columns.min(), columns.max() - at) <= reach
+
+
+class Averages(nn.Module):
+    def forward(self, lr: torch.Tensor) -> torch.Tensor:
+        return lr - lr.mean((2, 3), keepdim=True)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Averages(),
+        nn.Conv2d(3, 3, 3, stride=2, padding=1),
+        nn.GroupNorm(1, 3),
+        nn.InstanceNorm2d(3),
+        nn.MaxPool2d(3, 1, 1),
+    ],
+)
+def test_what_is_no_plain_convolution_has_no_halo(layer: nn.Module) -> None:
+    assert halo(nn.Sequential(layer)) is None
+
+
+def test_a_network_that_can_t_be_tiled_says_so() -> None:
+    architecture: Any = importlib.import_module("spandrel.architectures.RCAN")
+    torch.manual_seed(0)
+    torch.save(architecture.RCAN(n_resgroups=1, n_resblocks=1, n_feats=16).state_dict(), "rcan.pth")
+    generator = recognise(Path("rcan.pth"))
+    assert generator.halo is None
+    lr = torch.rand(1, 3, 40, 40)
+    assert upscale(generator, lr).shape == (1, 3, 160, 160)
+    with pytest.raises(ValueError, match="can't work in tiles"):
+        upscale(generator, lr, tile=16)
