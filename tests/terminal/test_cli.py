@@ -188,7 +188,11 @@ def test_a_closed_pipe_is_not_an_error() -> None:
 
 
 def test_a_reader_that_has_seen_enough_of_a_table_is_not_an_error() -> None:
-    script = "from sisr.terminal import cli, console\ndef main(): console.table('', ('a',), [['x' * 99]] * 9999)\ncli.run(main, [])"
+    script = (
+        "from sisr.terminal import cli, console\n"
+        "def main(): console.table('', ('a',), [['x' * 99]] * 9999)\n"
+        "cli.run(main, [])"
+    )
     command = [sys.executable, "-c", script]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
