@@ -70,12 +70,12 @@ def tracking(runs: Path, tracking_uri: str | None) -> "Finding":
     from sisr.tracking.redact import redact_text
 
     try:
-        uri = address.decide(runs / "new", tracking_uri).tracking_uri
-        if not uri.startswith("sqlite:"):
-            courier.require(uri)
+        place = address.decide(runs / "new", tracking_uri)
+        if not place.tracking_uri.startswith("sqlite:"):
+            courier.require(place)
     except TrackingError as error:
         return Finding("error", "mlflow", str(error), "start it, or correct MLFLOW_TRACKING_URI; runs start without it")
-    return Finding("ok", "mlflow", redact_text(uri))
+    return Finding("ok", "mlflow", redact_text(place.tracking_uri))
 
 
 def cluster(path: Path) -> "list[Finding]":
