@@ -69,7 +69,7 @@ def main(
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow server; default: MLFLOW_TRACKING_URI, else SQLite.")
     ] = None,
-    experiment: Annotated[str, typer.Option(help="MLflow experiment.")] = "sisr",
+    experiment: Annotated[str | None, typer.Option(help="MLflow experiment; default: as before, else sisr.")] = None,
     require_tracking: Annotated[bool, typer.Option(help="Fail at once if MLflow does not answer.")] = False,
     then_train: Annotated[bool, typer.Option("--then-train", help="Train a full run with the best settings.")] = False,
     then_steps: Annotated[

@@ -232,7 +232,7 @@ def test_planted_secrets_reach_neither_the_folder_nor_the_database(run_dir, stor
 
 def test_a_password_in_the_server_address_is_neither_kept_nor_on_the_command_line(run_dir):
     Outbox(run_dir).close()
-    handle = courier.start(run_dir, "http://me:plant-4@127.0.0.1:9/", say=lambda line: None)
+    handle = courier.start(run_dir, "http://me:plant-4@127.0.0.1:9/", notify=lambda line: None)
     command = Path(f"/proc/{handle.pid}/cmdline").read_text()
     assert not handle.finish(10).delivered
     assert "plant" not in command
@@ -265,7 +265,7 @@ def test_a_server_that_never_answers_costs_the_trainer_nothing(run_dir):
         said: list[str] = []
         with Outbox(run_dir) as outbox:
             began = time.monotonic()
-            handle = courier.start(run_dir, f"http://127.0.0.1:{silent.getsockname()[1]}", say=said.append)
+            handle = courier.start(run_dir, f"http://127.0.0.1:{silent.getsockname()[1]}", notify=said.append)
             record(outbox, range(1000))
             assert time.monotonic() - began < 2
             wait_for(lambda: said)
@@ -299,9 +299,9 @@ def test_a_wrong_server_that_refuses_everything_loses_nothing(run_dir):
 
 def test_a_required_server_that_is_away_is_an_error(store):
     with pytest.raises(TrackingError, match="can't be used") as caught:
-        courier.require("http://127.0.0.1:9")
+        courier.require(address.Address("http://127.0.0.1:9", "sisr"))
     assert caught.value.exit_code == 69
-    courier.require(store)
+    courier.require(address.Address(store, "sisr"))
 
 
 @pytest.mark.slow
@@ -313,7 +313,7 @@ def test_nothing_is_lost_or_doubled_when_the_server_comes_late_dies_and_comes_ba
     uri, database = f"http://127.0.0.1:{port}", address.default_uri(tmp_path)
     with Outbox(run_dir) as outbox:
         began = time.monotonic()
-        handle = courier.start(run_dir, uri, say=said.append)
+        handle = courier.start(run_dir, uri, notify=said.append)
         record(outbox, range(10))
         assert time.monotonic() - began < 2
         wait_for(lambda: said)

@@ -72,7 +72,7 @@ def artifact_location(tracking_uri: str) -> str | None:
     MLflow's own default for a SQLite file is a folder below the current one, wherever that happens to be.
     """
     file = database(tracking_uri)
-    return file and (file.parent / "mlartifacts").as_uri()
+    return None if file is None else (file.parent / "mlartifacts").as_uri()
 
 
 def choose(tracking_uri: str | None, runs: Path, run_dir: Path | None = None) -> str:

@@ -114,8 +114,8 @@ class Delivery:
         uri = self._attempt(lambda: self._connect().get_run(run_id)).info.artifact_uri
         if ".." in uri or not uri.startswith(f"{here}/"):
             raise TrackingError(
-                f"experiment '{self.place.experiment}' of {self.place.tracking_uri} keeps the run's files at {uri}, not "
-                f"in {here}: use another --experiment, or another --tracking-uri"
+                f"experiment '{self.place.experiment}' of {self.place.tracking_uri} keeps the run's files at {uri}, "
+                f"not in {here}: use another --experiment, or another --tracking-uri"
             )
 
     def _connect(self) -> MlflowClient:
@@ -218,7 +218,7 @@ class Delivery:
 
     @contextmanager
     def _picture(self, record: Record) -> Iterator[Path]:
-        """Give a folder with a picture, named so that MLflow's page finds its image grid (see `MlflowClient.log_image`).
+        """Give a folder with a picture, named so that MLflow's page finds it (see `MlflowClient.log_image`).
 
         The last part of the name is the record's own, instead of a random one, so that sending it again overwrites it.
         """

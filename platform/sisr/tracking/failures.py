@@ -45,7 +45,9 @@ def why(error: Exception) -> str:
 
 def _proxy() -> str:
     """Return which proxy the environment names, to be put before what is wrong with it."""
-    named = [f"{name}={os.environ[name]}" for lower in _PROXIES for name in (lower, lower.upper()) if name in os.environ]
+    named = [
+        f"{name}={os.environ[name]}" for lower in _PROXIES for name in (lower, lower.upper()) if name in os.environ
+    ]
     return f"the proxy of {', '.join(named)} can't be used (no_proxy lists addresses that need none): "
 
 

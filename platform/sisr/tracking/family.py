@@ -53,7 +53,9 @@ class Family:
         attempts = ATTEMPTS if at_once or time.monotonic() >= self._next_round else 0
         failed = self.head.deliver(attempts)
         waits = bool(self.head.progress.waiting)
-        if self.head.place.run_id is not None:  # else its outbox is still empty, and trials' runs must know their parent
+        if (
+            self.head.place.run_id is not None
+        ):  # else its outbox is still empty, and trials' runs must know their parent
             for folder, size in sorted(self._grown(), key=lambda trial: self._failures[trial[0]]):
                 trial_failed, trial_waits = self._deliver_trial(folder, attempts - len(failed))
                 failed += trial_failed

@@ -10,7 +10,10 @@ from sisr.tracking.failures import FAILURES
 
 NAME = "sisr-write-test"
 FILE = "write-test.txt"
-TAGS = {"sisr.kind": "write test", "mlflow.note.content": "Tries whether a run can be recorded, and is removed at once."}
+TAGS = {
+    "sisr.kind": "write test",
+    "mlflow.note.content": "Tries whether a run can be recorded, and is removed at once.",
+}
 
 
 def try_out(place: Address) -> None:

@@ -34,7 +34,7 @@ def execute(order: Order, tracking: Tracking) -> Sweep:
     with ExitStack() as stack:
         stack.enter_context(folder.lock())
         if tracking.required:
-            courier.require(address.decide(folder.path, tracking.uri, tracking.experiment).tracking_uri)
+            courier.require(address.decide(folder.path, tracking.uri, tracking.experiment))
         _take_up(plan, folder, data)
         ledger = Ledger(folder.path)
         stack.callback(ledger.close)
