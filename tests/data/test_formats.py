@@ -1,4 +1,4 @@
-"""What Pillow would guess of a file, or refuse it for, is converted exactly, left out with a note, or refused by name."""
+"""What Pillow would guess of a file, or refuse it for, is converted exactly, noted, or refused by name."""
 
 import io
 import struct

@@ -15,7 +15,7 @@ WIDTH, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, PLANES, INKS, EXTRA, FORMAT =
 )  # fmt: skip
 OLD_JPEG = 6  # a compression that fixes the colours
 MIN_IS_WHITE, RGB, CMYK = 0, 2, 5  # photometric interpretations
-PHOTOMETRICS = {0: "min is white", 1: "min is black", 2: "RGB", 3: "palette", 4: "mask", 5: "CMYK", 6: "YCbCr", 8: "LAB"}
+PHOTOMETRICS = {0: "min is white", 1: "min is black", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr", 8: "LAB"}
 FORMATS = {1: "unsigned", 2: "signed", 3: "floating-point", 4: "undefined"}
 ASSOCIATED, UNASSOCIATED, UNSPECIFIED = 1, 2, 0  # extra samples: alpha (colours multiplied by it, or not), anything
 
