@@ -173,7 +173,7 @@ def _picture(data: bytes, suffix: str, max_pixels: int) -> Picture:
             mode, (turn, unreadable) = image.mode, _orientation(image)
             samples, alpha = _samples(image, layout, chunks)
             is_grey = chunks.is_grey or mode in ("1", "L", "LA", "La") or mode.startswith("I;16")
-            icc = image.info.get("icc_profile")
+            icc: bytes = image.info.get("icc_profile") or b""
     notes = [f"{mode} converted"] if mode not in ("RGB", "RGBA") else []
     if max(layout.bits) > 8:
         notes.append(f"{max(layout.bits)} bits reduced to 8")
@@ -187,7 +187,7 @@ def _picture(data: bytes, suffix: str, max_pixels: int) -> Picture:
     notes += [f"{what} can't be read: left out" for what in (*dict.fromkeys(chunks.dropped), *unreadable)]
     pixels, opacity = np.asarray(samples.convert("RGB")), None if alpha is None else np.asarray(alpha)
     # A profile's header names its colour space at byte 16.
-    described = bool(icc) and icc[16:20] == (b"GRAY" if is_grey else b"RGB ")
+    described = icc[16:20] == (b"GRAY" if is_grey else b"RGB ")
     return Picture(pixels, opacity, is_grey, mode, tuple(notes), icc if described else None)
 
 
