@@ -50,7 +50,11 @@ def test_who_waits_gets_the_lock_when_its_holder_ends(tmp_path: Path, holder: "s
         asked.set()
         return False
 
-    threading.Thread(target=lambda: (asked.wait(60), end(holder))).start()
+    def end_when_asked() -> None:
+        asked.wait(60)
+        end(holder)
+
+    threading.Thread(target=end_when_asked).start()
     with lock.held(tmp_path / "lock", give_up=give_up):
         assert holder.poll() is not None
 
