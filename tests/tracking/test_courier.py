@@ -434,7 +434,7 @@ def test_what_a_foreign_folder_names_outside_itself_is_set_aside(run_dir, store,
     (tmp_path / "private.txt").write_text("mine")
     with Outbox(run_dir) as outbox:
         record(outbox, [0])
-    rows = [
+    rows: list[dict[str, object]] = [
         {"op": "artifact", "path": "../../private.txt", "to": ""},
         {"op": "artifact", "path": str(tmp_path / "private.txt"), "to": ""},
         {"op": "artifact", "path": "link.txt", "to": ""},
@@ -496,7 +496,8 @@ def test_metrics_arrive_while_the_artifact_store_takes_no_files(run_dir, tmp_pat
 
 
 def test_a_running_courier_brings_files_once_the_artifact_store_takes_them(run_dir):
-    runs, said = run_dir.parent, []
+    said: list[str] = []
+    runs = run_dir.parent
     runs.mkdir()
     (runs / "mlartifacts").write_text("no folder")
     with Outbox(run_dir) as outbox:

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from sisr.disk.run_folder import write_json
+from sisr.disk.atomic import write_json
 from sisr.disk.sweep_folder import sweep_of
 from sisr.errors import TrackingError
 from sisr.models import trust

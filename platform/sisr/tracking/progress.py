@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sisr.disk.run_folder import write_json
+from sisr.disk.atomic import write_json
 from sisr.tracking import outbox
 
 FILE = "outbox.ack"

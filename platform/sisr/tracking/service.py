@@ -1,6 +1,5 @@
 """What the courier's process does: deliver, wait, measure the machine, and know when to end."""
 
-import fcntl
 import logging
 import os
 import signal
@@ -11,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sisr.errors import TrackingError
+from sisr.disk import lock
+from sisr.errors import RunLockedError, TrackingError
 from sisr.tracking import outbox, probe
 from sisr.tracking.address import Address
 from sisr.tracking.failures import FAILURES, OfflineError, why
@@ -40,6 +40,8 @@ def serve(run_dir: Path, place: Address, parent_pid: int | None) -> int:
     try:
         with _alone(run_dir, ending):
             _Service(Family(run_dir, place, _print), parent_pid, ending).run()
+    except RunLockedError:
+        pass  # another courier delivers, and we were asked to end
     except TrackingError as error:
         _print(str(error))
         return TrackingError.exit_code
@@ -58,7 +60,7 @@ def deliver_once(run_dir: Path, place: Address) -> str:
                 problems.append(f"{redact_text(place.tracking_uri)} does not store files: {family.files_wait}")
     except OfflineError as error:
         problems.append(f"{redact_text(place.tracking_uri)} does not take the records: {error}")
-    except BlockingIOError:
+    except RunLockedError:
         problems.append("another process is delivering this run")
     return "; ".join(problems)
 
@@ -153,18 +155,9 @@ def _alone(run_dir: Path, ending: threading.Event | None) -> Iterator[None]:
     """Hold the right to deliver this run or sweep: wait for it until `ending`, or not at all.
 
     Raises:
-        BlockingIOError: Another process has it, and `ending` is `None`.
+        RunLockedError: Another process has it, and `ending` is set or `None`.
     """
-    with (run_dir / ".courier.lock").open("w") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if ending is None:
-                    raise
-                if ending.wait(POLL_S):
-                    raise SystemExit(0) from None
+    with lock.held(run_dir / ".courier.lock", give_up=ending.is_set if ending else lambda: True):
         yield
 
 
