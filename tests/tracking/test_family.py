@@ -249,7 +249,7 @@ def test_a_trial_deleted_in_mlflow_does_not_hold_up_the_others(sweep, store):
     report = courier.deliver(sweep, store)
     assert report.trials["0000"] > 0
     assert report.trials["0001"] == 0
-    assert "trial 0000 is left out" in report.message
+    assert "trial 0000 is skipped" in report.message
     assert "was deleted" in report.message
     assert history(trial_of(sweep, 1), store) == expected(1, range(5))
 

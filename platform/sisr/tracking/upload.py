@@ -47,16 +47,18 @@ def staged(folder: Path, relative: str) -> Iterator[Path]:
     source = inside(folder, relative)
     known = known_secrets(folder)
     with tempfile.TemporaryDirectory() as temporary:
+        copy = Path(temporary) / source.name  # MLflow keeps the name of a model's folder
+        copy.mkdir()
         for file in sorted(source.rglob("*")) if source.is_dir() else [source]:
             within = inside(folder, str(PurePosixPath(relative) / file.relative_to(source)))
             if within.is_file():
-                target = Path(temporary) / (file.relative_to(source) if source.is_dir() else file.name)
+                target = copy / (file.relative_to(source) if source.is_dir() else file.name)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if (text := redacted(within, known)) is None:
                     shutil.copyfile(within, target)
                 else:
                     target.write_bytes(text)
-        yield Path(temporary)
+        yield copy
 
 
 def known_secrets(folder: Path) -> set[str]:
