@@ -115,9 +115,9 @@ def _add_upscale(app: FastAPI, engine: Engine) -> None:
         EXIF orientation is applied; grey stays grey and transparency stays, but in JPEG; 16 bits become 8.
         """
         suffix = choose(format, request.headers.get("accept"))
-        with engine.place():
-            picture = await body.read_picture(request, engine.limits)
-            done = await engine.upscale(picture, suffix, quality)
+        with engine.receiving():
+            received = body.picture(request, engine.limits)
+            picture = await received.__aenter__()
         return Response(done.data, media_type=MEDIA_TYPES[suffix], headers=_described(done))
 
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import IO
 
 import torch
 
@@ -44,7 +45,7 @@ class Upscaled:
 class _Job:
     """One picture on its way."""
 
-    data: bytes
+    file: IO[bytes]  # an image file, read when its turn comes: hundreds may wait
     suffix: str
     quality: int
     interruption: Interruption = field(default_factory=Interruption)
@@ -76,7 +77,7 @@ class Engine:
 
     @property
     def waiting(self) -> int:
-        """Requests that are received or wait, besides those being computed."""
+        """Requests that wait, besides those being computed."""
         return max(0, self._present - self._at_once)
 
     @property
@@ -108,18 +109,18 @@ class Engine:
         finally:
             self._present -= 1
 
-    async def upscale(self, data: bytes, suffix: str, quality: int) -> Upscaled:
+    async def upscale(self, file: IO[bytes], suffix: str, quality: int) -> Upscaled:
         """Return an image file enlarged; to be called while holding a place.
 
         Args:
-            data: An image file.
+            file: An image file; closing it must wait until this ends.
             suffix: .png, .jpg or .webp: the format to return.
             quality: Of JPEG and WebP, 1 .. 100.
 
         Raises:
             Refusal: It can't be used, or is not done in time.
         """
-        job = _Job(data, suffix, quality)
+        job = _Job(file, suffix, quality)
         asked = time.monotonic()
         future = asyncio.get_running_loop().run_in_executor(self._pool, self._compute, job)
         try:
@@ -143,7 +144,7 @@ class Engine:
         with job.interruption:
             result, size = enlarge_bytes(
                 serving.model.generator,
-                job.data,
+                job.file.read(),
                 job.suffix,
                 quality=job.quality,
                 max_pixels=self.limits.max_pixels,
