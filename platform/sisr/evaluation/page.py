@@ -7,7 +7,8 @@ from string import Template
 
 from sisr.evaluation.gallery import Place
 from sisr.evaluation.pictures import BRIGHTEST, COLOURS, data_address, error_map
-from sisr.evaluation.ranking import BETTER, WORDS, WORSE, Row, interval, number, with_spread
+from sisr.evaluation.ranking import BETTER, WORDS, WORSE, Row, interval, with_spread
+from sisr.metrics.catalogue import PSNR_Y
 from sisr.pictures import slider
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -135,5 +136,5 @@ def _crop(index: int, picture: int, name: str, place: Place, rows: Sequence[Row]
     if picture:
         values = next(i.values for i in rows[picture - 1].report.images if i.name == place.image)
         shown += f'<div class="crop error e{index}-{picture}" role="img" aria-label="Error of {label}"></div>'
-        caption += f"<br>{number('psnr_y', values['psnr_y'])} dB PSNR-Y of the image"
+        caption += f"<br>{PSNR_Y.text(values[PSNR_Y.name])} {PSNR_Y.title} of the image"
     return f"<figure>{shown}<figcaption>{caption}</figcaption></figure>\n"

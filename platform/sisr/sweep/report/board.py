@@ -3,15 +3,15 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from operator import attrgetter
 from typing import Any
 
+from sisr.metrics.catalogue import AT_VALIDATION
 from sisr.sweep.plan import value_of
 from sisr.sweep.report import numbers as words
 from sisr.sweep.state import Sweep, Trial
 from sisr.terminal.console import duration
 
-MEASURED = ("val/psnr_y", "val/ssim_y", "val/perceptual", "val/score")  # shown of every trial, objective or not
+MEASURED = tuple(f"val/{metric.name}" for metric in AT_VALIDATION)  # shown of every trial, objective or not
 SETTINGS_WIDTH = 44  # characters that a table leaves to the settings before it leaves out a column
 BORDERS = 3  # characters between two columns
 
@@ -25,10 +25,7 @@ class Row:
     state: str  # as `words.state_of`
     step: int  # of its last evaluation; of a trial without a rank, of its end
     objective: tuple[float | None, ...]  # one value for each of the plan's
-    psnr_y: float | None  # dB
-    ssim_y: float | None
-    perceptual: float | None  # whichever distance was measured
-    score: float | None
+    measured: dict[str, float | None]  # by the names of `MEASURED` without `val/`
     params: dict[str, Any]
     seconds: float
     copies: int  # of other trials, by PBT
@@ -47,17 +44,13 @@ def rows(sweep: Sweep) -> list[Row]:
 
 
 def _row(sweep: Sweep, trial: Trial, rank: int | None, front: set[int]) -> Row:
-    psnr_y, ssim_y, perceptual, score = (value_of(trial.values, metric) for metric in MEASURED)
     return Row(
         rank,
         trial.number,
         words.state_of(sweep, trial),
         trial.evaluated_at if rank else trial.step,
         tuple(value_of(trial.values, metric) for metric in sweep.plan.objective),
-        psnr_y,
-        ssim_y,
-        perceptual,
-        score,
+        {words.metric_name(metric): value_of(trial.values, metric) for metric in MEASURED},
         dict(trial.params),
         round(trial.seconds, 1),
         len(trial.exploits),
@@ -86,8 +79,13 @@ def as_json(sweep: Sweep, shown: Sequence[Row]) -> dict[str, Any]:
         "mode": list(sweep.plan.mode),
         "counts": counts(sweep),
         "best": best.number if best else None,
-        "trials": [asdict(row) for row in shown],
+        "trials": [_flat(asdict(row)) for row in shown],
     }
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row for programs, in which what was measured stands beside the rest."""
+    return {**row.pop("measured"), **row}
 
 
 Column = tuple[str, Callable[[Row], str], int]  # title, cell, and how gladly it is left out: 0 is never
@@ -127,7 +125,7 @@ def _columns(sweep: Sweep) -> list[Column]:
     columns += [_value_column(metric, objective_of(i), 0) for i, metric in enumerate(objective)]
     for matters, metric in enumerate(MEASURED, 1):
         if metric not in objective:
-            columns.append(_value_column(metric, attrgetter(words.metric_name(metric)), matters))
+            columns.append(_value_column(metric, measured_of(metric), matters))
     if sweep.plan.scheduler == "pbt":
         columns.append(("copies", lambda row: str(row.copies), 6))
     return [*columns, ("time", lambda row: duration(row.seconds) if row.seconds else "", 5)]
@@ -136,6 +134,11 @@ def _columns(sweep: Sweep) -> list[Column]:
 def objective_of(index: int) -> Callable[[Row], float | None]:
     """Return what gives a row's value of one of the plan's objectives."""
     return lambda row: row.objective[index]
+
+
+def measured_of(metric: str) -> Callable[[Row], float | None]:
+    """Return what gives a row's value of one of `MEASURED`."""
+    return lambda row: row.measured[words.metric_name(metric)]
 
 
 def _value_column(metric: str, value: Callable[[Row], float | None], matters: int) -> Column:

@@ -3,12 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
-from operator import attrgetter
 from typing import Any
 
 from sisr.sweep.plan import Plan
 from sisr.sweep.report import numbers
-from sisr.sweep.report.board import MEASURED, Row, counts, objective_of
+from sisr.sweep.report.board import MEASURED, Row, counts, measured_of, objective_of
 from sisr.sweep.report.gallery import Wall, data_uri
 from sisr.sweep.state import Sweep
 from sisr.terminal.console import duration
@@ -118,8 +117,7 @@ def _columns(plan: Plan) -> list[tuple[str, Any, Any]]:
         columns.append((numbers.metric_name(metric), *_value(metric, objective_of(i))))
     for metric in MEASURED:
         if metric not in plan.objective:
-            name = numbers.metric_name(metric)
-            columns.append((name, *_value(metric, attrgetter(name))))
+            columns.append((numbers.metric_name(metric), *_value(metric, measured_of(metric))))
     columns.append(("copies", lambda row: row.copies, lambda row: row.copies))
     return [*columns, ("time", lambda row: row.seconds, lambda row: duration(row.seconds) if row.seconds else "")]
 
