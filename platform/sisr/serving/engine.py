@@ -71,7 +71,7 @@ class Engine:
     ) -> None:
         self.limits, self.device = limits, device
         self.serving = Serving(release, _opened(release, device))
-        self._at_once, self._present, self._mean_s = at_once, 0, 1.0
+        self._at_once, self._present, self._receiving, self._mean_s = at_once, 0, 0, 1.0
         initializer = None if threads is None else lambda: torch.set_num_threads(threads)
         self._pool = ThreadPoolExecutor(at_once, "upscale", initializer)
 
@@ -94,15 +94,30 @@ class Engine:
         self.serving = Serving(release, _opened(release, self.device))
 
     @contextmanager
+    def receiving(self) -> Iterator[None]:
+        """Count a request whose body arrives in the block; it holds no place among those that wait.
+
+        Raises:
+            Refusal: Too many arrive, or it would find no place.
+        """
+        if self._receiving >= self.limits.receiving:
+            detail = f"{self._receiving} requests are arriving, which is the most"
+            raise self._busy(detail, {"receiving": self.limits.receiving})
+        self._refuse_if_full()
+        self._receiving += 1
+        try:
+            yield
+        finally:
+            self._receiving -= 1
+
+    @contextmanager
     def place(self) -> Iterator[None]:
-        """Hold a place among the requests for the block.
+        """Hold a place among the requests that wait or are computed for the block.
 
         Raises:
             Refusal: There is none left.
         """
-        if self.is_full:
-            detail = f"{self.waiting} requests wait already, which is the most"
-            raise self._busy(detail)
+        self._refuse_if_full()
         self._present += 1
         try:
             yield
@@ -150,6 +165,10 @@ class Engine:
                 max_pixels=self.limits.max_pixels,
             )
         return serving, result, size
+
+    def _refuse_if_full(self) -> None:
+        if self.is_full:
+            raise self._busy(f"{self.waiting} requests wait already, which is the most")
 
     def _too_slow(self, job: _Job) -> Refusal:
         limit = {"time_s": self.limits.time_s}

@@ -11,6 +11,7 @@ from sisr.errors import DataError
 # Of what `sisr.data.images` refuses; anything else that a file holds is 422: understood, but not usable.
 STATUS_BY_KIND = {
     "not an image": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    "unsupported format": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     "too many pixels": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
 }
 

@@ -39,7 +39,7 @@ def serve(run_dir: Path, place: Address, parent_pid: int | None) -> int:
         threading.Thread(target=_await_parent, args=(ending,), daemon=True).start()
     try:
         with _alone(run_dir, ending):
-            _Service(Family(run_dir, place, _print), parent_pid, ending).run()
+            _DeliveryLoop(Family(run_dir, place, _print), parent_pid, ending).run()
     except RunLockedError:
         pass  # another courier delivers, and we were asked to end
     except TrackingError as error:
@@ -75,7 +75,7 @@ def check(place: Address) -> int:
     return 0
 
 
-class _Service:
+class _DeliveryLoop:
     def __init__(self, family: Family, parent_pid: int | None, ending: threading.Event):
         self._family, self._parent_pid, self._ending = family, parent_pid, ending
         self._sampler, self._next_sample = Sampler(parent_pid), time.monotonic() + SAMPLE_S
