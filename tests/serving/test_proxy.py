@@ -85,6 +85,7 @@ def test_a_connection_without_a_header_is_closed(monkeypatch):
     server = uvicorn.Server(uvicorn.Config(length, http=protocol, lifespan="off", log_level="critical"))
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
+        listening.listen()
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         place = listening.getsockname()
