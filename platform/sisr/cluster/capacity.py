@@ -90,7 +90,7 @@ def can_grow() -> bool:
 
 def _types() -> tuple[tuple[NodeType, ...], int | None]:
     """Return the kinds of node that may come, and how many of all kinds together."""
-    stated, file = os.environ.get(NODE_TYPES), Path.home() / LAUNCHER_FILE
+    stated, file = os.environ.get(NODE_TYPES), Path(os.path.expanduser("~"), LAUNCHER_FILE)
     if stated:
         try:
             return tuple(_type(kind) for kind in json.loads(stated)), None
