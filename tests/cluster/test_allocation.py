@@ -9,6 +9,9 @@ import pytest
 from sisr.cluster import capacity
 from sisr.cluster.allocation import allocate
 from sisr.cluster.capacity import Capacity, NodeType
+from sisr.cluster.launcher import with_defaults
+from sisr.config.yaml import read_yaml
+from sisr.doctor import cluster_file
 from sisr.driver.run.workers import Workers, exactly, parse
 from sisr.errors import ConfigError
 
@@ -91,6 +94,18 @@ def test_the_launcher_s_configuration_on_the_head_says_what_may_come(
     assert (found.grows, found.uncertain, found.limit) == (True, True, 3)
     assert found.types == (NodeType(4, GPU_NODE), NodeType(1, None))
     assert (found.fits({"GPU": 1}), found.may_fit({"GPU": 1}), found.total("CPU")) == (0, 3, 12)
+
+
+def test_machines_of_one_s_own_are_all_up_after_ray_up_so_none_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repository: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    written = dict(cluster_file.plain(read_yaml(repository / "cluster.local.yaml")))
+    written["provider"] = {"type": "local", "head_ip": "10.0.0.1", "worker_ips": ["10.0.0.2", "10.0.0.3"]}
+    (tmp_path / capacity.LAUNCHER_FILE).write_text(json.dumps(with_defaults(written)))
+    node = {"CPU": 2.0, "GPU": 0.0}
+    found = capacity.read(nodes({**node, capacity.HEAD: 1}, node, node))
+    assert (found.grows, found.uncertain, found.may_fit({"CPU": 1})) == (False, False, 6)
 
 
 def test_elsewhere_a_variable_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
