@@ -3,7 +3,8 @@
 import os
 import secrets
 from collections.abc import Mapping
-from pathlib import Path
+
+from sisr.disk.cache import home
 
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -46,13 +47,13 @@ def _private_token() -> None:
     ):
         return
     try:
-        path = Path.home() / ".ray" / "auth_token"
+        path = home() / ".ray" / "auth_token"
         path.parent.mkdir(mode=0o700, exist_ok=True)
         with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
             file.write(secrets.token_hex(32))
     except FileExistsError:
         if path.stat().st_mode & 0o077 and path.stat().st_uid == os.getuid():
             path.chmod(0o600)
-    except (OSError, RuntimeError):
+    except OSError:
         # No home, or none to write to, as in many containers: a token for this process and its children.
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
