@@ -9,12 +9,12 @@ from typing import BinaryIO
 
 import torch
 from PIL import Image
-from torch import nn
 
 from sisr.data.images import FORMATS, MAX_PIXELS, Picture, decode_bytes_with_alpha, decode_with_alpha
 from sisr.data.writing import QUALITY, check, encoded, written
 from sisr.errors import OutOfMemoryError
 from sisr.inference.strips import Enlargement
+from sisr.recipe import Generator
 
 Begin = Callable[[Enlargement], AbstractContextManager[Callable[[], None]]]
 
@@ -29,7 +29,7 @@ class Enlarged:
 
 
 def enlarge(
-    generator: nn.Module,
+    generator: Generator,
     source: Path,
     target: Path,
     comparison: Path | None = None,
@@ -77,7 +77,7 @@ def enlarge(
 
 
 def enlarge_bytes(
-    generator: nn.Module, data: bytes, suffix: str, *, quality: int = QUALITY, max_pixels: int = MAX_PIXELS
+    generator: Generator, data: bytes, suffix: str, *, quality: int = QUALITY, max_pixels: int = MAX_PIXELS
 ) -> tuple[bytes, Enlarged]:
     """Return the content of an image file enlarged as `enlarge` does, again as a file's content.
 
