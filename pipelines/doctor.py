@@ -56,10 +56,10 @@ def main(
 
 def machine(runs: Path, tracking_uri: str | None) -> "list[Finding]":
     """Return what was found on this machine."""
-    from sisr.data.store import default_cache
+    from sisr.disk import cache
     from sisr.doctor import machine as examined
 
-    return [*examined.examine(runs, default_cache()), tracking(runs, tracking_uri)]
+    return [*examined.examine(runs, cache.folder()), tracking(runs, tracking_uri)]
 
 
 def tracking(runs: Path, tracking_uri: str | None) -> "Finding":
@@ -80,10 +80,11 @@ def tracking(runs: Path, tracking_uri: str | None) -> "Finding":
 
 def cluster(path: Path) -> "list[Finding]":
     """Return what was found in a cluster file, and which code its nodes would get."""
+    from sisr.cluster.launcher import with_defaults
     from sisr.doctor import cluster_file
     from sisr.doctor import machine as examined
 
-    return [*cluster_file.examine(path), examined.code(), examined.stamp()]
+    return [*cluster_file.examine(path, with_defaults), examined.code(), examined.stamp()]
 
 
 def images(spec: str) -> "list[Finding]":

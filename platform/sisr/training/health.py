@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sisr.disk.run_folder import RunFolder
+from sisr.metrics.catalogue import PSNR_Y, SCORE, deciding
 from sisr.metrics.lab import colour_shift
 from sisr.recipe import Roles
 from sisr.training.session import Log
@@ -92,10 +93,10 @@ class Warnings:
         if ratio < COLLAPSED:
             text = f"outputs of different images differ {ratio:.2g} times as much as bicubic's; the judge may be fooled"
             self._say("output collapsed", done, f"{text} by one picture: try a smaller adversarial weight")
-        psnr, floor = values["val/psnr_y"], baseline["psnr_y"] - FLOOR_DB
-        self._below = self._below + 1 if psnr < floor else 0
+        psnr, bicubic = values[f"val/{PSNR_Y.name}"], baseline[PSNR_Y.name]
+        self._below = self._below + 1 if psnr < bicubic - FLOOR_DB else 0
         if self._below == FLOOR_EVALUATIONS:
-            text = f"{psnr:.2f} dB PSNR-Y, bicubic {baseline['psnr_y']:.2f}, and so in {FLOOR_EVALUATIONS} evaluations"
+            text = f"{psnr:.2f} dB PSNR-Y, bicubic {bicubic:.2f}, and so in {FLOOR_EVALUATIONS} evaluations"
             self._say("quality floor", done, f"{text} in a row: try a lower learning rate or adversarial weight")
 
     def _say(self, kind: str, done: int, text: str) -> None:
@@ -106,8 +107,6 @@ class Warnings:
 
 
 def best_metric(roles: Roles, values: dict[str, float]) -> str:
-    """Return which of a validation's `values` decides which checkpoint is best: the score, where there is a judge.
-
-    By PSNR alone an adversarial run is best before its judge has any say.
-    """
-    return "val/score" if "val/score" in values and roles.judges else "val/psnr_y"
+    """Return which of a validation's `values` decides which checkpoint is best, for a recipe of these roles."""
+    adversarial = f"val/{SCORE.name}" in values and bool(roles.judges)
+    return f"val/{deciding(adversarial=adversarial).name}"

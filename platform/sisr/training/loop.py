@@ -13,7 +13,8 @@ from torch.optim import Optimizer
 
 from sisr.data.batches import Batches, Prefetcher, to_hr
 from sisr.data.draws import Draws
-from sisr.disk.run_folder import RunFolder, write_json
+from sisr.disk import atomic
+from sisr.disk.run_folder import RunFolder
 from sisr.errors import DivergedError, OutOfMemoryError
 from sisr.models.files import save_model
 from sisr.recipe import parts_of, roles_of, stepped_networks
@@ -139,7 +140,7 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
             )
             with _disk_errors_reported(folder):
                 if wrote and state.best:
-                    write_json(folder.best, state.best)
+                    atomic.write_json(folder.best, state.best)
                 log.flush()
             checkpoints.prune(state.best.get("step"))
             session.saved(done)

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
-from sisr.cluster import capacity, environment, node_checks, train, tune
+from sisr.cluster import capacity, connection, environment, node_checks, tune
 from sisr.cluster.trial_allotment import share
 from sisr.cluster.tune import Outcome, Task
 from sisr.disk.run_folder import RunFolder
@@ -49,7 +49,7 @@ class Driver:
             return
         environment.prepare()
         tune.prepare()
-        ray = train.connect(self._order.address)
+        ray = connection.connect(self._order.address)
         cluster = capacity.read(ray)
         node_checks.check(ray, self._folder.path, grows=cluster.grows)
         each = share(

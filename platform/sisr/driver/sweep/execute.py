@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack
 
-from sisr.cluster import train
+from sisr.cluster import connection
 from sisr.data.index import changes as changed_files
 from sisr.disk.code_revision import code_revision
 from sisr.disk.run_folder import RunFolder
@@ -54,12 +54,12 @@ def execute(order: Order, tracking: Tracking) -> Sweep:
             driver.close()
         except BaseException as error:
             driver.retire()
-            train.shutdown()
+            connection.shutdown()
             driver.abandon(error)
             drain_s = 0.0 if isinstance(error, KeyboardInterrupt) else drain_s
             raise
         finally:
-            train.shutdown()
+            connection.shutdown()
             say(delivery.finish(drain_s).message)
     if ledger.sweep.state == "stopped":
         raise StoppedError(f"sweep {plan.name} stopped; every trial is saved, and the same command goes on from there")
