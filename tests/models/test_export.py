@@ -49,6 +49,7 @@ def folder(model, tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", recipes.names())
 def test_every_recipe_s_pt2_equals_the_generator_at_any_size_and_batch(recipe, tmp_path):
     made = make(recipe)
@@ -60,6 +61,7 @@ def test_every_recipe_s_pt2_equals_the_generator_at_any_size_and_batch(recipe, t
             torch.testing.assert_close(written(lr), made.generator(lr), atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["encdec_gan", "pixelshuffle"])
 def test_onnx_equals_the_generator_at_any_size_and_batch(recipe, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")

@@ -108,6 +108,7 @@ def test_the_configured_rate_holds_after_loading(name: str) -> None:
 
 
 # Adam divides gradients that are only rounding errors (biases in front of batch norm) by nearly nothing.
+@pytest.mark.slow
 @pytest.mark.parametrize(("moment", "tolerance"), [("first", 1e-10), ("last", 1e-8)])
 def test_two_workers_equal_one(name: str, moment: str, tolerance: float, two_workers: list[Any]) -> None:
     alone = tensors(first_and_last_state(trainer_of(name, torch.float64))[moment])
@@ -119,6 +120,7 @@ def test_two_workers_equal_one(name: str, moment: str, tolerance: float, two_wor
     assert apart[worst] < tolerance, worst
 
 
+@pytest.mark.slow
 def test_two_workers_with_two_examples_and_one_equal_one_with_three(name: str, two_workers: list[Any]) -> None:
     trainer = trainer_of(name, torch.float64, batch_size=3)
     trainer.step(0)
@@ -160,6 +162,7 @@ def test_three_steps_give_the_recorded_losses(name: str) -> None:
     assert losses == pytest.approx(RECORDED[name], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_bf16_step_stays_near_the_float32_step(name: str) -> None:
     exact, rough = trainer_of(name), trainer_of(name)
     for step in range(STEPS):
@@ -182,6 +185,7 @@ def test_a_bf16_forward_pass_sees_the_weights_of_the_last_update() -> None:
     assert (before - after).item() == pytest.approx(1.0, abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_step_of_compiled_networks_equals_a_plain_one(name: str) -> None:
     plain, compiled = trainer_of(name, torch.float64), trainer_of(name, torch.float64)
     torch.compiler.reset()

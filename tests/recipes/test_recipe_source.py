@@ -87,6 +87,7 @@ def test_two_ray_workers_train_a_recipe_file_as_two_plain_processes_do(tmp_path:
     assert final_digest(Path("runs") / on_ray["run"]) == final_digest(Path("plain") / plain["run"])
 
 
+@pytest.mark.slow
 def test_a_worker_builds_the_recipe_from_the_run_alone(tmp_path: Path) -> None:
     run, _, _ = prepared(write(tmp_path / "mine"))
     (tmp_path / "mine/espcn.py").unlink()

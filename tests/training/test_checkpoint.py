@@ -195,6 +195,7 @@ checkpoints.prune(None)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", ["state", "model", "manifest", "sync", "rename", "renamed", "prune"])
 def test_a_kill_at_any_moment_of_saving_leaves_a_whole_checkpoint(tmp_path: Path, point: str) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED_AT, str(tmp_path), point], capture_output=True, text=True)

@@ -104,6 +104,7 @@ def mean_explodes(rank: int) -> dict[str, Any]:
     return {"said": ""}
 
 
+@pytest.mark.slow
 def test_workers_decide_together_by_their_mean(tmp_path: Path) -> None:
     first, second = on_two_workers(mean_explodes, tmp_path)
     assert first == second

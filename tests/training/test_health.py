@@ -129,6 +129,7 @@ def two_workers_validate(rank: int) -> dict[str, Any]:
     return {"metrics": found.metrics, "health": found.health, "baseline": checked.baseline}
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_changes_nothing(tmp_path: Path) -> None:
     first, second = on_two_workers(two_workers_validate, tmp_path)
     assert first == second

@@ -61,6 +61,7 @@ def started_with(run: str = "new") -> dict[str, Tensor]:
 STILL = {"learning_rate": 1e-30, "pretrain_learning_rate": 1e-30}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_generator_and_average_start_from_a_basicsr_file(workers: int) -> None:
     wanted = random_weights()
