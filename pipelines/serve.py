@@ -9,17 +9,20 @@ Exit codes: 0 ended by Ctrl-C, 2 a wrong option or a port in use, 4 no such mode
 
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from sisr.pipelines import _models
 
-if TYPE_CHECKING:
-    from sisr.pipelines._following import Source
-
-    from sisr.cluster.serve import ServiceOptions
-    from sisr.serving.release import Release
+from sisr.cluster.serve import Service, ServiceOptions, stop
+from sisr.driver.served_model import Following, ReleaseSource, checked
+from sisr.serving.limits import Limits
+from sisr.serving.release import Release
+from sisr.terminal import console
+from sisr.tracking import address as addresses
+from sisr.tracking.server import free_port
 
 MODEL = "A run's name or folder, a checkpoint or model folder, a weights file, models:/NAME@champion, or runs:/...."
 HOST = "Address to listen on. There is no login: others than 127.0.0.1 open it to all who reach this machine."
@@ -54,13 +57,6 @@ def main(
     ] = None,
 ) -> None:
     """Serve a model until Ctrl-C."""
-    from sisr.pipelines import _following
-
-    from sisr.cluster.serve import ServiceOptions
-    from sisr.serving.limits import Limits
-    from sisr.tracking import address as addresses
-    from sisr.tracking.server import free_port
-
     addresses.export()
     limits = Limits(
         max_bytes=round(max_megabytes * 2**20), max_pixels=round(max_megapixels * 1e6), queue=queue, time_s=timeout
@@ -77,16 +73,24 @@ def main(
         allowed_hosts=tuple(allowed_hosts.replace(",", " ").split()),
     )
     free_port(port, host=host)
-    release, source = _following.first(model, tracking_uri, runs, recipe or [])
+    release, source = _first(model, tracking_uri, runs, recipe or [])
     _serve(options, release, source, follow_every)
 
 
-def _serve(options: "ServiceOptions", release: "Release", source: "Source | None", every_s: float) -> None:
-    from sisr.pipelines import _following
+def _first(
+    spec: str, tracking_uri: str | None, runs: Path, recipes: Sequence[str]
+) -> tuple[Release, ReleaseSource | None]:
+    """Return the model that `spec` names, checked, and where it comes from if that can change."""
+    from sisr.tracking.alias import registered
 
-    from sisr.cluster.serve import Service, stop
-    from sisr.terminal import console
+    found = registered(spec, tracking_uri, runs)
+    if found is None:
+        return checked(_models.locate(spec, runs, tracking_uri), recipes, _models.short(spec)), None
+    source = ReleaseSource(found, recipes)
+    return source.release(found.version()), source if found.alias else None
 
+
+def _serve(options: ServiceOptions, release: Release, source: ReleaseSource | None, every_s: float) -> None:
     # SIGTERM is made to unwind like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if options.host not in LOOPBACK:
@@ -97,7 +101,7 @@ def _serve(options: "ServiceOptions", release: "Release", source: "Source | None
         shown = f"[{options.host}]" if ":" in options.host else options.host
         served = f"{release.name} version {release.version}"
         console.out.print(f"http://{shown}:{options.port}  serves {served}  (Ctrl-C ends it)", markup=False)
-        following = _following.Following(service, source)
+        following = Following(service, source)
         while True:
             time.sleep(every_s)
             following.look()
