@@ -25,7 +25,7 @@ class Sampler:
 
     def sample(self) -> dict[str, float]:
         """Return CPU (percent since the last call), memory (MB, percent) and what NVIDIA's library says of each GPU."""
-        found = {}
+        found: dict[str, float] = {}
         for monitor in self._monitors:
             monitor.collect_metrics()
             found |= {f"system/{name}": float(value) for name, value in monitor.aggregate_metrics().items()}
