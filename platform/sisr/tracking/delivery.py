@@ -197,7 +197,7 @@ class Delivery:
                 self._connect().set_tag(run_id, "mlflow.loggedImages", True)
             case "artifact":
                 with upload.staged(self.run_dir, first["path"]) as folder:
-                    self._connect().log_artifacts(run_id, str(folder), first["to"] or None)
+                    self._connect().log_artifacts(run_id, str(folder), upload.target(first["to"]))
             case "model":
                 key = mlflow_run.record_uuid(run_id, first)
                 registry.log_generator(self._connect(), run_id, upload.inside(self.run_dir, first["path"]), key)

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from mlflow import MlflowClient
+from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
 from sisr.tracking import address
 
@@ -27,6 +28,8 @@ def client(tracking_uri: str) -> MlflowClient:
     """Return a client of a server or database, of its runs and its registry alike."""
     address.export()
     rebase(tracking_uri)
+    # MLflow keeps for the whole process, by run id alone, where files are: for a copied store that is the original.
+    _artifact_repos_cache.clear()
     return MlflowClient(tracking_uri, registry_uri=tracking_uri)
 
 

@@ -38,6 +38,17 @@ def inside(folder: Path, relative: str) -> Path:
     return path
 
 
+def target(artifact_path: str) -> str | None:
+    """Return a folder among a run's artifacts, as MLflow wants it: `None` for all of them.
+
+    Raises:
+        DataError: It leads out of them.
+    """
+    if artifact_path.startswith("/") or ".." in PurePosixPath(artifact_path).parts:
+        raise DataError(f"'{artifact_path}' is no folder among a run's artifacts")
+    return artifact_path or None
+
+
 @contextmanager
 def staged(folder: Path, relative: str) -> Iterator[Path]:
     """Give a folder with a copy of the run's file `relative`, or of all that the folder `relative` holds.
