@@ -37,7 +37,7 @@ def opened_data(plan: Plan, space: SearchSpace) -> TrainingData:
 
 
 def check_batches(plan: Plan, space: SearchSpace, workers: int) -> None:
-    """Make sure that every trial's batch can be shared by its workers.
+    """Make sure that every trial's batch can be divided among its workers.
 
     Raises:
         ConfigError: One can't.
@@ -46,7 +46,7 @@ def check_batches(plan: Plan, space: SearchSpace, workers: int) -> None:
     domain = space.domains.get("batch_size")
     sizes = [run.config["batch_size"]] if domain is None else domain.corners()
     if isinstance(domain, Whole):
-        sizes.append(domain.low + domain.q)  # where this one and the least can be shared, all can
+        sizes.append(domain.low + domain.q)  # where this one and the least can be divided, all can
     for size in sizes:
         check_equal(size, workers, run.options.accumulate)
 
@@ -64,16 +64,16 @@ def deciding_shapes(plan: Plan, space: SearchSpace) -> frozenset[str]:
     )
 
 
-def _check_measured(plan: Plan, wanted: str, least_side: int) -> None:
+def _check_measured(plan: Plan, choice: str, least_side: int) -> None:
     """Raise ConfigError where trials would not measure what they are compared by."""
-    offered = perceptual.offered(wanted, least_side)
+    offered = perceptual.offered(choice, least_side)
     measured = {"val/psnr_y": 0.0, "val/ssim_y": 0.0}
     if offered:
         measured |= {f"val/{perceptual.name_of(offered[0])}": 0.0, "val/score": 0.0}
     for metric in (*plan.objective, plan.rank_metric[0]):
         if value_of(measured, metric) is None:
             raise ConfigError(
-                f"no trial would measure {metric}: perceptual={wanted} gives {', '.join(measured)}; "
+                f"no trial would measure {metric}: perceptual={choice} gives {', '.join(measured)}; "
                 "choose another --objective, or another --option perceptual=lpips, vgg or swd"
             )
 

@@ -128,7 +128,7 @@ def _columns(sweep: Sweep) -> list[Column]:
     for matters, metric in enumerate(MEASURED, 1):
         if metric not in objective:
             columns.append(_value_column(metric, attrgetter(words.metric_name(metric)), matters))
-    if sweep.plan.scheduler == "pbt":
+    if any(trial.exploits for trial in sweep.trials):
         columns.append(("copies", lambda row: str(row.copies), 6))
     return [*columns, ("time", lambda row: duration(row.seconds) if row.seconds else "", 5)]
 
