@@ -37,8 +37,8 @@ def main(
     import time
     from functools import partial
 
-    from sisr.cluster.train import Scaling
-    from sisr.driver.run import execute, hosts
+    from sisr.cluster.train import Scaling, on_ray
+    from sisr.driver.run import execute
     from sisr.driver.run.workers import exactly
     from sisr.terminal.console import print_json
     from sisr.training.run import Options
@@ -56,7 +56,7 @@ def main(
         workers=exactly(workers),
     )
     _say("2/4  training it with what was found, by Ray Train on 10 photographs (about three minutes on two cores)")
-    status = execute.execute(order, tracking, partial(hosts.on_ray, Scaling(workers=exactly(workers))))
+    status = execute.execute(order, tracking, partial(on_ray, Scaling(workers=exactly(workers))))
     _say("3/4  comparing with bicubic on three photographs that were never trained on")
     reports = _compare(runs)
     _say("4/4  upscaling a photograph")

@@ -80,10 +80,11 @@ def tracking(runs: Path, tracking_uri: str | None) -> "Finding":
 
 def cluster(path: Path) -> "list[Finding]":
     """Return what was found in a cluster file, and which code its nodes would get."""
+    from sisr.cluster.launcher import with_defaults
     from sisr.doctor import cluster_file
     from sisr.doctor import machine as examined
 
-    return [*cluster_file.examine(path), examined.code(), examined.stamp()]
+    return [*cluster_file.examine(path, with_defaults), examined.code(), examined.stamp()]
 
 
 def images(spec: str) -> "list[Finding]":

@@ -68,7 +68,7 @@ def main(
 
     from functools import partial
 
-    from sisr.cluster.train import Scaling
+    from sisr.cluster.train import Scaling, on_ray
     from sisr.config.settings import build, parse_overrides, read_yaml
     from sisr.driver.run import execute, hosts
     from sisr.driver.run.workers import parse
@@ -111,7 +111,7 @@ def main(
             max_failures=max_failures,
             address=address,
         )
-        host = partial(hosts.on_ray, scaling)
+        host = partial(on_ray, scaling)
     tracking = execute.Tracking(uri=tracking_uri, experiment=experiment, required=require_tracking)
     status = execute.execute(order, tracking, host)
     if json:

@@ -167,9 +167,9 @@ def _train_best(sweep: "Sweep", order: "Order", tracking: "Tracking", steps: int
     from functools import partial
 
     from sisr import recipes
-    from sisr.cluster.train import Scaling
+    from sisr.cluster.train import Scaling, on_ray
     from sisr.config.settings import build, read_yaml
-    from sisr.driver.run import execute, hosts
+    from sisr.driver.run import execute
     from sisr.driver.run.workers import exactly
     from sisr.driver.sweep.files import BEST
     from sisr.errors import ConfigError
@@ -200,7 +200,7 @@ def _train_best(sweep: "Sweep", order: "Order", tracking: "Tracking", steps: int
         cpus_per_worker=order.cpus_per_worker if order.workers > 1 else None,
         address=order.address,
     )
-    return execute.execute(run, tracking, partial(hosts.on_ray, scaling))
+    return execute.execute(run, tracking, partial(on_ray, scaling))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import pytest
 from moto import mock_aws
 
 from sisr.cluster import capacity
+from sisr.cluster.launcher import with_defaults
 from sisr.config.yaml import read_yaml
 from sisr.doctor import cluster_file
 
@@ -109,7 +110,7 @@ def test_each_file_passes_rays_own_validation_as_it_is_shipped(name: str) -> Non
 @pytest.mark.parametrize("name", FILES)
 def test_as_shipped_the_doctor_names_every_placeholder_and_nothing_else(name: str) -> None:
     placeholders = re.findall(r"FILL_IN_\w+", (REPOSITORY / name).read_text())
-    found = [one.found for one in cluster_file.examine(REPOSITORY / name)]
+    found = [one.found for one in cluster_file.examine(REPOSITORY / name, with_defaults)]
     assert found == [f"{placeholder} is not filled in" for placeholder in placeholders]
 
 
@@ -137,7 +138,7 @@ def test_every_line_is_explained_by_a_comment(name: str) -> None:
 
 def test_the_filled_in_file_for_ones_own_machines_is_faultless(tmp_path: Path) -> None:
     path = filled(REPOSITORY / "cluster.local.yaml", LOCAL, tmp_path)
-    assert [one.level for one in cluster_file.examine(path)] == ["ok"]
+    assert [one.level for one in cluster_file.examine(path, with_defaults)] == ["ok"]
     config = bootstrapped(path)
     assert config["provider"]["worker_ips"] == ["10.0.0.2", "10.0.0.3"]
     assert config["max_workers"] == 2
@@ -155,7 +156,9 @@ def config(account: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def test_the_filled_in_file_for_aws_is_faultless(tmp_path: Path, account: dict[str, str]) -> None:
-    assert [one.level for one in cluster_file.examine(filled(REPOSITORY / "cluster.yaml", account, tmp_path))] == ["ok"]
+    assert [
+        one.level for one in cluster_file.examine(filled(REPOSITORY / "cluster.yaml", account, tmp_path), with_defaults)
+    ] == ["ok"]
 
 
 def test_on_aws_nothing_but_ssh_from_one_address_gets_in(config: dict[str, Any], aws: Any) -> None:
@@ -278,7 +281,7 @@ def test_each_fault_of_a_cluster_file_is_found_where_it_is(
     path = filled(REPOSITORY / "cluster.yaml", values, tmp_path)
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
-    findings = cluster_file.examine(path)
+    findings = cluster_file.examine(path, with_defaults)
     found = [one for one in findings if one.level == level and message in one.found]
     assert found, findings
     assert all(one.what.startswith(str(path)) for one in findings)
@@ -293,5 +296,5 @@ def test_a_token_that_others_know_is_an_error(tmp_path: Path, home: Path, mode: 
     token.chmod(mode)
     assert stat.S_IMODE(token.stat().st_mode) == mode
     path = filled(REPOSITORY / "cluster.local.yaml", LOCAL, tmp_path)
-    found = [one for one in cluster_file.examine(path) if one.level == "error"]
+    found = [one for one in cluster_file.examine(path, with_defaults) if one.level == "error"]
     assert [message in one.found for one in found] == [True]

@@ -94,7 +94,7 @@ with hosts.network(["a"], keys, read_only=[Path(sys.base_prefix)], shared={}, st
 
 
 def test_whoever_is_killed_leaves_no_host_behind(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": str(Path(hosts.__file__).parent)}
     mounts = Path("/proc/self/mounts").read_text()
     command = [sys.executable, "-c", KILLED, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:

@@ -25,7 +25,7 @@ from lab import CLUSTER, HOME, SHARED, Lab, lab, own
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1500)]
 
-STRANGER = Path(__file__).with_name("stranger.py")
+STRANGER = Path(__file__).parents[1] / "support" / "stranger.py"
 NODES = ("head", "one", "two")
 STEPS = 40  # enough to be disturbed in the middle
 SETTINGS = {

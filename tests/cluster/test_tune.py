@@ -11,7 +11,7 @@ import psutil
 import pytest
 import yaml
 
-from sisr.cluster import environment, train, tune
+from sisr.cluster import connection, environment, train, tune
 from sisr.cluster.capacity import Capacity, NodeType, Resources
 from sisr.cluster.trial_allotment import Share, share
 from sisr.driver.run.execute import Tracking
@@ -94,8 +94,8 @@ def ray() -> Iterator[Any]:
     """A Ray of two CPUs that outlives the sweeps of this file, so that what they leave behind can be seen."""
     environment.prepare()
     tune.prepare()
-    yield train.connect("local")
-    train.shutdown()
+    yield connection.connect("local")
+    connection.shutdown()
 
 
 @pytest.fixture

@@ -307,7 +307,7 @@ def digest(folder: RunFolder, step: int) -> str:
 
 def main(task: Task) -> None:
     """Train."""
-    from sisr.cluster import train
+    from sisr.cluster import connection, train
     from sisr.driver.run import order, record
     from sisr.driver.run.workers import parse
     from sisr.tracking.outbox import Outbox
@@ -336,7 +336,7 @@ def main(task: Task) -> None:
     train.RESIZE_EVERY_S = 3.0
     scaling = train.Scaling(workers=parse(task.workers), gpus_per_worker=task.gpus_per_worker, address=task.address)
     train.fit(run, folder, scaling, lambda: None)
-    train.shutdown()
+    connection.shutdown()
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from sisr.cluster import capacity, environment, train
+from sisr.cluster import capacity, connection, environment
 from sisr.cluster.release_store import Shelf
 from sisr.errors import CheckpointError, ConfigError, SisrError
 from sisr.serving.limits import Limits
@@ -41,7 +41,7 @@ class Plan:
     threads: int | None = None  # CPU threads of each replica; None: an equal share, or 1 beside a GPU
     at_once: int | None = None  # pictures that a replica computes at the same time; None: one a thread; 1 on a GPU
     limits: Limits = field(default_factory=Limits)
-    address: str | None = None  # of a running cluster; as in `train.Scaling`
+    address: str | None = None  # of a running cluster; as in `cluster.train.Scaling`
 
 
 class Service:
@@ -59,7 +59,7 @@ class Service:
 
     def __init__(self, plan: Plan, release: Release) -> None:
         environment.prepare(environment.PROMPT)
-        self._ray = train.connect(plan.address)
+        self._ray = connection.connect(plan.address)
         self.release = release
         from ray import serve
         from ray.exceptions import RayError
@@ -146,7 +146,7 @@ def stop() -> None:
             ending = threading.Thread(target=serve.shutdown, daemon=True)
             ending.start()
             ending.join(2 * STOP_S)
-        train.shutdown()
+        connection.shutdown()
 
 
 class _Replica:

@@ -4,25 +4,23 @@ Checkpoints are the run's own (`training.checkpoint`): atomic, verified, in the 
 Ray is given none, so that its own snapshot, rewritten in place and fatal when damaged, decides nothing.
 """
 
-import logging
 import math
 import shutil
-import signal
-import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sisr.cluster import capacity, environment
+from sisr.cluster import capacity, environment, node_checks
 from sisr.cluster.allotment import allot
 from sisr.cluster.capacity import Resources
+from sisr.cluster.connection import connect, in_thread, shutdown
 from sisr.cluster.waiting import Waiting
 from sisr.cluster.worker import work
 from sisr.disk.run_folder import RunFolder
 from sisr.driver.run.workers import Workers, exactly
-from sisr.errors import ConfigError, OutOfMemoryError, SisrError
+from sisr.errors import OutOfMemoryError, SisrError
 from sisr.terminal.console import err
 from sisr.training.run import Run
 
@@ -32,7 +30,6 @@ COLLECTIVE_TIMEOUT_S = 300
 RESIZE_EVERY_S = 60.0  # how often to look for room to grow; growing takes as long as starting
 PATIENCE_S = 300.0  # how long to wait for nodes
 AUTOSCALER_PATIENCE_S = 1800.0  # the same where nodes may be started, of one kind of instance after another
-POLL_S = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +43,15 @@ class Scaling:
     cpus_per_worker: float | None = None  # None: an equal share of this machine's, or 1 beside a GPU
     max_failures: int = 3  # restarts after a worker or node was lost
     address: str | None = None  # of a running cluster; None: this machine's, if any, else our own; local: our own
+
+
+def on_ray(scaling: Scaling, run: Run, folder: RunFolder, tick: Callable[[], None]) -> dict[str, Any]:
+    """Host the loop on Ray Train's workers; with `scaling` bound a `driver.run.hosts.RunHost`."""
+    try:
+        node_checks.check(connect(scaling.address), folder.path, grows=capacity.can_grow())
+        return fit(run, folder, scaling, tick)
+    finally:
+        shutdown()
 
 
 def fit(
@@ -133,65 +139,6 @@ def _trainer(task: dict[str, Any], scaling: Scaling, resources: Resources, scrat
             logging_config=LoggingConfig(log_level="WARNING"),
         ),
     )
-
-
-def shutdown() -> None:
-    """End a Ray that was started by `fit`; do nothing where there is none."""
-    import ray
-
-    if ray.is_initialized():
-        ray.shutdown()
-
-
-def connect(address: str | None) -> Any:
-    """Return Ray, connected: as it is already, to `address`, or to a cluster of its own on this machine.
-
-    Raises:
-        ConfigError: Nothing answers at `address`.
-    """
-    environment.prepare()
-    import ray
-
-    if not ray.is_initialized():
-        # Without an address Ray looks for RAY_ADDRESS, which a submitted job finds set, and else starts here.
-        options: dict[str, Any] = {"address": address} if address else {}
-        # ray.init puts a handler of its own on SIGTERM, which would end the driver without a checkpoint.
-        ours = signal.getsignal(signal.SIGTERM)
-        try:
-            ray.init(**options, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            if address:
-                raise ConfigError(f"no Ray answers at --address {address}: {reason}") from error
-            if isinstance(error, ConnectionError):  # it found one that somebody has started
-                raise ConfigError(
-                    f"a Ray runs here that does not let us in: {reason}; --address local starts another one"
-                ) from error
-            raise
-        finally:
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, ours)
-    return ray
-
-
-def in_thread(fit: Callable[[], Any], tick: Callable[[], None]) -> Any:
-    """Call `fit` in a thread, which would replace the main one's signal handlers, and `tick` in this one meanwhile."""
-    outcome: list[Any] = []
-
-    def work() -> None:
-        try:
-            outcome.append(fit())
-        except BaseException as error:  # handed to the caller's thread
-            outcome.append(error)
-
-    thread = threading.Thread(target=work, name="ray-train", daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(POLL_S)
-        tick()
-    if isinstance(outcome[0], BaseException):
-        raise outcome[0]
-    return outcome[0]
 
 
 def _explained(error: BaseException, waiting: Waiting) -> BaseException:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sisr.cluster import train
+from sisr.cluster.connection import in_thread
 from sisr.cluster.train import Scaling
 from sisr.cluster.trial_allotment import Share
 from sisr.cluster.worker import RESERVATION
@@ -118,7 +119,7 @@ def run_slices(host: Host, share: Share, scratch: Path, tick: Callable[[], None]
             ended.set()
 
     try:
-        train.in_thread(fit, tick)
+        in_thread(fit, tick)
     except BaseException:
         # Tune must not be at work when Ray ends: that would end this process, without a last word to anybody.
         interrupted.set()

@@ -1,9 +1,7 @@
-"""A cluster file examined before it costs money: Ray's own schema, unfilled placeholders, and what would be unsafe."""
+"""A cluster file examined before it costs money: what Ray refuses, unfilled placeholders, and what would be unsafe."""
 
-import contextlib
-import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,21 @@ from sisr.errors import ConfigError
 PLACEHOLDER = re.compile(r"FILL_IN_[A-Z0-9_]+")
 
 
-def examine(path: Path) -> list[Finding]:
+class RefusedError(ConfigError):
+    """Ray's launcher refuses a cluster file."""
+
+    def __init__(self, problem: str, remedy: str, keys: Sequence[str] = ()) -> None:
+        """Keep the nested keys, outermost first, of the setting that is wrong; none: it is not known which."""
+        super().__init__(problem)
+        self.remedy, self.keys = remedy, keys
+
+
+def examine(path: Path, with_defaults: Callable[[dict[str, Any]], dict[str, Any]]) -> list[Finding]:
     """Return what was found in a file of Ray's cluster launcher.
+
+    Args:
+        path: The file.
+        with_defaults: Adds Ray's defaults, some of which are unsafe, to settings; raises RefusedError.
 
     Raises:
         ConfigError: It can't be read, is not YAML, or is no cluster file at all.
@@ -25,10 +36,11 @@ def examine(path: Path) -> list[Finding]:
     written = read_yaml(path)
     if not isinstance(written.get("provider"), dict):
         raise ConfigError(f"{path}: no cluster file: it names no 'provider'")
-    merged, findings = _prepared(path, written)
-    findings = [*_placeholders(path), *findings, *_files(path, written)]
-    if merged is not None:
-        findings += exposure.examine(merged, lambda *keys: where(path, written, keys))
+    findings = [*_placeholders(path), *_files(path, written)]
+    try:
+        findings += exposure.examine(with_defaults(plain(written)), lambda *keys: where(path, written, keys))
+    except RefusedError as error:
+        findings.append(Finding("error", where(path, written, error.keys), str(error), error.remedy))
     return findings or [Finding("ok", str(path), "valid for Ray, and nothing unsafe was found")]
 
 
@@ -36,29 +48,6 @@ def _placeholders(path: Path) -> Iterator[Finding]:
     for number, line in enumerate(path.read_text().splitlines(), 1):
         for name in PLACEHOLDER.findall(line.partition("#")[0]):
             yield Finding("error", f"{path}:{number}", f"{name} is not filled in", line.partition("#")[2].strip())
-
-
-def _prepared(path: Path, written: Located) -> tuple[dict[str, Any] | None, list[Finding]]:
-    """Return the configuration with Ray's defaults, some of which are unsafe, and what Ray's validation says of it.
-
-    The configuration is None where Ray refuses it.
-    """
-    from jsonschema import ValidationError
-    from ray.autoscaler._private.util import prepare_config, validate_config
-
-    said, merged = io.StringIO(), None
-    try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            merged = dict(prepare_config(plain(written)))
-            validate_config(merged)
-    except ValidationError as error:
-        keys = [str(key) for key in error.absolute_path]
-        found = f"{'.'.join(keys) or 'the file'}: {error.message}"
-        return None, [Finding("error", where(path, written, keys), found, "what Ray's schema of cluster files wants")]
-    except (Exception, SystemExit) as error:  # Ray's own kinds, click's among them
-        text = " ".join(f"{error} {said.getvalue()}".split()) or type(error).__name__
-        return None, [Finding("error", str(path), f"Ray refuses it: {text}", "see cluster.yaml for one that works")]
-    return merged, []
 
 
 def _files(path: Path, written: Located) -> Iterator[Finding]:

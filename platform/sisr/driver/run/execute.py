@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sisr.driver.run import record
-from sisr.driver.run.hosts import Host, stop_on_signal
+from sisr.driver.run.hosts import RunHost, stop_on_signal
 from sisr.driver.run.order import Order, place_init, prepare
 from sisr.errors import DivergedError, StoppedError
 from sisr.terminal.console import err
@@ -29,7 +29,7 @@ class Tracking:
     required: bool = False
 
 
-def execute(order: Order, tracking: Tracking, host: Host) -> dict[str, Any]:
+def execute(order: Order, tracking: Tracking, host: RunHost) -> dict[str, Any]:
     """Train a run to its end, or go on with it, and return its last status.
 
     Raises:

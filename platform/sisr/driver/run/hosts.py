@@ -1,40 +1,45 @@
-"""The hosts of the training loop as the driver sees them: this process, several plain ones, or Ray Train's workers."""
+"""What executes a run for the driver: this process, or several on this machine; `cluster.train` has Ray's workers."""
 
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
-from sisr.cluster import capacity, node_checks, train
 from sisr.disk.run_folder import RunFolder
 from sisr.tracking.outbox import Outbox
 from sisr.training import local
 from sisr.training.run import Run
 
-Host = Callable[[Run, RunFolder, Callable[[], None]], dict[str, Any]]  # (run, folder, tick) -> the run's last status
+
+class RunHost(Protocol):
+    """Executes the training loop of one run, in whichever processes."""
+
+    def __call__(self, run: Run, folder: RunFolder, tick: Callable[[], None]) -> dict[str, Any]:
+        """Train until the run ends or is asked to stop, and return its last status.
+
+        Args:
+            run: What to execute.
+            folder: The run's folder, which is locked and holds its record.
+            tick: To be called about twice a second meanwhile, from any thread: it shows the progress.
+
+        Raises:
+            SisrError: What stopped the training, for the user to read.
+        """
+        ...
 
 
 def in_process(run: Run, folder: RunFolder, tick: Callable[[], None]) -> dict[str, Any]:
     """Host the loop in this very process; a thread shows its progress."""
-    with Outbox(folder.path) as log, _ticking(tick):
+    with Outbox(folder.path) as log, ticking(tick):
         return local.train_here(run, folder, log)
 
 
 def in_processes(workers: int, run: Run, folder: RunFolder, tick: Callable[[], None]) -> dict[str, Any]:
     """Host the loop in plain processes on this machine."""
-    with _ticking(tick):
+    with ticking(tick):
         return local.train_in_processes(run, folder, workers, Outbox)
-
-
-def on_ray(scaling: train.Scaling, run: Run, folder: RunFolder, tick: Callable[[], None]) -> dict[str, Any]:
-    """Host the loop on Ray Train's workers, once it is certain that all nodes share what they must."""
-    try:
-        node_checks.check(train.connect(scaling.address), folder.path, grows=capacity.can_grow())
-        return train.fit(run, folder, scaling, tick)
-    finally:
-        train.shutdown()
 
 
 @contextmanager
@@ -71,7 +76,7 @@ def _silence(descriptors: list[int]) -> None:
 
 
 @contextmanager
-def _ticking(tick: Callable[[], None]) -> Iterator[None]:
+def ticking(tick: Callable[[], None]) -> Iterator[None]:
     """Call `tick` twice a second from a thread while the block runs."""
     done = threading.Event()
 
