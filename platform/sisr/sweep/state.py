@@ -179,7 +179,9 @@ def _applied(plan: Plan, records: Iterable[dict[str, Any]]) -> Sweep:
         try:
             sweep.apply(record)
         except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise CheckpointError(f"record {number} of the ledger of sweep {plan.name} is damaged: {error!r}") from error
+            raise CheckpointError(
+                f"record {number} of the ledger of sweep {plan.name} is damaged: {error!r}"
+            ) from error
     return sweep
 
 

@@ -90,8 +90,8 @@ def nothing_found(sweep: Sweep, folder: Path) -> SisrError:
     """Return the error of a finished sweep that has no best trial: what its first lost trial ended with."""
     lost = next((trial for trial in sweep.trials if trial.state in LOST), None)
     cause = f"; trial {lost.number} {lost.state}: {lost.message}" if lost else ""
-    kind = getattr(sisr.errors, lost.error, SisrError) if lost and lost.error else DivergedError
-    return kind(f"no trial of sweep {sweep.plan.name} could be evaluated{cause} (all: {folder}/results/index.html)")  # type: ignore[no-any-return]
+    kind: type[SisrError] = getattr(sisr.errors, lost.error, SisrError) if lost and lost.error else DivergedError
+    return kind(f"no trial of sweep {sweep.plan.name} could be evaluated{cause} (all: {folder}/results/index.html)")
 
 
 def _take_up(plan: Plan, folder: RunFolder, data: TrainingData, allow_changes: bool) -> None:

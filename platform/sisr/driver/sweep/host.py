@@ -48,7 +48,10 @@ class SliceSource(Protocol):
 class SweepHost(Protocol):
     """What runs a sweep's slices: Ray Tune, or, in tests, the process of the driver."""
 
-    workers: int  # of each trial, which share its batch
+    @property
+    def workers(self) -> int:
+        """How many processes divide the batch of each trial."""
+        ...
 
     def run(self, source: SliceSource, folder: Path, trials: int) -> None:
         """Run slices, as many at a time as there is room for, until the source has no more.

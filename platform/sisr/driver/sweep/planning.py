@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from sisr import recipes
-from sisr.config.settings import build
+from sisr.config.settings import build, read_yaml
 from sisr.data.sources.packed import absolute, look
 from sisr.disk.run_folder import RunFolder
+from sisr.driver.run.order import Order
+from sisr.driver.run.workers import exactly
 from sisr.driver.sweep import check
+from sisr.driver.sweep.files import BEST
 from sisr.errors import ConfigError
 from sisr.models import trust
 from sisr.sweep import schedulers
@@ -169,7 +172,36 @@ def _comparable(plan: Plan) -> dict[str, Any]:
     left_out = {"format", "name", "trials", "recipe_source", "fingerprint", "data", "validation"}
     fields = plan.model_dump(exclude=left_out)
     fields["options"] = build(Options, plan.options, source="options").model_dump(exclude=FREE)
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in fields.items():
         flat |= {f"{name}.{key}": part for key, part in value.items()} if isinstance(value, dict) else {name: value}
     return flat
+
+
+def best_order(plan: Plan, folder: Path, recipe: str, workers: int, steps: int | None) -> Order:
+    """Return the order of a full run with the settings of a sweep's best trial, on the same images.
+
+    Args:
+        plan: Of the sweep.
+        folder: The same, which holds the best settings.
+        recipe: What finds the recipe, perhaps a file.
+        workers: Of the run.
+        steps: Its length; None: the recipe's own.
+
+    Raises:
+        ConfigError: The recipe's file is another one by now.
+    """
+    best = folder / BEST
+    if recipes.find(recipe).text != plan.recipe_source:
+        raise ConfigError(f"{recipe} has changed since the sweep began: train with {best}, if it still fits")
+    kept = {name: value for name, value in plan.options.items() if name != "evaluate_every"}
+    return Order(
+        recipe=recipe,
+        values=read_yaml(best) | ({"steps": steps} if steps else {}),
+        options=build(Options, kept, source="--option"),
+        data=plan.data,
+        validation=plan.validation,
+        runs=folder.parent,
+        workers=exactly(workers),
+        source=str(best),
+    )

@@ -56,6 +56,10 @@ class Scheduler(Protocol):
         """Return what to run now, or None: wait for what runs, or, where nothing runs, the sweep is finished."""
         ...
 
+    def model_dump(self, *, mode: str, exclude_defaults: bool) -> dict[str, Any]:
+        """Return the options, as `Settings` does: a plan records those that are not the defaults."""
+        ...
+
 
 def names() -> list[str]:
     """Return the names of all schedulers."""

@@ -11,6 +11,7 @@ from sisr.config.settings import Settings, build
 from sisr.config.suggest import did_you_mean
 from sisr.config.wording import expected
 from sisr.errors import ConfigError
+from sisr.sweep import schedulers
 from sisr.sweep.plan import PERCEPTUAL, Mode
 from sisr.sweep.space import space as spaces
 from sisr.sweep.space.domains import Choice, Domain, Normal
@@ -46,6 +47,9 @@ def check(file: "SpaceFile", written: Mapping[str, Any], config: type[Settings],
     swept, fixed = (written.get(block) or {} for block in ("space", "fixed"))
     problems = [*_objective_problems(file, place(written, "objective", source), place(written, "mode", source))]
     problems += _fixed_problems(fixed, swept, config, source)
+    problems += _scheduler_problems(
+        file, place(written, "scheduler", source), place(written, "scheduler_options", source)
+    )
     try:
         space = spaces.build(swept, config, source=source)
     except ConfigError as error:
@@ -81,6 +85,18 @@ def _objective_problems(file: "SpaceFile", at: str, mode_at: str) -> Iterator[st
         if mode != right:
             better = "larger" if right == "max" else "smaller"
             yield f"{mode_at}: mode: {better} is better for {name}; write {right}, or leave mode out"
+
+
+def _scheduler_problems(file: "SpaceFile", at: str, options_at: str) -> Iterator[str]:
+    try:
+        schedulers.check_name(file.scheduler)
+    except ConfigError as error:
+        yield f"{at}: scheduler: {error}"
+        return
+    try:
+        schedulers.build_scheduler(file.scheduler, file.scheduler_options, source=options_at)
+    except ConfigError as error:
+        yield from str(error).splitlines()
 
 
 def _fixed_problems(
