@@ -10,10 +10,10 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from sisr.cluster.trial_allotment import Share, share
 
 from sisr.cluster import connection, environment, train, tune
 from sisr.cluster.capacity import Capacity, NodeType, Resources
-from sisr.cluster.trial_allotment import Share, share
 from sisr.driver.run.execute import Tracking
 from sisr.driver.sweep import execute
 from sisr.errors import ConfigError

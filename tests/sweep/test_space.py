@@ -90,7 +90,7 @@ WRONG = [
     ),
     (
         HEAD + "scheduler: asah\n" + RATE,
-        "s.yaml:4: scheduler wants 'asha' or 'pbt' or 'none', got 'asah'; did you mean 'asha'?",
+        "s.yaml:4: scheduler: no scheduler 'asah'; did you mean 'asha'?",
     ),
     # what it is after
     (
@@ -308,7 +308,7 @@ def test_a_good_file_becomes_the_fields_of_a_plan() -> None:
         "objective: [val/psnr_y, val/perceptual]\ntrials: 4\nsteps: 1000\nsearch: tpe\nscheduler: pbt\n"
         "fixed: {hr_crop: 32}\n" + RATE + "  penalty_weight: {choice: [0, 10]}\n"
     )
-    plan = Plan(**file.plan_fields(), name="n", recipe="r", data="demo", interval=100)
+    plan = Plan(**file.plan_fields(), name="n", recipe="r", data="demo")
     assert plan.mode == ("max", "min")
     assert plan.fixed == {"hr_crop": 32, "steps": 1000}
     assert plan.space == {"learning_rate": {"loguniform": [1e-5, 1e-3]}, "penalty_weight": {"choice": [0, 10]}}

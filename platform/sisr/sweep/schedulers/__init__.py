@@ -77,7 +77,8 @@ def build_scheduler(name: str, options: Mapping[str, Any], *, source: str) -> Sc
     Raises:
         ConfigError: There is no such scheduler, or an option is unknown or wrong.
     """
-    check_name(name)
+    if name not in names():
+        raise ConfigError(unknown(name))
     module = importlib.import_module(f"{__name__}.{name}")
     try:
         return cast(Scheduler, build(module.Scheduler, options, source=source))
@@ -85,16 +86,9 @@ def build_scheduler(name: str, options: Mapping[str, Any], *, source: str) -> Sc
         raise ConfigError("\n".join(f"{line} (scheduler {name})" for line in str(error).splitlines())) from None
 
 
-def check_name(name: str) -> str:
-    """Return the name of a scheduler.
-
-    Raises:
-        ConfigError: There is none of that name.
-    """
-    if name not in names():
-        hint = did_you_mean(name, names())
-        raise ConfigError(f"no scheduler '{name}'; {hint or 'all schedulers: ' + ', '.join(names())}")
-    return name
+def unknown(name: str) -> str:
+    """Return what to answer to a name that is no scheduler's."""
+    return f"no scheduler '{name}'; {did_you_mean(name, names()) or 'all schedulers: ' + ', '.join(names())}"
 
 
 def scheduler_of(sweep: Sweep) -> Scheduler:

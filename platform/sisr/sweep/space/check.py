@@ -47,9 +47,7 @@ def check(file: "SpaceFile", written: Mapping[str, Any], config: type[Settings],
     swept, fixed = (written.get(block) or {} for block in ("space", "fixed"))
     problems = [*_objective_problems(file, place(written, "objective", source), place(written, "mode", source))]
     problems += _fixed_problems(fixed, swept, config, source)
-    problems += _scheduler_problems(
-        file, place(written, "scheduler", source), place(written, "scheduler_options", source)
-    )
+    problems += _scheduler_problems(file, written, source)
     try:
         space = spaces.build(swept, config, source=source)
     except ConfigError as error:
@@ -87,14 +85,13 @@ def _objective_problems(file: "SpaceFile", at: str, mode_at: str) -> Iterator[st
             yield f"{mode_at}: mode: {better} is better for {name}; write {right}, or leave mode out"
 
 
-def _scheduler_problems(file: "SpaceFile", at: str, options_at: str) -> Iterator[str]:
-    try:
-        schedulers.check_name(file.scheduler)
-    except ConfigError as error:
-        yield f"{at}: scheduler: {error}"
+def _scheduler_problems(file: "SpaceFile", written: Mapping[str, Any], source: str) -> Iterator[str]:
+    if file.scheduler not in schedulers.names():
+        yield f"{place(written, 'scheduler', source)}: scheduler: {schedulers.unknown(file.scheduler)}"
         return
     try:
-        schedulers.build_scheduler(file.scheduler, file.scheduler_options, source=options_at)
+        at = place(written, "scheduler_options", source)
+        schedulers.build_scheduler(file.scheduler, file.scheduler_options, source=at)
     except ConfigError as error:
         yield from str(error).splitlines()
 
