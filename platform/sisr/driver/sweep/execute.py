@@ -54,7 +54,7 @@ def execute(
         stack.enter_context(folder.lock())
         if tracking.required:
             courier.require(address.decide(folder.path, tracking.uri, tracking.experiment).tracking_uri)
-        _take_up(plan, folder, data, allow_changes)
+        take_up(plan, folder, data, allow_changes)
         ledger = Ledger(folder.path)
         stack.callback(ledger.close)
         folder.clear_stop()
@@ -94,7 +94,7 @@ def nothing_found(sweep: Sweep, folder: Path) -> SisrError:
     return kind(f"no trial of sweep {sweep.plan.name} could be evaluated{cause} (all: {folder}/results/index.html)")
 
 
-def _take_up(plan: Plan, folder: RunFolder, data: TrainingData, allow_changes: bool) -> None:
+def take_up(plan: Plan, folder: RunFolder, data: TrainingData, allow_changes: bool) -> None:
     """Record a new sweep, or make sure that an old one may go on.
 
     Raises:
