@@ -32,7 +32,7 @@ def main(
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Animate a run's sample pictures."""
-    from sisr.disk.atomic import placed
+    from sisr.disk import atomic
     from sisr.pictures import animation_files
     from sisr.pictures.animation import Artist
     from sisr.pictures.animation_limit import fit
@@ -49,7 +49,7 @@ def main(
     timing = animation_files.Timing(frames_per_second, hold_last)
     artist = Artist(layout, shown, samples)
     made = fit(artist.draw, len(samples), layout, suffix, timing, int(max_mb * 1e6))
-    with placed(target) as unfinished:
+    with atomic.file(target) as unfinished:
         unfinished.write_bytes(made.content)
     why_not = _log(folder, target) if log else "--no-log"
     result = {

@@ -56,10 +56,10 @@ def main(
 
 def machine(runs: Path, tracking_uri: str | None) -> "list[Finding]":
     """Return what was found on this machine."""
-    from sisr.data.store import default_cache
+    from sisr.disk import cache
     from sisr.doctor import machine as examined
 
-    return [*examined.examine(runs, default_cache()), tracking(runs, tracking_uri)]
+    return [*examined.examine(runs, cache.folder()), tracking(runs, tracking_uri)]
 
 
 def tracking(runs: Path, tracking_uri: str | None) -> "Finding":

@@ -15,6 +15,7 @@ from sisr.data.images import decode
 from sisr.data.reading import ImageFile, Judged
 from sisr.data.sources.source import find_images
 from sisr.data.store import pack
+from sisr.disk.cache import folder as cache_folder
 from sisr.errors import DataError, DiskError
 
 
@@ -73,13 +74,13 @@ def test_only_files_that_changed_are_read_again(photos: Path, cache: Path, monke
 
 def _count_reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     read: list[str] = []
-    original = reading.examine_and_decode
+    original = reading.examine
 
     def counted(path: Path) -> Judged:
         read.append(path.name)
         return original(path)
 
-    monkeypatch.setattr(reading, "examine_and_decode", counted)
+    monkeypatch.setattr(reading, "examine", counted)
     return read
 
 
@@ -177,7 +178,7 @@ def test_an_interrupted_build_leaves_nothing_behind(photos: Path, cache: Path) -
 
 def test_a_cache_that_can_t_be_written_is_named(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(DiskError, match=r"can't write packed images .*file.*SISR_CACHE"):
+    with pytest.raises(DiskError, match=r"file.*can't be written.*SISR_CACHE"):
         pack(find_images(photos), tmp_path / "file" / "cache")
 
 
@@ -204,10 +205,10 @@ def test_a_store_of_another_format_is_not_reused(photos: Path, cache: Path, monk
 
 def test_the_cache_lies_where_the_user_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SISR_CACHE", str(tmp_path / "mine"))
-    assert store.default_cache() == tmp_path / "mine"
+    assert cache_folder() == tmp_path / "mine"
     monkeypatch.delenv("SISR_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert store.default_cache() == tmp_path / "xdg" / "sisr"
+    assert cache_folder() == tmp_path / "xdg" / "sisr"
 
 
 def test_a_file_that_vanished_since_listing_is_refused_by_name(photos: Path, cache: Path) -> None:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sisr import recipes
+from sisr.disk.atomic import write_json
 from sisr.disk.journal import rows as journal_rows
-from sisr.disk.run_folder import RunFolder, write_json
+from sisr.disk.run_folder import RunFolder
 from sisr.terminal import cli
 from sisr.tracking.outbox import Outbox
 from sisr.training.local import train_here

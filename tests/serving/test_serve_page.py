@@ -3,6 +3,7 @@
 import base64
 import io
 import threading
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -53,6 +54,9 @@ def page(browser, address, request):
     complaints: list[str] = []
     opened.on("request", lambda sent: asked.append(sent.url))
     opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.on(
+        "console", lambda message: complaints.append(message.text) if "Content Security" in message.text else None
+    )
     opened.goto(address)
     opened.get_by_text("tiny, version 7").wait_for()
     yield opened
@@ -138,3 +142,12 @@ def test_the_description_shows_every_request_and_answer(page, address):
     shown = page.locator("main").inner_text()
     for text in ("POST", "/upscale", "multipart/form-data", "Sisr-Version", "Retry-After", "504", f"{address}/upscale"):
         assert text in shown
+
+
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_the_policy_allows_nothing_inline_but_what_has_its_hash(address, path):
+    with urllib.request.urlopen(address + path) as answer:
+        policy = answer.headers["Content-Security-Policy"]
+    assert "unsafe" not in policy
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sisr.disk.run_folder import RunFolder, write_json
+from sisr.disk.atomic import write_json
+from sisr.disk.run_folder import RunFolder
 from sisr.sweep import plan as plans
 from sisr.sweep.plan import Plan
 from sisr.sweep.state import LEDGER

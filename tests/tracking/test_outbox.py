@@ -8,7 +8,8 @@ from itertools import pairwise
 import pytest
 
 from sisr.disk import journal
-from sisr.disk.journal import is_locked, rows
+from sisr.disk.journal import rows
+from sisr.disk.lock import is_held
 from sisr.errors import ConfigError, RunLockedError
 from sisr.tracking.outbox import FILE, Outbox
 
@@ -58,11 +59,11 @@ def test_ten_thousand_records_survive_kill_9(tmp_path):
     ) as writer:
         assert writer.stdout is not None
         writer.stdout.readline()
-        assert is_locked(tmp_path / FILE)
+        assert is_held(tmp_path / FILE)
         os.kill(writer.pid, signal.SIGKILL)
         writer.wait()
     assert [r["step"] for r in read(tmp_path, "metrics")] == list(range(10_000))
-    assert not is_locked(tmp_path / FILE)
+    assert not is_held(tmp_path / FILE)
 
 
 def test_a_resumed_run_does_not_record_twice_what_it_says_again(tmp_path):

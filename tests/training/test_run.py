@@ -1,13 +1,11 @@
 import json
-import multiprocessing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sisr import errors
 from sisr.disk.run_folder import RunFolder
-from sisr.errors import ConfigError, DataError, RunLockedError
+from sisr.errors import ConfigError
 from sisr.terminal.console import duration
 from sisr.terminal.displays import Display, line
 from sisr.training.run import Options, Run, check_name, read, record
@@ -65,46 +63,6 @@ def test_a_recorded_run_reads_back(tmp_path: Path) -> None:
     assert read(folder) == run()
     assert folder.file_hashes() == {"a.png": "00"}
     assert json.loads((tmp_path / "run/run.json").read_text())["data"] == {"train": 3}
-
-
-def hold(path: str, held: Any, done: Any) -> None:
-    with RunFolder(Path(path)).lock():
-        held.set()
-        done.wait(60)
-
-
-def test_one_process_at_a_time_holds_a_run_and_a_killed_one_lets_go(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    held, done = context.Event(), context.Event()
-    holder = context.Process(target=hold, args=(str(tmp_path), held, done))
-    holder.start()
-    assert held.wait(60)
-    with pytest.raises(RunLockedError, match=f"process {holder.pid}"), RunFolder(tmp_path).lock():
-        pass
-    holder.kill()
-    holder.join()
-    with RunFolder(tmp_path).lock():
-        pass
-
-
-def test_the_first_reported_failure_comes_back_as_what_it_was(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    assert folder.failure() is None
-    folder.report_failure(DataError("a.png is damaged"))
-    folder.report_failure(errors.DivergedError("later"))
-    found = folder.failure()
-    assert isinstance(found, DataError)
-    assert str(found) == "a.png is damaged"
-    folder.clear_failure()
-    assert folder.failure() is None
-
-
-def test_a_stop_request_is_seen_until_it_is_cleared(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    folder.request_stop()
-    assert folder.stop_requested()
-    folder.clear_stop()
-    assert not folder.stop_requested()
 
 
 def test_the_progress_line_names_rate_losses_validation_time_left_and_waiting() -> None:

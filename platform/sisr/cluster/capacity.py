@@ -10,10 +10,10 @@ import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sisr.config.yaml import read_yaml
+from sisr.disk.cache import home
 from sisr.errors import ConfigError
 
 NODE_TYPES = "SISR_NODE_TYPES"
@@ -90,7 +90,7 @@ def can_grow() -> bool:
 
 def _types() -> tuple[tuple[NodeType, ...], int | None]:
     """Return the kinds of node that may come, and how many of all kinds together."""
-    stated, file = os.environ.get(NODE_TYPES), Path.home() / LAUNCHER_FILE
+    stated, file = os.environ.get(NODE_TYPES), home() / LAUNCHER_FILE
     if stated:
         try:
             return tuple(_type(kind) for kind in json.loads(stated)), None

@@ -3,7 +3,8 @@
 import os
 import secrets
 from collections.abc import Mapping
-from pathlib import Path
+
+from sisr.disk.cache import home
 
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -44,7 +45,7 @@ def _private_token() -> None:
         or os.environ.get("RAY_AUTH_TOKEN_PATH")
     ):
         return
-    path = Path.home() / ".ray" / "auth_token"
+    path = home() / ".ray" / "auth_token"
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
         with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:

@@ -12,7 +12,6 @@ The folder appears by a rename once it is complete; of several processes that as
 """
 
 import copy
-import fcntl
 import json
 import os
 import shutil
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 
 from sisr.data.index import MAX_BAD_FRACTION, Index
 from sisr.data.reading import ImageFile, Judged, digest, read_all, stamp
+from sisr.disk import cache, lock
 from sisr.errors import DataError, DiskError
 
 # Whatever makes the same file give other pixels.
@@ -90,12 +90,6 @@ class Store:
         return part
 
 
-def default_cache() -> Path:
-    """Return the folder of all stores: `$SISR_CACHE`, else `sisr` in the user's cache folder."""
-    given = os.environ.get("SISR_CACHE")
-    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sisr"
-
-
 def pack(
     files: Sequence[ImageFile],
     cache_dir: Path | None = None,
@@ -107,7 +101,7 @@ def pack(
 
     Args:
         files: In any order.
-        cache_dir: None: `default_cache()`.
+        cache_dir: None: see `sisr.disk.cache`.
         progress: Called after each file while building.
         max_bad_fraction: More refused files than this stop with an error.
 
@@ -119,11 +113,11 @@ def pack(
     if not files:
         raise DataError("there are no image files to pack")
     root = os.path.commonpath([file.path.parent for file in files])
-    family = (cache_dir or default_cache()) / f"{Path(root).name}-{digest([root])[:12]}"
+    family = (cache_dir or cache.folder()) / f"{Path(root).name}-{digest([root])[:12]}"
     stamps = [stamp(file) for file in files]
     folder = family / digest([FORMAT, *(f"{f.name}/{s}/{f.refused}" for f, s in zip(files, stamps, strict=True))])[:24]
     if not (folder / INDEX).is_file():
-        with _locked(family), _complete(folder) as partial:
+        with lock.held(family / ".lock", advice="set SISR_CACHE"), _complete(folder) as partial:
             if partial:
                 _build(partial, files, stamps, progress or (lambda done, total: None))
     store = Store(folder)
@@ -173,19 +167,6 @@ def _stores(family: Path) -> list[Path]:
     """Return the folders of complete stores, oldest first."""
     found = [path.parent for path in family.glob(f"*/{INDEX}") if path.parent.suffix != ".partial"]
     return sorted(found, key=lambda path: path.stat().st_mtime_ns)
-
-
-@contextmanager
-def _locked(family: Path) -> Iterator[None]:
-    """Let one process at a time build stores of one root; the others wait. The lock goes with its process."""
-    try:
-        family.mkdir(parents=True, exist_ok=True)
-        file = open(family / ".lock", "w")  # noqa: SIM115
-    except OSError as error:
-        raise DiskError(f"can't write packed images to {family}: {error.strerror}; set SISR_CACHE") from error
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 @contextmanager

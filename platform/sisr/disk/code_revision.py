@@ -17,6 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from sisr.disk import atomic
+
 SUBMITTED = "SISR_SUBMITTED_REVISION"  # of the code on the machine that submitted this run: digest or commit
 ROOT = Path(__file__).parents[1]
 STAMP = ROOT / "REVISION"
@@ -56,9 +58,7 @@ def code_revision() -> dict[str, Any]:
 def write_stamp() -> dict[str, Any]:
     """Write down beside the code which commit it is, for where it is copied without `.git`; return what was written."""
     found = {"digest": digest(), **_from_git(), "files": [name for name, _ in sources()]}
-    temporary = STAMP.with_name(f".{STAMP.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(found) + "\n")
-    temporary.replace(STAMP)
+    atomic.write_json(STAMP, found)
     return found
 
 

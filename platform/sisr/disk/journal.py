@@ -1,16 +1,15 @@
 """An append-only file of JSON lines that survives crashes, full disks and impatient writers."""
 
 import errno
-import fcntl
 import json
 import logging
 import os
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sisr.disk import lock
 from sisr.errors import DiskError, RunLockedError
 
 SYNC_INTERVAL_S = 1.0
@@ -129,21 +128,6 @@ def rows(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any] | None, i
             yield (row if isinstance(row, dict) and "op" in row else None), offset
 
 
-def is_locked(path: Path) -> bool:
-    """Whether a living process holds the file's lock, as a journal's writer does."""
-    try:
-        file = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(file)
-    return False
-
-
 def _ends_in_newline(path: Path) -> bool:
     with path.open("rb") as file:
         if file.seek(0, os.SEEK_END) == 0:
@@ -158,17 +142,13 @@ def _open_locked(path: Path) -> int:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise DiskError(f"{path} can't be opened for writing: {error.strerror}") from error
-    began, told = time.monotonic(), False
-    while True:
+    try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return file
-        except BlockingIOError:
-            waited = time.monotonic() - began
-            if waited > LOCK_PATIENCE_S:
-                os.close(file)
-                raise RunLockedError(f"another process is writing {path}: end it, or use another run name") from None
-            if waited > LOCK_SILENCE_S and not told:
-                _log.warning("waiting up to %.0f s for another process that is writing %s", LOCK_PATIENCE_S, path)
-                told = True
-            time.sleep(0.1)
+            lock.acquire(file, path, wait_s=min(LOCK_SILENCE_S, LOCK_PATIENCE_S))
+        except RunLockedError:
+            _log.warning("waiting up to %.0f s for another process that is writing %s", LOCK_PATIENCE_S, path)
+            lock.acquire(file, path, wait_s=LOCK_PATIENCE_S)
+    except RunLockedError:
+        os.close(file)
+        raise RunLockedError(f"another process is writing {path}: end it, or use another run name") from None
+    return file

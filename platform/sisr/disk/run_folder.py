@@ -1,18 +1,25 @@
 """The folder of one run: the only place that knows its file names."""
 
-import fcntl
+import errno
 import json
+import logging
 import math
 import os
-import socket
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+import weakref
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import sisr.errors
+from sisr.disk import atomic, lock
 from sisr.errors import DiskError, RunLockedError, SisrError
+
+LOCK = ".lock"
+LOCK_PATIENCE_S = 1.0  # who only looks whether the lock is held has it for a moment
+GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
+
+_log = logging.getLogger(__name__)
 
 
 class RunFolder:
@@ -21,6 +28,8 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         """Point at a run's folder, which need not exist yet."""
         self.path = path
+        self._claimed: list[tuple[Path, int]] = []  # what `confirm` compares: paths, and what was open there
+        self._unwritten: list[str] = []  # warnings for which there was no room
         self.checkpoints = path / "checkpoints"
         self.samples = path / "samples"
         self.model = path / "model"
@@ -29,34 +38,36 @@ class RunFolder:
         self.init = path / "init.safetensors"
         self.run = path / "run.json"  # what is executed: `sisr.training.run` reads and writes it
         self._files = path / "files.json"
+        self._status = path / "status.json"
         self._stop = path / ".stop"
         self._warnings = path / "warnings.log"
         self._failure = path / ".failure.json"
 
     def record_files(self, hashes: dict[str, str]) -> None:
         """Write down the hash of each image file, to tell later which ones have changed."""
-        write_json(self._files, hashes)
+        self.confirm()
+        atomic.write_json(self._files, hashes)
 
     def file_hashes(self) -> dict[str, str]:
         """Return the hash of each image file that the run was started with; empty where that was not kept."""
-        try:
-            return dict(json.loads(self._files.read_text()))
-        except (OSError, ValueError):
-            return {}
+        return _read_json(self._files)
 
     def write_status(self, **fields: Any) -> None:
-        """Replace the run's status: state, step, rates, losses, last validation."""
-        write_json(self.path / "status.json", fields)
+        """Replace the run's status: state, step, rates, losses, last validation.
+
+        Raises:
+            DiskError: It can't be written.
+        """
+        self.confirm()
+        atomic.write_json(self._status, fields)
 
     def status(self) -> dict[str, Any]:
-        """Return the last status, or an empty dict."""
-        try:
-            return dict(json.loads((self.path / "status.json").read_text()))
-        except (OSError, ValueError, TypeError):
-            return {}
+        """Return the last status; an empty dict where there is none, or what is there is no status."""
+        return _read_json(self._status)
 
     def add_evaluation(self, step: int, values: dict[str, float]) -> None:
-        """Note the numbers of one evaluation."""
+        """Append the numbers of one evaluation."""
+        self.confirm()
         with open(self._evaluations, "a") as file:
             file.write(json.dumps({"step": step, "values": values}) + "\n")
 
@@ -82,26 +93,42 @@ class RunFolder:
         self._stop.unlink(missing_ok=True)
 
     def warn(self, text: str) -> None:
-        """Say something to the user, who does not see what a worker prints."""
-        with open(self._warnings, "a") as file:
-            file.write(" ".join(text.split()) + "\n")
+        """Append a line for the user, who does not see what a worker prints.
+
+        Where it can't be written it goes to the log, and is tried again with the next one: a warning ends no run.
+        """
+        self._unwritten.append(" ".join(text.split()) + "\n")
+        try:
+            self.confirm()
+            with open(self._warnings, "a") as file:
+                file.writelines(self._unwritten)
+            self._unwritten.clear()
+        except OSError as error:
+            _log.warning("%s (not in %s: %s)", text, self._warnings, error.strerror or error)
 
     def warnings(self) -> list[str]:
-        """Return everything said so far."""
+        """Return the warnings so far."""
         return self._warnings.read_text().splitlines() if self._warnings.exists() else []
 
-    def report_failure(self, error: SisrError) -> None:
-        """Leave the reason why a worker ends, for its peers and its driver; the first one counts."""
-        with suppress(FileExistsError), open(self._failure, "x") as file:
-            json.dump({"type": type(error).__name__, "message": str(error)}, file)
+    def report_failure(self, error: SisrError) -> bool:
+        """Leave the reason why a worker ends, for its peers and its driver; the first one counts.
+
+        Returns:
+            Whether a reason is there now; none where the disk is full or the folder is no longer ours.
+        """
+        if self.failure() is None:
+            with suppress(OSError):
+                self.confirm()
+                atomic.write_json(self._failure, {"type": type(error).__name__, "message": str(error)})
+        return self.failure() is not None
 
     def failure(self) -> SisrError | None:
         """Return why a worker ended, as it was reported."""
-        try:
-            found = json.loads(self._failure.read_text())
-        except (OSError, ValueError):
+        found = _read_json(self._failure)
+        if "message" not in found:
             return None
-        error: SisrError = getattr(sisr.errors, found["type"], SisrError)(found["message"])
+        kind = getattr(sisr.errors, str(found.get("type")), SisrError)
+        error: SisrError = kind(found["message"])
         return error
 
     def clear_failure(self) -> None:
@@ -114,31 +141,61 @@ class RunFolder:
 
         Raises:
             RunLockedError: Another process holds it; the message names the process.
+            DiskError: The folder can't be written.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = open(self.path / ".lock", "a+")  # noqa: SIM115
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise DiskError(f"can't write runs to {self.path.parent}: {reason}; choose another --runs") from error
-        with lock as file:
+        path = self.path / LOCK
+        with ExitStack() as stack:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                holder = file.read().strip() or "another process"
+                stack.enter_context(lock.held(path, wait_s=LOCK_PATIENCE_S, advice="choose another --runs"))
+            except RunLockedError:
                 raise RunLockedError(
-                    f"run {self.path.name} is held by {holder}: wait for it, stop it, or use another --name"
+                    f"run {self.path.name} is held by {lock.holder(path)}: wait for it, stop it, or use another --name"
                 ) from None
-            file.truncate(0)
-            since = time.strftime("%Y-%m-%d %H:%M:%S")
-            file.write(f"process {os.getpid()} on {socket.gethostname()} since {since}\n")
-            file.flush()
+            self.claim()
+            atomic.remove_unfinished(self.path)
             yield
 
+    def claim(self) -> None:
+        """Remember which folder this is, and which lock file lies in it, for `confirm`; both stay open.
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Replace a JSON file atomically: readers see the old content or the new."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
-    os.replace(temporary, path)
+        Raises:
+            DiskError: The folder can't be opened.
+        """
+        self._claimed = []
+        for path in (self.path, self.path / LOCK):
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue  # nobody holds a lock here: a test, or a trial
+            except OSError as error:
+                raise atomic.cant_write(path, error) from error
+            weakref.finalize(self, os.close, descriptor)
+            self._claimed.append((path, descriptor))
+
+    def confirm(self) -> None:
+        """Make sure that the folder is still the one that was claimed; do nothing where none was.
+
+        Raises:
+            DiskError: It was moved, removed or replaced by another.
+        """
+        for path, descriptor in self._claimed:
+            try:
+                same = os.path.samestat(os.fstat(descriptor), path.stat())
+            except OSError as error:
+                if error.errno not in GONE:
+                    continue  # a file system that does not answer now says nothing about the folder
+                same = False
+            if not same:
+                raise DiskError(
+                    f"{self.path} was moved, removed or replaced while its run was executed: this process stops and "
+                    "writes nothing more there"
+                )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Return a JSON object; an empty one where the file is missing, damaged, or holds something else."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from sisr.disk import code_revision
+from sisr.disk.cache import home
 from sisr.doctor.diagnosis import Finding, Level
 
 GIB = 2**30
@@ -129,7 +130,7 @@ def token() -> Finding:
     """Return whether Ray's token, which lets its holder run any code on the cluster, can be read by its owner only."""
     if os.environ.get("RAY_AUTH_TOKEN"):
         return Finding("ok", "token", "in RAY_AUTH_TOKEN")
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or home() / ".ray" / "auth_token")
     return examine_token(path) or Finding("ok", "token", f"{path} is private")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from sisr.disk.atomic import placed
+from sisr.disk import atomic
 from sisr.evaluation.gallery import Place
 from sisr.evaluation.page import page
 from sisr.evaluation.pictures import sheet
@@ -64,13 +64,13 @@ def write(
     Raises:
         DiskError: It can't be written.
     """
-    with placed(folder / PAGE) as unfinished:
+    with atomic.file(folder / PAGE) as unfinished:
         # A file's name may be no text.
         unfinished.write_bytes(page(rows, places, facts, notes).encode("utf-8", "backslashreplace"))
-    with placed(folder / RESULT) as unfinished:
+    with atomic.file(folder / RESULT) as unfinished:
         unfinished.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
     sheets = [f"places/{number}.png" for number in range(1, len(places) + 1)]
     for path, place in zip(sheets, places, strict=True):
-        with placed(folder / path) as unfinished:
+        with atomic.file(folder / path) as unfinished:
             sheet(place, [row.model for row in rows]).save(unfinished)
     return Files(folder, PAGE, RESULT, sheets)

@@ -1,7 +1,6 @@
 """Patches, error maps, and the sheets that show them side by side."""
 
 import io
-from base64 import b64encode
 from collections.abc import Sequence
 from functools import cache
 
@@ -34,11 +33,11 @@ def _table() -> NDArray[np.uint8]:
     )
 
 
-def data_address(pixels: Pixels) -> str:
-    """Return a picture as an address that holds the picture itself, lossless."""
+def png(pixels: Pixels) -> bytes:
+    """Return a picture as a PNG file."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, format="PNG", optimize=True)
-    return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
+    return file.getvalue()
 
 
 def sheet(place: Place, names: Sequence[str]) -> Image.Image:

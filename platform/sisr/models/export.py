@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from sisr.disk.atomic import placed
+from sisr.disk import atomic
 from sisr.errors import CheckpointError, ConfigError
 from sisr.models import model as models
 from sisr.models.model import Model
@@ -57,7 +57,7 @@ def export(model: Model, target: Path, format_: str) -> list[Difference]:
     if format_ == "safetensors" and "recipe" not in model.meta:
         raise ConfigError(f"{model.name} has no recipe, without which nobody can use its weights; export pt2 or onnx")
     model.generator.cpu().float().eval()
-    with placed(target) as unfinished:
+    with atomic.file(target) as unfinished:
         try:
             with _quiet():
                 write(model, unfinished)

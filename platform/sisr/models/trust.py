@@ -9,6 +9,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from sisr.disk import cache
+
 
 def remember(name: str, text: str, where: str) -> None:
     """Trust a recipe's text from now on; where that can't be written down, it will have to be named again.
@@ -33,5 +35,4 @@ def is_trusted(name: str, text: str) -> bool:
 
 
 def _entry(name: str, text: str) -> Path:
-    cache = Path(os.environ.get("SISR_CACHE") or Path.home() / ".cache" / "sisr")
-    return cache / "trusted_recipes" / hashlib.sha256(f"{name}\0{text}".encode()).hexdigest()
+    return cache.folder() / "trusted_recipes" / hashlib.sha256(f"{name}\0{text}".encode()).hexdigest()

@@ -1,4 +1,3 @@
-
 // Show an OpenAPI description: each operation with its options, bodies, answers and their headers.
 function element(name, text, ...children) {
   const made = document.createElement(name);

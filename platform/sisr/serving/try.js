@@ -1,4 +1,3 @@
-
 const $ = id => document.getElementById(id);
 const viewer = document.querySelector(".viewer");
 let names = ["sent", "enlarged"], state = null, chosen = null, asking = null, addresses = [];

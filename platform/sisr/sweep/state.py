@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from sisr.disk.journal import is_locked, rows
+from sisr.disk import lock
+from sisr.disk.journal import rows
 from sisr.errors import CheckpointError, ConfigError
 from sisr.sweep import plan as plans
 from sisr.sweep.plan import Mode, Plan, value_of
@@ -198,7 +199,7 @@ def read(folder: Path) -> Sweep:
     plan = plans.read(folder)
     if plan is None:
         raise ConfigError(f"{folder} holds no sweep: name the folder of one, or a sweep in --runs")
-    if is_locked(folder / LEDGER):
+    if lock.is_held(folder / LEDGER):
         return _applied(plan, records(folder))
     sweep = replay(plan, records(folder))
     sweep.state = "stopped" if sweep.state == "running" else sweep.state

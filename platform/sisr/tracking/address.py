@@ -5,6 +5,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from sisr.disk import atomic
 from sisr.disk.sweep_folder import sweep_of
 from sisr.errors import TrackingError
 from sisr.tracking.redact import HIDDEN, redact_text
@@ -106,14 +107,7 @@ def read(run_dir: Path) -> Address | None:
 
 def write(run_dir: Path, address: Address) -> None:
     """Keep where the run is recorded, without passwords."""
-    replace(run_dir / FILE, asdict(address) | {"tracking_uri": redact_text(address.tracking_uri)})
-
-
-def replace(path: Path, value: object) -> None:
-    """Write `value` as JSON so that readers, and a crash, see the old file or the new one."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    new.write_text(json.dumps(value, indent=1) + "\n")
-    new.replace(path)
+    atomic.write_json(run_dir / FILE, asdict(address) | {"tracking_uri": redact_text(address.tracking_uri)})
 
 
 def _run_there(before: Address | None, uri: str) -> str | None:

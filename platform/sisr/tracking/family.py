@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from sisr.disk.journal import is_locked
+from sisr.disk.lock import is_held
 from sisr.disk.sweep_folder import trials
 from sisr.errors import TrackingError
 from sisr.tracking import address, outbox
@@ -54,7 +54,7 @@ class Family:
             driver_ends: The driver has had its last word and waits for us: only its trials may still have one.
         """
         folders = self._trials() if driver_ends else [self.head.run_dir, *self._trials()]
-        return any(is_locked(folder / outbox.FILE) for folder in folders)
+        return any(is_held(folder / outbox.FILE) for folder in folders)
 
     def close_lost_runs(self, *, driver_ends: bool) -> None:
         """Mark runs killed whose process has vanished without a word.
@@ -104,4 +104,4 @@ class Family:
 
 def _in_use(run_dir: Path) -> bool:
     """Whether somebody executes the run or sweep, or writes its outbox."""
-    return is_locked(run_dir / outbox.FILE) or is_locked(run_dir / ".lock")
+    return is_held(run_dir / outbox.FILE) or is_held(run_dir / ".lock")

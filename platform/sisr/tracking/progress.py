@@ -4,8 +4,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from sisr.disk import atomic
 from sisr.disk.journal import rows
-from sisr.tracking import address, outbox
+from sisr.tracking import outbox
 
 FILE = "outbox.ack"
 
@@ -30,7 +31,7 @@ def read(run_dir: Path, run_id: str | None) -> Progress:
 
 def write(run_dir: Path, progress: Progress) -> None:
     """Keep how far delivery came. Losing this to a crash only means delivering again what arrived already."""
-    address.replace(run_dir / FILE, asdict(progress))
+    atomic.write_json(run_dir / FILE, asdict(progress))
 
 
 def pending(run_dir: Path, run_id: str | None) -> int:

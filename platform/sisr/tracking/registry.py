@@ -17,6 +17,7 @@ from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Run
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
+from sisr.disk import cache
 from sisr.errors import CheckpointError, DiskError, TrackingError
 from sisr.tracking import address, shipment
 from sisr.tracking.redact import redact_text
@@ -110,17 +111,17 @@ def download_model(uri: str, *, tracking_uri: str | None = None, runs: Path = Pa
     """
     address.export()
     server = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or address.default_uri(runs)
-    cache = Path(os.environ.get("SISR_CACHE") or Path.home() / ".cache" / "sisr") / "models"
+    kept = cache.folder() / "models"
     try:
-        cache.mkdir(parents=True, exist_ok=True)
+        kept.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DiskError(f"can't keep models in {cache}: {error.strerror}; set SISR_CACHE") from error
-    with tempfile.TemporaryDirectory(dir=cache) as temporary:
+        raise DiskError(f"can't keep models in {kept}: {error.strerror}; set SISR_CACHE") from error
+    with tempfile.TemporaryDirectory(dir=kept) as temporary:
         _download(uri, server, temporary)
         found = sorted(Path(temporary).rglob(WEIGHTS), key=lambda path: len(path.parts))
         if not found:
             raise CheckpointError(f"{uri} holds no {WEIGHTS}: it isn't a model that sisr logged")
-        return _keep(found[0].parent, cache)
+        return _keep(found[0].parent, kept)
 
 
 def _download(uri: str, server: str, into: str) -> None:
@@ -170,14 +171,14 @@ def _places(client: MlflowClient, uri: str) -> Iterator[str]:
         )
 
 
-def _keep(folder: Path, cache: Path) -> Path:
+def _keep(folder: Path, models: Path) -> Path:
     """Move the model's own files to a folder named after their content and return it."""
     _check(folder)
     files = [folder / WEIGHTS, folder / CONFIG, *folder.glob(RECIPE)]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
-    kept = cache / digest
+    kept = models / digest
     if not kept.is_dir():
-        with tempfile.TemporaryDirectory(dir=cache) as temporary:
+        with tempfile.TemporaryDirectory(dir=models) as temporary:
             new = Path(temporary) / digest
             new.mkdir()
             for path in files:

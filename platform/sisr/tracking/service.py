@@ -1,6 +1,5 @@
 """What the courier's process does: deliver, wait, measure the machine, and know when to end."""
 
-import fcntl
 import logging
 import os
 import signal
@@ -13,7 +12,8 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
-from sisr.errors import TrackingError
+from sisr.disk import lock
+from sisr.errors import RunLockedError, TrackingError
 from sisr.tracking import delivery, outbox
 from sisr.tracking.address import Address
 from sisr.tracking.delivery import OfflineError
@@ -58,7 +58,7 @@ def deliver_once(run_dir: Path, place: Address) -> str:
             family.close_lost_runs(driver_ends=False)
     except OfflineError as error:
         problems.append(f"{redact_text(place.tracking_uri)} does not take the records: {error}")
-    except BlockingIOError:
+    except RunLockedError:
         problems.append("another process is delivering this run")
     return "; ".join(problems)
 
@@ -144,19 +144,15 @@ def _alone(run_dir: Path, ending: threading.Event | None) -> Iterator[None]:
     """Hold the right to deliver this run or sweep: wait for it until `ending`, or not at all.
 
     Raises:
-        BlockingIOError: Another process has it, and `ending` is `None`.
+        RunLockedError: Another process has it, and `ending` is `None`.
     """
-    with (run_dir / ".courier.lock").open("w") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if ending is None:
-                    raise
-                if ending.wait(POLL_S):
-                    raise SystemExit(0) from None
-        yield
+    try:
+        with lock.held(run_dir / ".courier.lock", give_up=ending.is_set if ending else lambda: True):
+            yield
+    except RunLockedError:
+        if ending is None:
+            raise
+        raise SystemExit(0) from None
 
 
 def _say(line: str) -> None:

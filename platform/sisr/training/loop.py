@@ -13,7 +13,8 @@ from torch.optim import Optimizer
 
 from sisr.data.batches import Batches, Prefetcher, to_hr
 from sisr.data.draws import Draws
-from sisr.disk.run_folder import RunFolder, write_json
+from sisr.disk import atomic
+from sisr.disk.run_folder import RunFolder
 from sisr.errors import DivergedError, OutOfMemoryError
 from sisr.models import model
 from sisr.training import initial, precision
@@ -135,7 +136,7 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
             )
             with _disk_errors_reported(folder):
                 if wrote and state.best:
-                    write_json(folder.best, state.best)
+                    atomic.write_json(folder.best, state.best)
                 log.flush()
             checkpoints.prune(state.best.get("step"))
             session.saved(done)

@@ -19,8 +19,9 @@ import sisr
 import sisr.errors
 from sisr import recipes
 from sisr.config.settings import Settings, build
+from sisr.disk import atomic
 from sisr.disk.code_revision import code_revision
-from sisr.disk.run_folder import RunFolder, write_json
+from sisr.disk.run_folder import RunFolder
 from sisr.errors import CheckpointError, ConfigError, SisrError
 from sisr.metrics.perceptual import CHOICES, MEANING
 from sisr.recipe import Recipe, RecipeModule
@@ -128,7 +129,7 @@ def record(folder: RunFolder, run: Run, extra: dict[str, Any], hashes: dict[str,
     if run.recipe_source:
         (folder.path / "recipe.py").write_bytes(run.recipe_source.encode())
     facts = {"run": run.model_dump(), "versions": versions(), "code": code_revision(), **extra}
-    write_json(folder.run, {**facts, "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
+    atomic.write_json(folder.run, {**facts, "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
 
 
 # Of errors that pass a recipe's line without being its fault: a peer that left, a device that failed.

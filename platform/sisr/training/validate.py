@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from sisr.data import bicubic
 from sisr.data.draws import Draws
+from sisr.disk import atomic
 from sisr.metrics import perceptual
 from sisr.metrics.psnr import psnr_y
 from sisr.metrics.score import score
@@ -157,11 +158,9 @@ def _common_distance(wanted: str, least: int, session: Session) -> perceptual.Di
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a picture as PNG, replacing an older one of the same name atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}")
-    picture.save(unfinished, format="PNG")
-    unfinished.replace(path)
+    """Write a picture as PNG."""
+    with atomic.file(path) as unfinished:
+        picture.save(unfinished, format="PNG")
 
 
 def _rounded(image: Tensor) -> Tensor:

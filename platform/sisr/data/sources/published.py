@@ -7,7 +7,6 @@
 fetched in `$SISR_CACHE/published/<key>`; what was not used for longest goes first when room is needed.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -19,7 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sisr.data.store import IMAGES, INDEX, PIXELS, SHAPES, Store, default_cache
+from sisr.data.store import IMAGES, INDEX, PIXELS, SHAPES, Store
+from sisr.disk import cache, lock
 from sisr.errors import ConfigError, DataError, DiskError
 
 MANIFEST = "source.json"
@@ -133,18 +133,18 @@ def fetch(address: str, manifest: Manifest, progress: Progress, cache_dir: Path 
         address: Where the files are.
         manifest: What was `read` there.
         progress: Called while they arrive; not where they are here already.
-        cache_dir: None: `default_cache()`.
+        cache_dir: None: see `sisr.disk.cache`.
 
     Raises:
         DataError: It can't be reached, or what arrives is damaged.
         DiskError: There is no room.
         ConfigError: `SISR_CACHE_GB` is no number.
     """
-    cache = (cache_dir or default_cache()) / "published"
-    folder = cache / manifest.key
-    with _locked(cache):
+    kept = (cache_dir or cache.folder()) / "published"
+    folder = kept / manifest.key
+    with lock.held(kept / ".lock", advice="set SISR_CACHE"):
         if not _is_whole(folder, manifest):
-            _make_room(cache, folder, manifest.size, address)
+            _make_room(kept, folder, manifest.size, address)
             partial = folder.with_suffix(".partial")
             try:
                 partial.mkdir()
@@ -215,24 +215,24 @@ def _writing(path: Path) -> Iterator[Any]:
         os.fsync(file.fileno())
 
 
-def _make_room(cache: Path, folder: Path, size: int, address: str) -> None:
+def _make_room(fetched: Path, folder: Path, size: int, address: str) -> None:
     """Remove what was not used for longest until `size` bytes fit, below the limit and onto the disk.
 
     Who still reads what is removed keeps it until the process ends.
     """
-    for leftover in (folder, *cache.glob("*.partial")):  # of processes that died
+    for leftover in (folder, *fetched.glob("*.partial")):  # of processes that died
         shutil.rmtree(leftover, ignore_errors=True)
     limit = _limit()
-    kept = {path: _size(path) for path in sorted(cache.iterdir(), key=_last_used) if path.is_dir()}
+    kept = {path: _size(path) for path in sorted(fetched.iterdir(), key=_last_used) if path.is_dir()}
     while True:
-        free = shutil.disk_usage(cache).free - SPARE
+        free = shutil.disk_usage(fetched).free - SPARE
         if size <= free and sum(kept.values()) + size <= limit:
             return
         if not kept:
             if size > limit:
                 raise DiskError(f"{address} is {size / 1e9:.2f} GB, and {LIMIT} allows {limit / 1e9:g}: raise it")
             raise DiskError(
-                f"{address} is {size / 1e9:.2f} GB, and {cache} has room for {max(free, 0) / 1e9:.2f}: free some, or "
+                f"{address} is {size / 1e9:.2f} GB, and {fetched} has room for {max(free, 0) / 1e9:.2f}: free some, or "
                 "set SISR_CACHE to another disk"
             )
         oldest = next(iter(kept))
@@ -254,17 +254,3 @@ def _last_used(path: Path) -> float:
 
 def _size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.iterdir())
-
-
-@contextmanager
-def _locked(cache: Path) -> Iterator[None]:
-    """Let one process of this machine fetch at a time. The lock goes with its process."""
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with (cache / ".lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-    except DiskError:
-        raise
-    except OSError as error:
-        raise DiskError(f"can't keep fetched images in {cache}: {error.strerror or error}; set SISR_CACHE") from error

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from sisr.disk import atomic
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import CheckpointError
 from sisr.sweep.state import Sweep, Trial
@@ -62,7 +63,7 @@ def copies_made(folder: RunFolder) -> int:
 
 def note_copies(folder: RunFolder, copies: int) -> None:
     """Note that all that belongs to a copy is done."""
-    _replace(folder.path / COPIES, str(copies))
+    atomic.write_text(folder.path / COPIES, str(copies))
 
 
 def drop_checkpoints(folder: RunFolder, *, keep_newest: bool) -> None:
@@ -96,12 +97,5 @@ def write_best(folder: Path, sweep: Sweep, best: Trial, recipe: str) -> Path:
         f"# at step {best.evaluated_at:,}: {values}",
         f"# sisr train {recipe} --config {BEST} --data ... ; --steps N: the sweep's trials had {plan.steps:,}",
     ]
-    _replace(path, "\n".join(header) + "\n" + yaml.safe_dump(settings, sort_keys=True))
+    atomic.write_text(path, "\n".join(header) + "\n" + yaml.safe_dump(settings, sort_keys=True))
     return path
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file: readers see the old content or the new."""
-    unfinished = path.with_name(f".{path.name.removeprefix('.')}-new")
-    unfinished.write_text(text)
-    unfinished.replace(path)

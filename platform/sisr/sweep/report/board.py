@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
-from sisr.sweep.plan import value_of
-from sisr.sweep.report import numbers as words
+from sisr.sweep.plan import Plan, value_of
+from sisr.sweep.report import numbers
 from sisr.sweep.state import Sweep, Trial
 from sisr.terminal.console import duration
 
@@ -22,7 +23,7 @@ class Row:
 
     rank: int | None  # from 1; None: diverged, failed or never evaluated
     trial: int
-    state: str  # as `words.state_of`
+    state: str  # as `numbers.state_of`
     step: int  # of its last evaluation; of a trial without a rank, of its end
     objective: tuple[float | None, ...]  # one value for each of the plan's
     psnr_y: float | None  # dB
@@ -40,10 +41,9 @@ def rows(sweep: Sweep) -> list[Row]:
     """Return all trials, ranked ones first and the best of them at the top."""
     ranked = sweep.ranking()
     front = {trial.number for trial in sweep.pareto()} if ranked and len(sweep.plan.objective) == 2 else set()
-    numbers = {trial.number for trial in ranked}
-    rest = [trial for trial in sweep.trials if trial.number not in numbers]
-    placed = [_row(sweep, trial, rank, front) for rank, trial in enumerate(ranked, 1)]
-    return placed + [_row(sweep, trial, None, front) for trial in rest]
+    with_rank = {trial.number for trial in ranked}
+    found = [_row(sweep, trial, rank, front) for rank, trial in enumerate(ranked, 1)]
+    return found + [_row(sweep, trial, None, front) for trial in sweep.trials if trial.number not in with_rank]
 
 
 def _row(sweep: Sweep, trial: Trial, rank: int | None, front: set[int]) -> Row:
@@ -51,7 +51,7 @@ def _row(sweep: Sweep, trial: Trial, rank: int | None, front: set[int]) -> Row:
     return Row(
         rank,
         trial.number,
-        words.state_of(sweep, trial),
+        numbers.state_of(sweep, trial),
         trial.evaluated_at if rank else trial.step,
         tuple(value_of(trial.values, metric) for metric in sweep.plan.objective),
         psnr_y,
@@ -68,7 +68,7 @@ def _row(sweep: Sweep, trial: Trial, rank: int | None, front: set[int]) -> Row:
 
 def counts(sweep: Sweep) -> dict[str, int]:
     """Return how many trials are in each state, and how many of the plan's are still to come."""
-    found = Counter(words.state_of(sweep, trial) for trial in sweep.trials)
+    found = Counter(numbers.state_of(sweep, trial) for trial in sweep.trials)
     to_come = sweep.plan.trials - len(sweep.trials)
     if to_come > 0 and sweep.state == "running":
         found["to come"] = to_come
@@ -90,53 +90,59 @@ def as_json(sweep: Sweep, shown: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-Column = tuple[str, Callable[[Row], str], int]  # title, cell, and how gladly it is left out: 0 is never
+@dataclass(frozen=True)
+class Column:
+    """One column of the leaderboard."""
+
+    title: str
+    key: Callable[[Row], Any]  # what rows are sorted by
+    text: Callable[[Row], str]
+    priority: int = 0  # 0: always shown; a narrow terminal leaves out the columns with the largest numbers first
+
+
+def columns(plan: Plan, shown: Sequence[Row]) -> list[Column]:
+    """Return the columns before the settings, without optional ones that are empty in all rows."""
+    made = [
+        Column("#", attrgetter("rank"), lambda row: f"{row.rank or ''}{'*' if row.pareto else ''}"),
+        Column("trial", attrgetter("trial"), lambda row: str(row.trial)),
+        Column("state", attrgetter("state"), attrgetter("state")),
+        Column("step", attrgetter("step"), lambda row: f"{row.step:,}"),
+    ]
+    for i, metric in enumerate(plan.objective):
+        made.append(_value_column(metric, partial(_objective, i), 0))
+    for priority, metric in enumerate(MEASURED, 1):
+        if metric not in plan.objective:
+            made.append(_value_column(metric, attrgetter(numbers.metric_name(metric)), priority))
+    if plan.scheduler == "pbt":
+        made.append(Column("copies", attrgetter("copies"), lambda row: str(row.copies), 6))
+    made.append(Column("time", attrgetter("seconds"), lambda row: duration(row.seconds) if row.seconds else "", 5))
+    return [column for column in made if column.priority == 0 or any(map(column.text, shown))]
+
+
+def _objective(index: int, row: Row) -> float | None:
+    return row.objective[index]
+
+
+def _value_column(metric: str, value: Callable[[Row], float | None], priority: int) -> Column:
+    return Column(numbers.metric_name(metric), value, lambda row: numbers.number(metric, value(row)), priority)
 
 
 def table(sweep: Sweep, shown: Sequence[Row], width: int) -> tuple[list[str], list[list[str]]]:
     """Return the titles and cells of a table that is readable in `width` characters.
 
-    Columns without any value are left out, then those that matter least, until the settings have room.
+    Columns are left out by their priority until the settings have room.
     """
-    columns = [column for column in _columns(sweep) if column[2] == 0 or any(column[1](row) for row in shown)]
-    longest = max([len(words.settings(row.params)) for row in shown], default=0)
-    room = width - min(longest, SETTINGS_WIDTH) - BORDERS
-    while columns and sum(_width(column, shown) for column in columns) > room:
-        least = max(columns, key=lambda column: column[2])
-        if least[2] == 0:
+    chosen = columns(sweep.plan, shown)
+    settings = [numbers.settings(row.params) for row in shown]
+    room = width - min(max(map(len, settings), default=0), SETTINGS_WIDTH) - BORDERS
+    while sum(_width(column, shown) for column in chosen) > room:
+        least = max(chosen, key=lambda column: column.priority)
+        if least.priority == 0:
             break
-        columns.remove(least)
-    titles = [title for title, _, _ in columns]
-    cells = [[*(cell(row) for _, cell, _ in columns), words.settings(row.params)] for row in shown]
-    return [*titles, "settings"], cells
+        chosen.remove(least)
+    cells = [[*(column.text(row) for column in chosen), text] for row, text in zip(shown, settings, strict=True)]
+    return [*(column.title for column in chosen), "settings"], cells
 
 
 def _width(column: Column, shown: Sequence[Row]) -> int:
-    title, cell, _ = column
-    return max(len(title), *(len(cell(row)) for row in shown)) + BORDERS if shown else len(title) + BORDERS
-
-
-def _columns(sweep: Sweep) -> list[Column]:
-    objective = sweep.plan.objective
-    columns: list[Column] = [
-        ("#", lambda row: f"{row.rank or ''}{'*' if row.pareto else ''}", 0),
-        ("trial", lambda row: str(row.trial), 0),
-        ("state", lambda row: row.state, 0),
-        ("step", lambda row: f"{row.step:,}", 0),
-    ]
-    columns += [_value_column(metric, objective_of(i), 0) for i, metric in enumerate(objective)]
-    for matters, metric in enumerate(MEASURED, 1):
-        if metric not in objective:
-            columns.append(_value_column(metric, attrgetter(words.metric_name(metric)), matters))
-    if any(trial.exploits for trial in sweep.trials):
-        columns.append(("copies", lambda row: str(row.copies), 6))
-    return [*columns, ("time", lambda row: duration(row.seconds) if row.seconds else "", 5)]
-
-
-def objective_of(index: int) -> Callable[[Row], float | None]:
-    """Return what gives a row's value of one of the plan's objectives."""
-    return lambda row: row.objective[index]
-
-
-def _value_column(metric: str, value: Callable[[Row], float | None], matters: int) -> Column:
-    return words.metric_name(metric), lambda row: words.number(metric, value(row)), matters
+    return max(len(column.title), *(len(column.text(row)) for row in shown), 0) + BORDERS

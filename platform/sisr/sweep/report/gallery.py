@@ -1,6 +1,5 @@
 """Cells of trials' sample pictures, side by side: the same held-out image, at the same step, by each trial."""
 
-import base64
 import io
 from collections import Counter
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from PIL import Image
 
 from sisr.errors import SisrError
 from sisr.pictures.contact_sheet import COLUMNS, Layout, layout_of, pictures, read
+from sisr.pictures.page import data_address
 from sisr.sweep.state import Sweep, Trial
 from sisr.sweep.trial_folder import folder_of
 
@@ -30,6 +30,12 @@ class Wall:
     sr: list[list[str]]  # by trial: the same
     width: int  # px, of one cell
     height: int
+
+    def rows(self) -> Iterator[list[tuple[str, str]]]:
+        """Yield (title, data URI) of the cells of each held-out image, references first."""
+        titles = [*self.references, *(f"trial {trial.number}" for trial in self.trials)]
+        for cells in zip(*self.references.values(), *self.sr, strict=True):
+            yield list(zip(titles, cells, strict=True))
 
 
 @dataclass(frozen=True)
@@ -105,18 +111,13 @@ def _column(sheet: Image.Image, layout: Layout, name: str, rows: int, quality: i
     left = COLUMNS.index(name) * layout.column_width
     tops = (layout.header + row * layout.row_height for row in range(rows))
     boxes = ((left, top, left + layout.column_width, top + layout.row_height) for top in tops)
-    return [data_uri(_webp(sheet.crop(box), quality), "image/webp") for box in boxes]
+    return [data_address(_webp(sheet.crop(box), quality), "image/webp") for box in boxes]
 
 
 def _webp(picture: Image.Image, quality: int) -> bytes:
     file = io.BytesIO()
     picture.save(file, format="WEBP", quality=quality, method=4)
     return file.getvalue()
-
-
-def data_uri(content: bytes, kind: str) -> str:
-    """Return a file as an address that holds it."""
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _bytes(wall: Wall) -> int:

@@ -1,4 +1,3 @@
-"use strict";
 const all = (selector, within = document) => [...within.querySelectorAll(selector)];
 
 function press(buttons, pressed) {
@@ -25,8 +24,8 @@ titles.forEach((title, column) => title.addEventListener("click", () => {
 const filters = all(".filters button");
 filters.forEach((button) => button.addEventListener("click", () => {
   press(filters, button);
-  const wanted = button.dataset.state;
-  for (const row of all("tr", body)) row.hidden = wanted !== "" && row.dataset.state !== wanted;
+  const state = button.dataset.state;
+  for (const row of all("tr", body)) row.hidden = state !== "" && row.dataset.state !== state;
 }));
 
 const steps = all(".steps button");

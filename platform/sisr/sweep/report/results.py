@@ -4,7 +4,7 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
-from sisr.disk.atomic import placed
+from sisr.disk import atomic
 from sisr.sweep.report import board, gallery, headline, plots, plots_compared
 from sisr.sweep.report.importance import importance
 from sisr.sweep.report.page import page
@@ -66,6 +66,6 @@ def _plots(sweep: Sweep, bicubic: dict[str, float]) -> tuple[dict[str, bytes], d
 
 
 def _replace(path: Path, content: bytes) -> Path:
-    with placed(path) as unfinished:
+    with atomic.file(path) as unfinished:
         unfinished.write_bytes(content)
     return path
