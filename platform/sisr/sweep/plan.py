@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from sisr.config.settings import Settings, build
-from sisr.disk.run_folder import write_json
+from sisr.disk import atomic
 from sisr.disk.sweep_folder import FILE as FILE
 from sisr.errors import CheckpointError
 
@@ -85,7 +85,7 @@ def write(folder: Path, plan: Plan, facts: dict[str, Any], changed: Sequence[str
     """Record a plan and `facts` about it, before the first trial, and what was `changed` since an earlier one."""
     path = folder / FILE
     before = json.loads(path.read_text()).get("changed", []) if path.is_file() else []
-    write_json(path, {"sweep": plan.model_dump(mode="json"), **facts, "changed": [*before, *changed]})
+    atomic.write_json(path, {"sweep": plan.model_dump(mode="json"), **facts, "changed": [*before, *changed]})
 
 
 def read(folder: Path) -> Plan | None:

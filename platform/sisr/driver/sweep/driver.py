@@ -5,6 +5,7 @@ import threading
 from dataclasses import replace
 from typing import Any
 
+from sisr.disk import atomic
 from sisr.disk.run_folder import RunFolder
 from sisr.driver.sweep import files, record
 from sisr.driver.sweep.host import SliceEnd, Task
@@ -46,6 +47,7 @@ class Driver:
         """Announce the sweep, and do what follows from the ledger's rows where a crash came between."""
         record.announce(self._folder, self._sweep.plan)
         for trial in self._sweep.trials:
+            atomic.remove_unfinished(self._folder_of(trial).path)
             if trial.state == "paused" or (trial.state in ENDED and record.is_open(self._folder_of(trial))):
                 self._follow_end(trial)
         for trial in self._sweep.trials:
