@@ -11,7 +11,9 @@ import pytest
 
 from driven_sweep import EVERY, Kills, SteppingHost, rising, story, write_page
 from sisr.config.settings import read_yaml
+from sisr.driver.sweep.execute import nothing_found
 from sisr.driver.sweep.host import SliceEnd, Task
+from sisr.errors import ConfigError, DivergedError
 from sisr.sweep import state
 from sisr.sweep.report import results
 from sisr.sweep.state import Sweep
@@ -220,3 +222,28 @@ def test_a_trial_that_diverges_is_closed_and_its_sweep_goes_on(tmp_path: Path) -
     best = sweep.best()
     assert best is not None
     assert read_yaml(host.folder.path / "best.yaml")["learning_rate"] == best.params["learning_rate"]
+
+
+def test_a_sweep_whose_trials_all_diverge_has_failed_in_mlflow_and_says_why(tmp_path: Path) -> None:
+    host = SteppingHost(tmp_path, lambda rate, step: math.nan, scheduler="none", trials=2, steps=EVERY)
+    sweep = host.search()
+    assert sweep.state == "finished"
+    assert last_status(host.folder.path) == "FAILED"
+    error = nothing_found(sweep, host.folder.path)
+    assert isinstance(error, DivergedError)
+    assert "trial 0 diverged: not a number" in str(error)
+
+
+def test_a_sweep_that_found_nothing_ends_with_the_error_of_its_first_trial(tmp_path: Path) -> None:
+    host = SteppingHost(tmp_path, scheduler="none", trials=1, steps=EVERY)
+    with host.driver() as driver:
+        driver.take_up()
+        task = driver.next_task()
+        assert task is not None
+        reason = "recipe mine.py:7: ValueError: no"
+        driver.ended(task, SliceEnd(state="failed", step=0, message=reason, error="ConfigError"))
+        driver.close()
+        error = nothing_found(driver._sweep, host.folder.path)
+    assert isinstance(error, ConfigError)
+    assert reason in str(error)
+    assert nothing_found(state.read(host.folder.path), host.folder.path).exit_code == error.exit_code

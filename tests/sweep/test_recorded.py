@@ -98,7 +98,7 @@ def test_a_ledger_of_a_newer_version_is_refused(recorded: Path) -> None:
 def test_a_row_that_does_not_fit_is_a_damaged_ledger(recorded: Path, row: dict[str, Any]) -> None:
     with open(recorded / LEDGER, "a") as file:
         file.write(json.dumps(row) + "\n")
-    with pytest.raises(CheckpointError, match="row 17 of the ledger of sweep recorded is damaged"):
+    with pytest.raises(CheckpointError, match="record 17 of the ledger of sweep recorded is damaged"):
         state.read(recorded)
 
 
