@@ -13,7 +13,8 @@ from PIL import Image
 from sisr.config.settings import build, read_yaml
 from sisr.disk.run_folder import RunFolder
 from sisr.driver.run import order
-from sisr.driver.sweep.execute import take_up
+from sisr.driver.run.execute import Tracking
+from sisr.driver.sweep.execute import check_experiment, take_up
 from sisr.driver.sweep.files import write_best
 from sisr.driver.sweep.planning import FREE, best_order, plan_of, prepare
 from sisr.driver.sweep.trial_run import trial_run
@@ -23,6 +24,8 @@ from sisr.sweep import plan as plans
 from sisr.sweep.plan import Plan
 from sisr.sweep.space.space import SearchSpace
 from sisr.sweep.state import Sweep, Trial, replay
+from sisr.tracking import address
+from sisr.tracking.address import Address
 from sisr.training.dataset import TrainingData
 
 # The settings of pixelshuffle's own space, but for one; and a grid of 30 points.
@@ -241,6 +244,17 @@ def test_a_recipe_file_that_has_changed_is_not_printed(tmp_path: Path, repositor
     (tmp_path / "mine.py").write_text(text + "# changed\n")
     with pytest.raises(ConfigError, match=r"differs: recipe file changed\. Choose"):
         taken_up(tmp_path, recipe=str(tmp_path / "mine.py"), steps=None)
+
+
+def test_more_trials_stay_in_their_sweeps_experiment_and_no_other_is_taken(tmp_path: Path) -> None:
+    plan = begun(tmp_path)
+    folder = RunFolder(tmp_path / "s")
+    address.write(folder.path, Address(address.default_uri(tmp_path), "mine", run_id="1"))
+    assert address.decide(folder.path, None, Tracking().experiment).experiment == "mine"
+    check_experiment(plan, folder, Tracking())
+    check_experiment(plan, folder, Tracking(experiment="mine"))
+    with pytest.raises(ConfigError, match="recorded in MLflow experiment 'mine', .* leave out --experiment other"):
+        check_experiment(plan, folder, Tracking(experiment="other"))
 
 
 @pytest.fixture

@@ -52,6 +52,7 @@ def execute(
     plan, folder, data = prepare(plan, space, runs, host.workers)
     with ExitStack() as stack:
         stack.enter_context(folder.lock())
+        check_experiment(plan, folder, tracking)
         if tracking.required:
             courier.require(address.decide(folder.path, tracking.uri, tracking.experiment).tracking_uri)
         take_up(plan, folder, data, allow_changes)
@@ -84,6 +85,16 @@ def execute(
     if ledger.sweep.state == "stopped":
         raise StoppedError(f"sweep {plan.name} stopped; every trial is saved, and the same command goes on from there")
     return ledger.sweep
+
+
+def check_experiment(plan: Plan, folder: RunFolder, tracking: Tracking) -> None:
+    """Raise ConfigError where new trials would be recorded in another MLflow experiment than their sweep."""
+    before = address.decide(folder.path, tracking.uri)
+    if before.run_id is not None and tracking.experiment not in (None, before.experiment):
+        raise ConfigError(
+            f"sweep {plan.name} is recorded in MLflow experiment '{before.experiment}', where its trials belong, too: "
+            f"leave out --experiment {tracking.experiment}, or choose another --name"
+        )
 
 
 def nothing_found(sweep: Sweep, folder: Path) -> SisrError:
