@@ -253,7 +253,7 @@ def test_more_trials_stay_in_their_sweeps_experiment_and_no_other_is_taken(tmp_p
     assert address.decide(folder.path, None, Tracking().experiment).experiment == "mine"
     check_experiment(plan, folder, Tracking())
     check_experiment(plan, folder, Tracking(experiment="mine"))
-    with pytest.raises(ConfigError, match="recorded in MLflow experiment 'mine', .* leave out --experiment other"):
+    with pytest.raises(ConfigError, match=r"recorded in MLflow experiment 'mine', .* leave out --experiment other"):
         check_experiment(plan, folder, Tracking(experiment="other"))
 
 
