@@ -12,7 +12,7 @@ from sisr.metrics import perceptual
 from sisr.metrics.catalogue import PIXELS, SCORE
 from sisr.recipe import Recipe
 from sisr.sweep.plan import Plan, value_of
-from sisr.sweep.space.domains import Choice, Domain, Whole
+from sisr.sweep.space.domains import Choice, Domain, Number
 from sisr.sweep.space.space import SearchSpace
 from sisr.sweep.state import Trial
 from sisr.training.dataset import TrainingData, open_data
@@ -46,8 +46,8 @@ def check_batches(plan: Plan, space: SearchSpace, workers: int) -> None:
     run = _first_run(plan, space)
     domain = space.domains.get("batch_size")
     sizes = [run.config["batch_size"]] if domain is None else domain.corners()
-    if isinstance(domain, Whole):
-        sizes.append(domain.low + domain.q)  # where this one and the least can be divided, all can
+    if isinstance(domain, Number):
+        sizes.append(domain.low + (domain.q or 1))  # where this one and the least can be divided, all can
     for size in sizes:
         check_equal(size, workers, run.options.accumulate)
 
@@ -98,7 +98,7 @@ def _varied(plan: Plan, space: SearchSpace, names: Iterable[str]) -> Iterator[tu
 
 def _is_whole(domain: Domain) -> bool:
     """Return whether a domain gives whole numbers, or lists: crops consist of them."""
-    return isinstance(domain, Whole) or (
+    return (isinstance(domain, Number) and domain.whole) or (
         isinstance(domain, Choice) and any(type(value) in (int, list) for value in domain.values)
     )
 

@@ -14,7 +14,7 @@ from sisr.errors import ConfigError
 from sisr.metrics.catalogue import AT_VALIDATION, DISTANCES, Mode
 from sisr.sweep import schedulers
 from sisr.sweep.space import space as spaces
-from sisr.sweep.space.domains import Choice, Domain, Normal
+from sisr.sweep.space.domains import Choice, Domain, Number
 from sisr.sweep.space.space import SearchSpace, place
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _domain_problems(
         yield f"{operator} has no end of values, and search is grid; use grid_search: [VALUE, ...], or search: random"
     if file.search != "grid" and operator == "grid_search":
         yield f"grid_search tries every value, but search is {file.search}; use choice, or search: grid"
-    if file.search == "tpe" and isinstance(domain, Normal):
+    if file.search == "tpe" and isinstance(domain, Number) and domain.normal:
         yield f"tpe knows no {operator}; use uniform or loguniform with bounds, or search: random"
     rng = Random(0)
     for value in [*domain.corners(), *(domain.sample(rng) for _ in range(20))]:
