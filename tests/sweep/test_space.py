@@ -99,7 +99,7 @@ WRONG = [
     ),
     (
         HEAD.replace("val/score", "loss") + RATE,
-        "s.yaml:1: objective: no validation logs 'loss'; all are val/score, val/psnr_y, val/ssim_y, val/perceptual, "
+        "s.yaml:1: objective: no validation logs 'loss'; all are val/psnr_y, val/ssim_y, val/perceptual, val/score, "
         "val/lpips, val/vgg_relu3_1, val/swd",
     ),
     (
