@@ -92,7 +92,8 @@ def _decoded(files: "Sequence[ImageFile]") -> "Iterator[tuple[str, NDArray[np.ui
 
     A bad file stops it: no mean silently leaves one out.
     """
-    from sisr.data.images import RefusedError, decode_with_alpha, flatten
+    from sisr.data.formats import RefusedError
+    from sisr.data.images import decode_with_alpha, flatten
 
     for file in files:
         if file.refused:

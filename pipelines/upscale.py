@@ -162,7 +162,7 @@ def _check_targets(jobs: Sequence[Job], overwrite: bool) -> None:
 
 def _upscale(model: "Model", job: Job, options: dict[str, Any], quiet: bool) -> dict[str, Any]:
     """Enlarge one image; return what was done, ready for JSON."""
-    from sisr.data.images import RefusedError
+    from sisr.data.formats import RefusedError
     from sisr.inference.enlarge import enlarge
     from sisr.terminal import console
 

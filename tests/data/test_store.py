@@ -74,13 +74,13 @@ def test_only_files_that_changed_are_read_again(photos: Path, cache: Path, monke
 
 def _count_reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     read: list[str] = []
-    original = reading.examine_and_decode
+    original = reading.examine
 
     def counted(path: Path) -> Judged:
         read.append(path.name)
         return original(path)
 
-    monkeypatch.setattr(reading, "examine_and_decode", counted)
+    monkeypatch.setattr(reading, "examine", counted)
     return read
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sisr.data.images import Verdict, examine_and_decode
+from sisr.data.images import Verdict, examine
 
 Judged = tuple[Verdict, NDArray[np.uint8] | None]  # pixels (h, w, 3), or None where refused
 
@@ -68,7 +68,7 @@ def digest(parts: Iterable[str]) -> str:
 def _read(file: ImageFile, known: Callable[[ImageFile], Judged | None]) -> Judged:
     if file.refused:
         return Verdict(0, "", "", 0, 0, *file.refused), None
-    return known(file) or examine_and_decode(file.path)
+    return known(file) or examine(file.path)
 
 
 def _cores() -> int:

@@ -5,13 +5,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
-from PIL import Image
 from torch import nn
 
-from sisr.data.images import FORMATS, MAX_PIXELS, Picture, decode_bytes_with_alpha, decode_with_alpha
+from sisr.data.images import MAX_PIXELS, Picture, decode_with_alpha
 from sisr.data.writing import QUALITY, check, encoded, written
 from sisr.errors import OutOfMemoryError
 from sisr.inference.strips import Enlargement
@@ -63,11 +61,10 @@ def enlarge(
     check(target, width, height, channels)
     if comparison:
         check(comparison, 3 * width, height, channels)
-    profile = _profile(source, picture.grey)
     with _memory_errors(source), begin(enlargement) as on_pass, ExitStack() as files:
-        result = files.enter_context(written(target, width, height, channels, icc=profile, quality=quality))
+        result = files.enter_context(written(target, width, height, channels, icc=picture.icc, quality=quality))
         beside = comparison and files.enter_context(
-            written(comparison, 3 * width, height, channels, icc=profile, quality=quality)
+            written(comparison, 3 * width, height, channels, icc=picture.icc, quality=quality)
         )
         for strip in enlargement.strips(on_pass):
             result.write(strip.pixels)
@@ -92,15 +89,14 @@ def enlarge_bytes(
         DataError: The content can't be read, or the format can't hold the result.
         OutOfMemoryError: A tile is too large.
     """
-    picture = decode_bytes_with_alpha(data, max_pixels=max_pixels)
+    picture = decode_with_alpha(data, max_pixels=max_pixels)
     enlargement = Enlargement(generator, picture)
     width, height, channels = enlargement.width, enlargement.height, enlargement.channels
     check(Path(f"the result as {suffix}"), width, height, channels)
-    profile = _profile(io.BytesIO(data), picture.grey)
     file = io.BytesIO()
     with (
         _memory_errors(f"{width}x{height} px"),
-        encoded(file, suffix, width, height, channels, icc=profile, quality=quality) as result,
+        encoded(file, suffix, width, height, channels, icc=picture.icc, quality=quality) as result,
     ):
         for strip in enlargement.strips():
             result.write(strip.pixels)
@@ -123,11 +119,3 @@ def _memory_errors(path: Path | str) -> Iterator[None]:
     finally:
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
-
-
-def _profile(source: Path | BinaryIO, grey: bool) -> bytes | None:
-    """Return the file's colour profile where it still describes the pixels: not after conversion from CMYK."""
-    with Image.open(source, formats=FORMATS) as image:
-        profile: bytes | None = image.info.get("icc_profile")
-    # An ICC header names its colour space at byte 16.
-    return profile if profile and profile[16:20] == (b"GRAY" if grey else b"RGB ") else None

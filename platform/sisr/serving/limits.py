@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from sisr.data.images import RefusedError
+from sisr.data.formats import RefusedError
 from sisr.errors import DataError
 
 # Of what `sisr.data.images` refuses; anything else that a file holds is 422: understood, but not usable.

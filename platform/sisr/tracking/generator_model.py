@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sisr.data.images import decode_bytes
+from sisr.data.images import decode
 from sisr.inference import tiled
 from sisr.models import model
 
@@ -81,7 +81,7 @@ class Generator(mlflow.pyfunc.PythonModel):
                 raise ValueError(f"an image file as text must be base64: {error}") from error
         if not isinstance(data, bytes):
             raise ValueError(f"expected the bytes of an image file, got {type(data).__name__}")
-        sr = self._upscale(decode_bytes(data)[None])[0]
+        sr = self._upscale(decode(data)[None])[0]
         written = io.BytesIO()
         Image.fromarray(sr).save(written, format="PNG")
         return written.getvalue()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from sisr.data.images import SUFFIXES
+from sisr.data.formats import OTHER_SUFFIXES, SUFFIXES
 from sisr.data.reading import ImageFile
 from sisr.errors import DataError
 
@@ -109,7 +109,7 @@ def find_images(folder: Path) -> list[ImageFile]:
     root = os.path.realpath(folder)
     files = sorted(_walk(root, root, set()), key=_by_name)
     if not files:
-        wanted = ", ".join(sorted(SUFFIXES - {".gif"}))
+        wanted = ", ".join(sorted(SUFFIXES))
         raise DataError(f"{folder} holds no image file (wanted: {wanted})")
     return files
 
@@ -149,7 +149,7 @@ def _walk(folder: str, root: str, seen: set[tuple[int, int]]) -> Iterator[ImageF
         return
     seen.add((found.st_dev, found.st_ino))
     for entry in entries:
-        is_image = os.path.splitext(entry.name)[1].lower() in SUFFIXES
+        is_image = os.path.splitext(entry.name)[1].lower() in SUFFIXES | OTHER_SUFFIXES
         if entry.name.startswith("."):
             continue
         reason = _refusal(entry.path, root) if entry.is_symlink() else None
