@@ -15,7 +15,8 @@ from sisr.config.suggest import did_you_mean
 from sisr.disk import atomic
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import ConfigError, DiskError, RunLockedError
-from sisr.pictures import animation_files, samples
+from sisr.evaluation import samples
+from sisr.pictures import animation_files
 from sisr.pictures.animation import Artist
 from sisr.pictures.animation_limit import fit
 from sisr.pictures.contact_sheet import size

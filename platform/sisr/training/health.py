@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sisr.disk.run_folder import RunFolder
+from sisr.metrics.catalogue import PSNR_Y, SCORE, deciding
 from sisr.metrics.lab import colour_shift
 from sisr.training.session import Log
 
@@ -89,10 +90,10 @@ class Warnings:
         if ratio < COLLAPSED:
             text = f"outputs of different images differ {ratio:.2g} times as much as bicubic's; the judge may be fooled"
             self._say("output collapsed", done, f"{text} by one picture: try a smaller adversarial weight")
-        psnr, floor = values["val/psnr_y"], baseline["psnr_y"] - FLOOR_DB
-        self._below = self._below + 1 if psnr < floor else 0
+        psnr, bicubic = values[f"val/{PSNR_Y.name}"], baseline[PSNR_Y.name]
+        self._below = self._below + 1 if psnr < bicubic - FLOOR_DB else 0
         if self._below == FLOOR_EVALUATIONS:
-            text = f"{psnr:.2f} dB PSNR-Y, bicubic {baseline['psnr_y']:.2f}, and so in {FLOOR_EVALUATIONS} evaluations"
+            text = f"{psnr:.2f} dB PSNR-Y, bicubic {bicubic:.2f}, and so in {FLOOR_EVALUATIONS} evaluations"
             self._say("quality floor", done, f"{text} in a row: try a lower learning rate or adversarial weight")
 
     def _say(self, kind: str, done: int, text: str) -> None:
@@ -103,8 +104,6 @@ class Warnings:
 
 
 def best_metric(parts: Iterable[str], values: dict[str, float]) -> str:
-    """Return which of a validation's `values` decides which checkpoint is best: the score, where `parts` hold a judge.
-
-    By PSNR alone an adversarial run is best before its judge has any say.
-    """
-    return "val/score" if "val/score" in values and any(judge in parts for judge in JUDGES) else "val/psnr_y"
+    """Return which of a validation's `values` decides which checkpoint is best, where `parts` are a recipe's."""
+    adversarial = f"val/{SCORE.name}" in values and any(judge in parts for judge in JUDGES)
+    return f"val/{deciding(adversarial=adversarial).name}"

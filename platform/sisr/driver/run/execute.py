@@ -8,6 +8,7 @@ from sisr.driver.run import record
 from sisr.driver.run.hosts import RunHost, stop_on_signal
 from sisr.driver.run.order import Order, place_init, prepare
 from sisr.errors import DivergedError, StoppedError
+from sisr.metrics.catalogue import PSNR_Y, metric
 from sisr.terminal.console import err
 from sisr.terminal.displays import Display, plain, quality
 from sisr.tracking import address, courier
@@ -17,7 +18,6 @@ from sisr.training.validate import PROTOCOL
 __all__ = ["Order", "Tracking", "execute", "prepare", "summary"]
 
 DRAIN_S = 60.0
-NOTICEABLE = {"psnr_y": 0.05, "score": 0.02}  # smaller differences between two checkpoints are noise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ def summary(status: dict[str, Any]) -> str:
         f"bicubic:         {quality(status['baseline'])} ({status.get('protocol', PROTOCOL)})",
         f"model: {status['folder']}/model    samples: {status['folder']}/samples",
     ]
-    by, before = best.get("by", "val/psnr_y").removeprefix("val/"), plain(best)
-    if by in values and by in before and before[by] > values[by] + NOTICEABLE[by]:
+    by, before = best.get("by", PSNR_Y.name).removeprefix("val/"), plain(best)
+    if by in values and by in before and metric(by).gain(before[by], values[by]) > metric(by).noticeable:
         lines.append(f"an earlier checkpoint was better: {quality(before)} at step {best['step']:,} (kept)")
     return "\n".join(lines)

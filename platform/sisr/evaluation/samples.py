@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sisr.errors import DataError
+from sisr.metrics.catalogue import PIXELS, Metric
 from sisr.pictures.animation import Sample, spread
 from sisr.pictures.contact_sheet import FOLDER, Layout, layout_of, pictures, size
 
+SHOWN = [metric for metric in PIXELS if metric.always]
 MAX_FRAMES = 300  # all are in memory while they are encoded
 
 
@@ -17,8 +19,8 @@ def read_samples(
 
     Args:
         folder: The run's.
-        evaluations: By step, `val/psnr_y` in dB and `val/ssim_y` over all held-out images.
-        bicubic: The same of bicubic, without the prefix.
+        evaluations: By step, metrics over all held-out images, named `val/...`.
+        bicubic: Those of bicubic, without the prefix.
 
     Raises:
         DataError: There are none.
@@ -27,17 +29,17 @@ def read_samples(
     if not found:
         place = folder / FOLDER
         raise DataError(f"run {folder.name} has no sample pictures in {place}; each evaluation in training adds one")
-    beside = f"bicubic {_number(bicubic, 'psnr_y', '.2f')} dB, {_number(bicubic, 'ssim_y')}"
+    beside = f"bicubic {', '.join(_number(bicubic, '', metric) for metric in SHOWN)}"
     return [Sample(step, path, (*_caption(step, evaluations.get(step, {})), beside)) for step, path in found.items()]
 
 
-def _caption(step: int, values: Mapping[str, float]) -> tuple[str, str, str]:
-    psnr, ssim = _number(values, "val/psnr_y", ".2f"), _number(values, "val/ssim_y")
-    return f"step {step:,}", f"PSNR-Y {psnr} dB", f"SSIM-Y {ssim}"
+def _caption(step: int, values: Mapping[str, float]) -> tuple[str, ...]:
+    return f"step {step:,}", *(f"{metric.title} {_number(values, 'val/', metric)}" for metric in SHOWN)
 
 
-def _number(values: Mapping[str, float], name: str, form: str = ".4f") -> str:
-    return format(values[name], form) if name in values else "?"
+def _number(values: Mapping[str, float], prefix: str, metric: Metric) -> str:
+    name = prefix + metric.name
+    return metric.text(values[name]) if name in values else "?"
 
 
 def spaced(samples: list[Sample], first: int, last: int | None, every: int) -> list[Sample]:
