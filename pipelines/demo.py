@@ -103,7 +103,7 @@ def _compare(runs: Path) -> "list[Report]":
     from sisr.pipelines import _models
 
     from sisr.data.images import decode
-    from sisr.data.sources.source import open_source
+    from sisr.data.sources.catalogue import open_source
     from sisr.evaluation.measure import evaluate_model
 
     images = [(file.name, decode(file.path)) for file in open_source("demo").validation]
@@ -119,7 +119,7 @@ def _upscale(runs: Path) -> Path:
 
     from sisr.data.bicubic import resize
     from sisr.data.images import decode
-    from sisr.data.sources.source import open_source
+    from sisr.data.sources.catalogue import open_source
     from sisr.inference.enlarge import enlarge
 
     model = _models.open_model(NAME, runs, None)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sisr.data.batches import validation_images
-from sisr.data.sources.packed import open_packed
+from sisr.data.sources.catalogue import open_packed
 from sisr.data.store import Store
 from sisr.errors import DataError
 from sisr.recipe import Recipe

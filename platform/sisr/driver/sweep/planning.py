@@ -7,7 +7,7 @@ from typing import Any
 
 from sisr import recipes
 from sisr.config.settings import build, read_yaml
-from sisr.data.sources.packed import absolute, look
+from sisr.data.sources.catalogue import absolute, check_source
 from sisr.disk.run_folder import RunFolder
 from sisr.driver.run.order import Order
 from sisr.driver.run.workers import exactly
@@ -132,7 +132,7 @@ def prepare(plan: Plan, space: SearchSpace, runs: Path, workers: int) -> tuple[P
     """
     if plan.name:
         check_name(plan.name)
-    look(plan.data, plan.validation)  # an error names the source as it was written
+    check_source(plan.data, plan.validation)  # an error names the source as it was written
     places = {"data": absolute(plan.data), "validation": plan.validation and absolute(plan.validation)}
     plan = plan.model_copy(update=places)
     check.check_batches(plan, space, workers)
