@@ -55,7 +55,7 @@ def main(
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow server; default: MLFLOW_TRACKING_URI, else SQLite.")
     ] = None,
-    experiment: Annotated[str, typer.Option(help="MLflow experiment.")] = "sisr",
+    experiment: Annotated[str | None, typer.Option(help="MLflow experiment; default: as before, else sisr.")] = None,
     require_tracking: Annotated[bool, typer.Option(help="Fail at once if MLflow does not answer.")] = False,
     allow_changes: Annotated[bool, typer.Option(help="Go on with other settings or images than before.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Check everything, print the run, train nothing.")] = False,
