@@ -55,7 +55,7 @@ def main(
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow server; default: MLFLOW_TRACKING_URI, else SQLite.")
     ] = None,
-    experiment: Annotated[str, typer.Option(help="MLflow experiment.")] = "sisr",
+    experiment: Annotated[str | None, typer.Option(help="MLflow experiment; default: as before, else sisr.")] = None,
     require_tracking: Annotated[bool, typer.Option(help="Fail at once if MLflow does not answer.")] = False,
     max_bad: Annotated[
         float, typer.Option(min=0, max=1, help="Refused image files, as a fraction, that stop it.")

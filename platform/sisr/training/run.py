@@ -123,13 +123,36 @@ def read(folder: RunFolder) -> Run | None:
 
 
 def record(folder: RunFolder, run: Run, extra: dict[str, Any], hashes: dict[str, str]) -> None:
-    """Write down a run, `extra` facts about it and the hash of each of its image files, before step 0."""
-    folder.path.mkdir(parents=True, exist_ok=True)
-    folder.record_files(hashes)
-    if run.recipe_source:
-        (folder.path / "recipe.py").write_bytes(run.recipe_source.encode())
-    facts = {"run": run.model_dump(), "versions": versions(), "code": code_revision(), **extra}
-    atomic.write_json(folder.run, {**facts, "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
+    """Write down a new run, `extra` facts about it and the hash of each of its image files, before step 0."""
+    record_next(folder, run, extra, hashes)
+    take_effect(folder)
+
+
+def record_next(folder: RunFolder, run: Run, extra: dict[str, Any], hashes: dict[str, str]) -> None:
+    """Write down what a run is to be from now on; the record that holds is untouched until `take_effect`."""
+    facts = {"run": run.model_dump(), "versions": versions(), "code": code_revision(), **extra, "hashes": hashes}
+    atomic.write_json(folder.next_run, {**facts, "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
+
+
+def take_effect(folder: RunFolder) -> None:
+    """Replace the run's record by what `record_next` has written, if anything; can be repeated after a crash."""
+    try:
+        facts = json.loads(folder.next_run.read_text())
+    except FileNotFoundError:
+        return
+    folder.record_files(facts.pop("hashes"))
+    if source := facts["run"]["recipe_source"]:
+        atomic.write_text(folder.path / "recipe.py", source)
+    atomic.write_json(folder.run, facts)
+    folder.next_run.unlink()
+
+
+def history(folder: RunFolder) -> list[str]:
+    """Return the changes that a run went on with, in words, oldest first."""
+    try:
+        return list(json.loads(folder.run.read_text()).get("changed", []))
+    except (OSError, ValueError):
+        return []
 
 
 # Of errors that pass a recipe's line without being its fault: a peer that left, a device that failed.
