@@ -25,7 +25,7 @@ class Tracking:
     """Where MLflow is."""
 
     uri: str | None = None  # None: a SQLite file beside the runs
-    experiment: str | None = None  # None: as before; "sisr" for a new run
+    experiment: str | None = None  # as before, else sisr
     required: bool = False
 
 
