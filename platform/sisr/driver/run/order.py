@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sisr import recipes
 from sisr.config.settings import build
-from sisr.data.sources.packed import absolute, look
+from sisr.data.sources.catalogue import absolute, check_source
 from sisr.disk.run_folder import RunFolder
 from sisr.driver.run.workers import Workers, check_batch, exactly
 from sisr.errors import CheckpointError, ConfigError
@@ -53,7 +53,7 @@ def prepare(order: Order) -> tuple[Run, RunFolder, TrainingData]:
     if source.text:
         trust.remember(source.name, source.text, source.where)
     config = build(module.Config, order.values, source=order.source)
-    look(order.data, order.validation)  # an error names the source as it was written
+    check_source(order.data, order.validation)  # an error names the source as it was written
     check_batch(config.batch_size, order.workers, order.options.accumulate)
     run = Run(
         name=order.name or source.name,
