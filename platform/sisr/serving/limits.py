@@ -65,6 +65,12 @@ class Refusal(Exception):
         return {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
 
 
+def busy(detail: str, seconds: float = 5, **limit: float) -> Refusal:
+    """Return the answer where there is no room now; `seconds`: when there may be."""
+    wait = round(min(max(seconds, 1), 120))
+    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "busy", detail, limit=limit, retry_after_s=wait)
+
+
 def too_many_bytes(limits: Limits, found: str) -> Refusal:
     """Return the answer to a body that is too large; `found` says how large it is."""
     detail = f"{found}; at most {limits.max_bytes:,}"
