@@ -15,7 +15,7 @@ from typing import IO, Any
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from sisr.serving import body
@@ -54,15 +54,21 @@ class Intake:
         async with AsyncExitStack() as stack:
             try:
                 file = await self._received(scope, receive, stack)
+                passage = await stack.enter_async_context(AsyncExitStack())
                 if file.seek(0, os.SEEK_END) > body.IN_MEMORY:
-                    await self._pass(stack)
+                    await self._pass(passage)
             except Refusal as error:
                 refused = JSONResponse(error.body, error.status, error.headers | {"Connection": "close"})
                 return await refused(scope, receive, send)
             except ClientDisconnect:
                 return
+
+            async def send_on(message: Message) -> None:
+                await passage.aclose()  # the replica has the body by now, and a client may be slow to take the answer
+                await send(message)
+
             file.seek(0)
-            await self._app(scope, body.replay(file, receive), send)
+            await self._app(scope, body.replay(file, receive), send_on)
 
     async def _received(self, scope: Scope, receive: Receive, stack: AsyncExitStack) -> IO[bytes]:
         if self._receiving >= self._limits.receiving:
@@ -73,14 +79,14 @@ class Intake:
         finally:
             self._receiving -= 1
 
-    async def _pass(self, stack: AsyncExitStack) -> None:
-        """Wait until a large body may pass, which it does until the stack is closed."""
+    async def _pass(self, passage: AsyncExitStack) -> None:
+        """Wait until a large body may pass, until its passage is closed."""
         if self._waiting >= self._limits.queue and self._passing.locked():
             raise busy(f"{self._waiting} requests wait already, which is the most", queue=self._limits.queue)
         self._waiting += 1
         try:
             async with asyncio.timeout(self._limits.time_s):
-                await stack.enter_async_context(self._passing)
+                await passage.enter_async_context(self._passing)
         except TimeoutError:
             limit = self._limits.time_s
             raise busy(f"its turn did not come within {limit:g} s", time_s=limit) from None
