@@ -161,7 +161,7 @@ class Delivery:
             self._notify(message)
 
     def _attempt(self, action: Callable[[], T], *, may_wait: bool = False) -> T:
-        """Do `action`, and tell a server that can't be reached from a record that it does not accept."""
+        """Do `action`, and distinguish a server that can't be reached from a record that it does not accept."""
         try:
             return action()
         except (FileNotFoundError, UnidentifiedImageError, CheckpointError, DataError) as error:
