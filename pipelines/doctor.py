@@ -113,7 +113,8 @@ def images(spec: str) -> "list[Finding]":
 
 def refusals(refused: "Mapping[str, Verdict]") -> "Iterator[Finding]":
     """Yield the first of the files that can't be used."""
-    from sisr.data.index import NAMED, printable
+    from sisr.config.printable import printable
+    from sisr.data.index import NAMED
     from sisr.doctor.diagnosis import Finding
 
     for name, verdict in list(refused.items())[:NAMED]:

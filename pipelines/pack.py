@@ -58,7 +58,7 @@ def _publish(source: "Source", store: "Store", address: str) -> None:
 
 def describe(source: "Source", store: "Store") -> dict[str, Any]:
     """Return what is known of a packed source, ready for JSON."""
-    from sisr.data.index import printable
+    from sisr.config.printable import printable
 
     shapes = store.shapes
     return {
