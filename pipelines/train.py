@@ -41,6 +41,7 @@ def main(
     recipe: Annotated[str, typer.Argument(help=RECIPE)],
     data: Annotated[str, images(help=DATA)] = "demo",
     validation: Annotated[str | None, images(help=HELD_OUT)] = None,
+    max_bad: Annotated[float, images(min=0, max=1, help="Refused image files, as a fraction, that stop it.")] = 0.01,
     config: Annotated[Path | None, learned(help="YAML file of the recipe's settings.")] = None,
     set_: Annotated[list[str] | None, learned("--set", metavar="NAME=VALUE", help="One setting; repeatable.")] = None,
     steps: Annotated[int | None, learned(min=1, help="Length of the run; same as --set steps=N.")] = None,
@@ -58,7 +59,7 @@ def main(
     name: Annotated[str | None, tracked(help=NAME)] = None,
     runs: Annotated[Path, tracked(help="Folder that holds all runs.")] = Path("runs"),
     tracking_uri: Annotated[str | None, tracked(help=SERVER)] = None,
-    experiment: Annotated[str, tracked(help="MLflow experiment.")] = "sisr",
+    experiment: Annotated[str | None, tracked(help="MLflow experiment; default: as before, else sisr.")] = None,
     require_tracking: Annotated[bool, tracked(help="Fail at once if MLflow does not answer.")] = False,
     allow_changes: Annotated[bool, tracked(help="Go on with other settings or images than before.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Check everything, print the run, train nothing.")] = False,
@@ -82,7 +83,8 @@ def main(
     host = _host(scaling, local)
     values = read_yaml(config) if config else {}
     values = values | parse_overrides(set_ or []) | ({"steps": steps} if steps else {})
-    chosen = {"seed": seed, "precision": precision, "compile": compile_, **parse_overrides(option or [], "--option")}
+    chosen = {"seed": seed, "precision": precision, "compile": compile_, "max_bad": max_bad}
+    chosen |= parse_overrides(option or [], "--option")
     order = execute.Order(
         recipe=recipe,
         values=values,

@@ -52,6 +52,7 @@ class Options(Settings):
         500, ge=1, description="steps from one validation, sample picture and checkpoint to the next"
     )
     log_every: int = Field(20, ge=1, description="steps from one line of metrics to the next")
+    max_bad: float = Field(0.01, ge=0, le=1, description="fraction of image files that may be refused")
     keep_checkpoints: int = Field(2, ge=2, description="newest checkpoints kept, besides the best one")
     validation_side: int = Field(256, ge=16, description="px; larger validation images are cut to their centre")
     perceptual: str = Field("auto", description=f"distance at validation: {MEANING}")
@@ -65,7 +66,7 @@ class Options(Settings):
 
 
 # What may change between two executions of one run: the run goes on, only longer or watched more closely.
-FREE_OPTIONS = {"evaluate_every", "log_every", "keep_checkpoints", "threads", "sample_rows", "perceptual"}
+FREE_OPTIONS = {"evaluate_every", "log_every", "keep_checkpoints", "threads", "sample_rows", "perceptual", "max_bad"}
 FREE_CONFIG = {"steps"}
 
 
