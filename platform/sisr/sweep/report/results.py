@@ -60,7 +60,7 @@ def _plots(sweep: Sweep, bicubic: dict[str, float]) -> tuple[dict[str, bytes], d
     drawn["How they learned"] = plots.draw_curves(sweep, bicubic)
     if measures := plots_compared.pair(sweep):
         drawn["What is traded for what"] = plots_compared.draw_front(sweep, measures)
-    if sweep.plan.scheduler == "pbt" and axes(sweep):
+    if any(trial.exploits for trial in sweep.trials) and axes(sweep):
         drawn["Schedules and copies"] = plots_compared.draw_schedules(sweep)
     return drawn, notes
 
