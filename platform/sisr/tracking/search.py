@@ -4,17 +4,15 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from sisr.config.suggest import did_you_mean
 from sisr.errors import ConfigError
+from sisr.metrics.catalogue import Mode
 from sisr.tracking import address
 from sisr.tracking.selection import asking
-
-Mode = Literal["max", "min"]
 
 
 @dataclass(frozen=True)
