@@ -13,7 +13,7 @@ import urllib.request
 from pathlib import Path
 
 from sisr.errors import ConfigError, TrackingError
-from sisr.tracking import address
+from sisr.tracking import address, store
 from sisr.tracking.courier import environment
 
 HOST, ANY = "127.0.0.1", "0.0.0.0"
@@ -38,6 +38,7 @@ class Server:
         command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
         if host not in (HOST, ANY):  # those, and private addresses, MLflow answers by itself
             command += ["--allowed-hosts", f"{host}:{port},localhost:{port},{HOST}:{port}"]
+        store.rebase(tracking_uri)
         if artifacts := address.artifact_location(tracking_uri):
             command += ["--artifacts-destination", artifacts]
         # The database's address may hold a password, and `ps` shows command lines: it goes by the environment.
