@@ -73,10 +73,7 @@ def generator(config: Config) -> RRDBNet:
 class Recipe:
     """A generator that steps first and a relativistic discriminator that follows."""
 
-    roles = Roles(
-        pixel_loss="generator/pixel",
-        judges=(Judge(network="discriminator", real="discriminator/real_logits", fake="discriminator/fake_logits"),),
-    )
+    roles = Roles(judges=(Judge("discriminator", "logits"),))
 
     def __init__(self, config: Config) -> None:
         c = self.config = config

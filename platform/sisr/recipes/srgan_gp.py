@@ -64,10 +64,7 @@ def generator(config: Config) -> RRDBNet:
 class Recipe:
     """A critic that steps first and a generator that follows."""
 
-    roles = Roles(
-        pixel_loss="generator/pixel",
-        judges=(Judge(network="critic", real="critic/real_scores", fake="critic/fake_scores"),),
-    )
+    roles = Roles(judges=(Judge("critic", "scores"),))
 
     def __init__(self, config: Config) -> None:
         c = self.config = config
