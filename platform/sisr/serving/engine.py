@@ -10,6 +10,7 @@ from http import HTTPStatus
 
 import torch
 
+from sisr.data.writing import Saving
 from sisr.errors import DataError, OutOfMemoryError
 from sisr.inference.enlarge import Enlarged, enlarge_bytes
 from sisr.models.model import Model
@@ -145,7 +146,7 @@ class Engine:
                 serving.model.generator,
                 job.data,
                 job.suffix,
-                quality=job.quality,
+                saving=Saving(job.quality),
                 max_pixels=self.limits.max_pixels,
             )
         return serving, result, size
