@@ -23,10 +23,15 @@ def disc(hidden: tuple[int, int, int], colour: tuple[int, int, int] = (220, 30, 
     return Picture(pixels, alpha, grey=False)
 
 
+def opacity(picture: Picture) -> np.ndarray:
+    assert picture.alpha is not None
+    return picture.alpha[..., None]
+
+
 def enlarged(picture: Picture, generator) -> np.ndarray:
     """RGBA as serving and upscaling give it."""
     file = io.BytesIO()
-    Image.fromarray(np.dstack([picture.pixels, picture.alpha])).save(file, "PNG")
+    Image.fromarray(np.dstack([picture.pixels, opacity(picture)])).save(file, "PNG")
     return np.asarray(Image.open(io.BytesIO(enlarge_bytes(generator, file.getvalue(), ".png")[0])))
 
 
@@ -49,10 +54,10 @@ def test_a_picture_laid_over_a_background_is_nearly_that_enlarged_after_laying()
     picture = disc((0, 0, 0))
     y, x = np.mgrid[:45, :51]
     colours = np.stack([4 * x, 5 * y, 128 + 60 * np.sin(x / 5)], axis=2)
-    picture.pixels[...] = np.where(picture.alpha[..., None] > 0, colours, (0, 255, 0))
+    picture.pixels[...] = np.where(opacity(picture) > 0, colours, (0, 255, 0))
     result = enlarged(picture, Bicubic(2)).astype(float)
     shown = result[..., :3] * result[..., 3:] / 255
-    exact = resize(picture.pixels * (picture.alpha[..., None] / 255), 2).clip(0, 255)
+    exact = resize(picture.pixels * (opacity(picture) / 255), 2).clip(0, 255)
     assert np.abs(shown - exact).max() < 20
     assert np.abs(shown - exact).mean() < 0.5
 
