@@ -5,13 +5,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sisr.metrics.catalogue import PIXELS, Metric
+from sisr.metrics.catalogue import ALWAYS, Metric
 
 if TYPE_CHECKING:
     from sisr.pictures.animation import Sample
     from sisr.pictures.contact_sheet import Layout
 
-SHOWN = [metric for metric in PIXELS if metric.always]
 MAX_FRAMES = 300  # all are in memory while they are encoded
 
 
@@ -50,12 +49,12 @@ def read_samples(folder: Path) -> "list[Sample]":
     bicubic: dict[str, float] = {}
     for values in metrics.values():
         bicubic |= {name: value for name, value in values.items() if name.startswith("val/bicubic_")}
-    beside = f"bicubic {', '.join(_number(bicubic, 'val/bicubic_', metric) for metric in SHOWN)}"
+    beside = f"bicubic {', '.join(_number(bicubic, 'val/bicubic_', metric) for metric in ALWAYS)}"
     return [Sample(step, found[step], (*_words(step, metrics.get(step, {})), beside)) for step in found]
 
 
 def _words(step: int, values: Mapping[str, float]) -> tuple[str, ...]:
-    return f"step {step:,}", *(f"{metric.title} {_number(values, 'val/', metric)}" for metric in SHOWN)
+    return f"step {step:,}", *(f"{metric.title} {_number(values, 'val/', metric)}" for metric in ALWAYS)
 
 
 def _number(values: Mapping[str, float], prefix: str, metric: Metric) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sisr.metrics.catalogue import PIXELS
+from sisr.metrics.catalogue import ALWAYS
 
 if TYPE_CHECKING:
     from sisr.driver.run.execute import Tracking
@@ -23,7 +23,6 @@ SETTINGS = {"hr_crop": 96, "batch_size": 8, "blur_sigma_max": 0.0, "turn": True,
 SPACE = ("learning_rate=loguniform(5e-4, 5e-3)", "beta1=", "beta2=", "schedule=", "zero_last=")
 TRIALS, TRIAL_STEPS = 5, 90
 PHOTO = "coffee.png"
-SHOWN = [metric for metric in PIXELS if metric.always]
 
 
 def main(
@@ -140,12 +139,12 @@ def _show(reports: "list[Report]", result: dict[str, Any]) -> None:
     bicubic, ours = (report.mean for report in reports)
     pairs = [(a.name, a.values, b.values) for a, b in zip(*(report.images for report in reports), strict=True)]
     rows = [
-        [name, *(m.text(values[m.name]) for m in SHOWN for values in (old, new))]
+        [name, *(m.text(values[m.name]) for m in ALWAYS for values in (old, new))]
         for name, old, new in (*pairs, ("mean", bicubic, ours))
     ]
-    columns = ["held-out photograph", *(f"{who} {m.title}" for m in SHOWN for who in ("bicubic", "trained"))]
+    columns = ["held-out photograph", *(f"{who} {m.title}" for m in ALWAYS for who in ("bicubic", "trained"))]
     table(reports[0].protocol, columns, rows)
-    gains = (f"{m.text(ours[m.name] - bicubic[m.name], signed=True)} {m.title}" for m in SHOWN)
+    gains = (f"{m.text(ours[m.name] - bicubic[m.name], signed=True)} {m.title}" for m in ALWAYS)
     out.print(f"the trained model is {' and '.join(gains)} against bicubic", markup=False)
     out.print(f"side by side: {result['picture']}", markup=False)
     out.print(f"the search:   {Path(result['folder']).parent / SWEEP}/results/index.html", markup=False)
