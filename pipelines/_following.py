@@ -18,21 +18,20 @@ def first(spec: str, tracking_uri: str | None, runs: Path, recipes: Sequence[str
         spec: What a person wrote.
         tracking_uri: MLflow's address; None: the usual one.
         runs: Folder that holds all runs.
-        recipes: Recipe files whose code may run; see `_models.RECIPE`.
+        recipes: Recipe files whose code may run; see `models.RECIPE`.
 
     Raises:
         CheckpointError: There is no such model, or it does not work.
         TrackingError: The MLflow server does not answer.
     """
-    from sisr.pipelines import _models
-
+    from sisr.driver import models
     from sisr.tracking.alias import registered
 
     found = registered(spec, tracking_uri, runs)
     if found is not None:
         source = Source(found, recipes)
         return source.release(found.version()), source if found.alias else None
-    return _checked(_models.locate(spec, runs, tracking_uri), recipes, _models.short(spec)), None
+    return _checked(models.locate(spec, runs, tracking_uri), recipes, models.short(spec)), None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from sisr.metrics.catalogue import ALWAYS
 
 if TYPE_CHECKING:
     from sisr.driver.run.execute import Tracking
-    from sisr.evaluation.measure import Report
+    from sisr.evaluation.measurement import Measurement
 
 NAME = "demo"
 SWEEP = "demo-sweep"
@@ -99,15 +99,14 @@ def _search(steps: int, runs: Path, tracking: "Tracking") -> dict[str, Any]:
     return found.params
 
 
-def _compare(runs: Path) -> "list[Report]":
-    from sisr.pipelines import _models
-
+def _compare(runs: Path) -> "list[Measurement]":
     from sisr.data.images import decode
-    from sisr.data.sources.source import open_source
+    from sisr.data.sources.catalogue import open_source
+    from sisr.driver import models
     from sisr.evaluation.measure import evaluate_model
 
     images = [(file.name, decode(file.path)) for file in open_source("demo").validation]
-    model = _models.open_model(NAME, runs, None)
+    model = models.open_model(NAME, runs, None)
     bicubic = evaluate_model("bicubic", images, model.scale)
     return [bicubic, evaluate_model(model.generator, images, model.scale, name=NAME)]
 
@@ -115,14 +114,14 @@ def _compare(runs: Path) -> "list[Report]":
 def _upscale(runs: Path) -> Path:
     """Upscale a held-out photograph made small; keep input pixels, bicubic and the model's output side by side."""
     from PIL import Image
-    from sisr.pipelines import _models
 
     from sisr.data.bicubic import resize
     from sisr.data.images import decode
-    from sisr.data.sources.source import open_source
+    from sisr.data.sources.catalogue import open_source
+    from sisr.driver import models
     from sisr.inference.enlarge import enlarge
 
-    model = _models.open_model(NAME, runs, None)
+    model = models.open_model(NAME, runs, None)
     photo = next(file.path for file in open_source("demo").validation if file.name == PHOTO)
     folder = runs / NAME / "upscaled"
     folder.mkdir(parents=True, exist_ok=True)
@@ -133,7 +132,7 @@ def _upscale(runs: Path) -> Path:
     return compared
 
 
-def _show(reports: "list[Report]", result: dict[str, Any]) -> None:
+def _show(reports: "list[Measurement]", result: dict[str, Any]) -> None:
     from sisr.terminal.console import out, table
 
     bicubic, ours = (report.mean for report in reports)

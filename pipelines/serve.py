@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from sisr.pipelines import _models
+
+from sisr.driver import models
 
 if TYPE_CHECKING:
     from sisr.pipelines._following import Source
@@ -45,7 +46,7 @@ def main(
     timeout: Annotated[float, typer.Option(min=1, help=TIME)] = 120,
     follow_every: Annotated[float, typer.Option(min=0.1, help=EVERY)] = 5,
     address: Annotated[str | None, typer.Option(help="Of a running Ray cluster. Default: this machine.")] = None,
-    recipe: Annotated[list[str] | None, typer.Option(help=_models.RECIPE)] = None,
+    recipe: Annotated[list[str] | None, typer.Option(help=models.RECIPE)] = None,
     runs: Annotated[Path, typer.Option(help="Folder that holds all runs.")] = Path("runs"),
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow's server or database; default: MLFLOW_TRACKING_URI, else in --runs.")

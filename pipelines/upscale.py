@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from sisr.pipelines import _models
+
+from sisr.driver import models
 
 if TYPE_CHECKING:
     from sisr.inference.strips import Enlargement
@@ -47,7 +48,7 @@ class Job:
 
 def main(
     image: Annotated[Path, typer.Argument(metavar="INPUT", help="An image file, or a folder of them.")],
-    model: Annotated[str, typer.Option("--model", "-m", help=_models.HELP)],
+    model: Annotated[str, typer.Option("--model", "-m", help=models.HELP)],
     output: Annotated[Path | None, typer.Option("--output", "-o", help=OUTPUT)] = None,
     format_: Annotated[str | None, typer.Option("--format", help=FORMAT)] = None,
     quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG and WebP.")] = 95,
@@ -56,7 +57,7 @@ def main(
     scale: Annotated[int | None, typer.Option(min=1, help="For bicubic; a model has its own.")] = None,
     tile: Annotated[int | None, typer.Option(min=0, help=TILE)] = None,
     halo: Annotated[int | None, typer.Option(min=0, help=HALO)] = None,
-    recipe: Annotated[list[str] | None, typer.Option(help=_models.RECIPE)] = None,
+    recipe: Annotated[list[str] | None, typer.Option(help=models.RECIPE)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     runs: Annotated[Path, typer.Option(help="Folder that holds all runs.")] = Path("runs"),
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -66,7 +67,7 @@ def main(
     from sisr.terminal import console
 
     _check_paths(image, output, format_)
-    opened = _models.open_model(model, runs, scale, device, recipe or [])
+    opened = models.open_model(model, runs, scale, device, recipe or [])
     jobs = plan(image, output, format_, opened.scale, compare)
     _check_targets(jobs, overwrite)
     options = {"tile": tile, "halo": halo, "quality": quality}
@@ -92,7 +93,7 @@ def plan(image: Path, output: Path | None, format_: str | None, scale: int, comp
         ConfigError: Two images would be written to the same file.
         DataError: The folder holds no image.
     """
-    from sisr.data.sources.source import find_images
+    from sisr.data.sources.folder import find_images
 
     suffix = f".{format_ or 'png'}"
     if image.is_file():

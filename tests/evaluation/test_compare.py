@@ -12,22 +12,24 @@ from torch import nn
 from sisr import recipes
 from sisr.evaluation import gallery, pictures, ranking
 from sisr.evaluation.gallery import Gallery, most_varied
-from sisr.evaluation.measure import ImageResult, Report, evaluate_model, evaluate_models
+from sisr.evaluation.measure import evaluate_model, evaluate_models
+from sisr.evaluation.measurement import ImageResult, Measurement
 from sisr.evaluation.ranking import Cost
-from sisr.inference.cost import multiply_adds, num_parameters
-from sisr.models import model as models
+from sisr.inference.probe import multiply_adds
+from sisr.models import files
+from sisr.recipe import Generator, Tiling, as_generator, parameter_count
 from sisr.terminal import cli
 
 FREE = Cost(None, None)
 
 
-def report(model: str, psnr, ssim=None) -> Report:
+def report(model: str, psnr, ssim=None) -> Measurement:
     ssim = [0.8] * len(psnr) if ssim is None else ssim
     values = [{"psnr_y": p, "ssim_y": s} for p, s in zip(psnr, ssim, strict=True)]
-    return Report(model, "rgb8", [ImageResult(f"{i}", v, 0.1 * (i + 1)) for i, v in enumerate(values)])
+    return Measurement(model, "rgb8", [ImageResult(f"{i}", v, 0.1 * (i + 1)) for i, v in enumerate(values)])
 
 
-def ranked(psnr, reference, ssim=None, reference_ssim=None) -> ranking.Row:
+def ranked(psnr, reference, ssim=None, reference_ssim=None) -> ranking.Ranked:
     """Return the row of a model beside that of its reference."""
     reports = [report("reference", reference, reference_ssim), report("model", psnr, ssim)]
     return ranking.rank(reports, [FREE, FREE], "reference")[1]
@@ -43,7 +45,7 @@ def test_19_of_20_intervals_hold_the_true_difference_although_images_differ_far_
         difficulty = draws.normal(28, 4, 40)
         reference = difficulty + draws.normal(0, 0.2, 40)
         model = difficulty + draws.normal(0.1, 0.2, 40) + draws.exponential(0.1, 40)
-        found = ranked(model, reference).differences["psnr_y"]
+        found = ranked(model, reference).differences["psnr_y"].interval
         hits += found.low <= 0.2 <= found.high
     assert 0.90 <= hits / 300 <= 0.99
 
@@ -52,13 +54,13 @@ def test_a_small_difference_on_every_image_is_better_although_the_means_overlap(
     difficulty = np.random.default_rng(0).normal(28, 4, 20)
     row = ranked(difficulty + np.linspace(0.05, 0.15, 20), difficulty, np.linspace(0.81, 0.82, 20))
     assert row.verdict == "better"
-    assert row.differences["psnr_y"].mean == pytest.approx(0.1)
+    assert row.differences["psnr_y"].interval.mean == pytest.approx(0.1)
 
 
 def test_the_order_of_models_turns_better_into_worse():
     better, worse = np.linspace(28, 30, 20), np.linspace(27, 28.5, 20)
-    assert ranked(better, worse).word("psnr_y") == "better"
-    assert ranked(worse, better).word("psnr_y") == "worse"
+    assert ranked(better, worse).differences["psnr_y"].word == "better"
+    assert ranked(worse, better).differences["psnr_y"].word == "worse"
 
 
 def test_differences_that_cancel_are_no_difference_shown():
@@ -77,7 +79,7 @@ def test_less_of_a_perceptual_distance_is_better():
             image.values["lpips"] = distance
     row = ranking.rank(reports, [FREE, FREE], "reference")[1]
     assert row.verdict == "PSNR-Y no difference shown, SSIM-Y no difference shown, LPIPS better"
-    assert row.differences["lpips"].mean == pytest.approx(-0.1)
+    assert row.differences["lpips"].interval.mean == pytest.approx(-0.1)
 
 
 def test_five_images_show_no_difference_however_they_agree_and_the_reader_is_told():
@@ -85,16 +87,16 @@ def test_five_images_show_no_difference_however_they_agree_and_the_reader_is_tol
     assert rows[1].verdict == "no difference shown"
     assert "5 images are too few" in ranking.notes(rows)[0]
     six = ranking.rank([report("a", [28.0] * 6), report("b", [29.0] * 6)], [FREE, FREE], "a")
-    assert six[1].word("psnr_y") == "better"
+    assert six[1].differences["psnr_y"].word == "better"
     assert ranking.notes(six) == []
 
 
 def test_an_infinite_psnr_is_counted_and_said_and_leaves_finite_intervals():
     rows = ranking.rank([report("a", [30.0] * 8), report("b", [math.inf] + [30.0] * 7)], [FREE, FREE], "a")
-    assert rows[1].differences["psnr_y"].mean == pytest.approx((100 - 30) / 8)
+    assert rows[1].differences["psnr_y"].interval.mean == pytest.approx((100 - 30) / 8)
     assert rows[1].to_json()["infinite"] == 1
     assert "PSNR is infinite on 1 of 8 images" in ranking.notes(rows)[0]
-    assert ranking.with_spread("psnr_y", rows[1]) == "inf"
+    assert rows[1].text("psnr_y") == "inf"
 
 
 def test_two_models_that_are_both_exact_do_not_differ():
@@ -122,8 +124,8 @@ def test_models_measured_together_have_the_values_of_each_alone():
 
 
 def test_the_time_of_each_model_is_its_own():
-    class Slow(nn.Module):
-        scale, halo, size_multiple = 1, 0, 1
+    class Slow(Generator):
+        tiling = Tiling(1, halo=0)
 
         def forward(self, lr):
             torch.linalg.matrix_power(torch.rand(600, 600), 15)
@@ -139,10 +141,9 @@ def test_the_time_of_each_model_is_its_own():
 
 
 def test_multiply_adds_and_parameters_are_those_worked_out_by_hand():
-    layer = nn.Conv2d(3, 5, 3, padding=1)
-    layer.size_multiple = 1  # type: ignore[assignment]
+    layer = as_generator(nn.Conv2d(3, 5, 3, padding=1), Tiling(1, halo=1))
     assert multiply_adds(layer) == 64 * 64 * 3 * 3 * 3 * 5
-    assert num_parameters(layer) == 3 * 3 * 3 * 5 + 5
+    assert parameter_count(layer) == 3 * 3 * 3 * 5 + 5
 
 
 def test_the_patch_lies_where_the_models_differ():
@@ -218,7 +219,8 @@ def save_model(folder, scale: int = 4, seed: int = 0) -> None:
     torch.manual_seed(seed)
     for parameter in generator.parameters():
         nn.init.normal_(parameter, std=0.1)
-    models.save(folder, generator, {"recipe": "pixelshuffle", "config": config.model_dump(mode="json"), "scale": scale})
+    meta = {"recipe": "pixelshuffle", "config": config.model_dump(mode="json"), "scale": scale}
+    files.save_model(folder, generator, meta)
 
 
 def compare(*argv: object) -> int:
@@ -260,14 +262,15 @@ def test_one_model_can_be_compared_with_bicubic(setting, capsys):
     assert [m["model"] for m in json.loads(capsys.readouterr().out)["models"]] == ["first", "bicubic"]
 
 
-def test_a_distance_of_all_images_together_is_shown_without_a_difference(setting, capsys):
+def test_a_distance_of_all_images_together_and_the_score_have_a_difference_too(setting, capsys):
     assert compare("first", "bicubic", "--data", "images", "--perceptual", "swd", "--no-log", "--json") == 0
     content = json.loads(capsys.readouterr().out)
     with pytest.raises(SystemExit):
         cli.main(["evaluate", "first", "bicubic", "--data", "images", "--perceptual", "swd", "--json"])
     evaluated = json.loads(capsys.readouterr().out)["models"]
     assert [m["mean"]["swd"] for m in content["models"]] == pytest.approx([m["mean"]["swd"] for m in evaluated])
-    assert set(content["models"][1]["difference"]) == {"psnr_y", "ssim_y"}
+    assert set(content["models"][1]["difference"]) == {"psnr_y", "ssim_y", "swd", "score"}
+    assert content["models"][1]["mean"]["score"] == 0, "bicubic's own"
 
 
 def test_the_luma_protocol_is_compared_too(setting, capsys):
@@ -305,16 +308,16 @@ def test_the_page_asks_nobody_for_anything_and_names_are_only_text(setting, tmp_
 @pytest.mark.parametrize(
     ("argv", "code", "reason"),
     [
-        ([], 2, "wants two models or more, got none"),
+        ([], 2, "needs two models or more, got none"),
         (["first"], 2, "got only first: name another, such as bicubic"),
         (["bicubic", "--against", "bicubic"], 2, "got only bicubic"),
         (["first", "second", "first"], 2, "first: named twice"),
         (["first", "twice"], 2, "different scales can't be compared on the same LR: first 4x, twice 2x"),
         (["first", "second", "--against", "secnd"], 2, "none of the models compared; did you mean 'second'?"),
-        (["first", "second", "--data", "one"], 3, "is one image: a comparison wants two or more"),
+        (["first", "second", "--data", "one"], 3, "is one image: a comparison needs two or more"),
         (["first", "second", "--top", "3"], 2, "name it with --experiment"),
         (["first", "nobody"], 4, "no model 'nobody'"),
-        (["--experiment", "none", "--mode", "most"], 2, "--mode most: wanted max or min"),
+        (["--experiment", "none", "--mode", "most"], 2, "'most' is not one of 'max', 'min'"),
     ],
 )
 def test_a_mistake_is_explained(setting, tmp_path, capsys, argv, code, reason):

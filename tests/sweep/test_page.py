@@ -59,6 +59,7 @@ def pixels(uri: str) -> np.ndarray:
         return np.asarray(picture.convert("RGB")).astype(int)
 
 
+@pytest.mark.slow
 def test_results_are_the_leaderboard_pictures_and_a_page() -> None:
     synthetic.asha(Path("s"), 24, pictures=24)
     paths, html = write("s")
@@ -151,6 +152,7 @@ def test_pictures_give_way_to_a_limit(limit: int) -> None:
     assert bool(walls) == (limit > 10)
 
 
+@pytest.mark.slow
 def test_a_page_of_200_trials_stays_below_8_mb(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(synthetic, "CELL", 128)
     writer = synthetic.asha(Path("s"), 200, objective=["val/psnr_y", "val/perceptual"], mode=["max", "min"])

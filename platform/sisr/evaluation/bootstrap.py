@@ -55,7 +55,7 @@ def paired_interval(
 
 def _student(freedom: int, confidence: float) -> float:
     """Return how many standard errors to either side hold the mean with some confidence."""
-    from scipy.special import stdtrit  # takes a moment to import
+    from scipy.special import stdtrit  # type: ignore[import-untyped]  # takes a moment to import
 
     return float(stdtrit(freedom, (1 + confidence) / 2))
 

@@ -60,7 +60,7 @@ def difference(ours: Measurement, theirs: Measurement, metric: Metric) -> Differ
 
 
 def contributions(ours: Measurement, theirs: Measurement, metric: Metric) -> list[float]:
-    """Return what each image, or each group of them, contributes to a difference, which is the mean of what is returned.
+    """Return what each image, or each group of them, contributes to a difference: their mean is the difference.
 
     Both must have been measured in `metric`.
     """
@@ -84,6 +84,8 @@ def _by_leaving_out(
         return []
     groups = [part.tolist() for part in np.array_split(np.arange(count), min(count, GROUPS))]
     whole, *found = without(ours, theirs, [[], *groups])
+    if not math.isfinite(whole):
+        return [whole] * len(groups)
     return [float(value) for value in whole - (len(groups) - 1) * (np.asarray(found) - np.mean(found))]
 
 

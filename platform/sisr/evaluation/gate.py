@@ -99,7 +99,10 @@ def judge(candidate: Measurement, rivals: Sequence[Measurement], by: Metric) -> 
 def _not_finite(found: Measurement) -> list[str]:
     values = [(f" of {image.name}", image.values) for image in found.images] + [("", found.together)]
     return [
-        f"{name}{where} is {value}" for where, each in values for name, value in each.items() if not math.isfinite(value)
+        f"{name}{where} is {value}"
+        for where, each in values
+        for name, value in each.items()
+        if not math.isfinite(value)
     ]
 
 

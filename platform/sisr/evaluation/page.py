@@ -11,10 +11,10 @@ from sisr.pictures.page import data_address, render
 
 ABOUT = (
     "Mean ± standard deviation over the images. A difference is the mean over the images of the model's value minus "
-    "the reference's, with its 95 % interval, paired over images: Student's of fewer than 30, else percentile bootstrap. "
-    "SWD and the score are of all images together: there, the interval comes from leaving out images in turn (jackknife).",
-    "More PSNR, SSIM and score is better; of the others, which are perceptual distances, less. A score of 1 is twice as "
-    "good as bicubic, in the geometric mean of fidelity and perception.",
+    "the reference's, with its 95 % interval, paired over images: Student's of fewer than 30, else percentile "
+    "bootstrap. SWD and the score are of all images together: there, images are left out in turn (jackknife).",
+    "More PSNR, SSIM and score is better; of the others, which are perceptual distances, less. A score of 1 is twice "
+    "as good as bicubic, in the geometric mean of fidelity and perception.",
     "“Better” and “worse”: the interval does not reach 0. “No difference shown”: it does; more images might show one.",
     "Multiply-adds are those of convolutions, matrix products and attention for one lr of 64x64 px. Time is the median "
     "over these images, measured in turns on one machine.",

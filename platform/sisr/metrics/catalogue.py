@@ -100,6 +100,12 @@ def metric(name: str) -> Metric:
     return found
 
 
+def direction(name: str) -> Mode:
+    """Return whether more or less of a metric is better; more, where it is not in the table, as a loss is not."""
+    found = find(name)
+    return found.mode if found else "max"
+
+
 def value_of(values: Mapping[str, Any], name: str) -> Any:
     """Return a metric's value among others, or None where it is not there.
 

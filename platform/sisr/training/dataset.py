@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sisr.data.batches import validation_images
-from sisr.data.sources.packed import open_packed
+from sisr.data.sources.catalogue import open_packed
 from sisr.data.store import Store
 from sisr.errors import DataError
 from sisr.recipe import Recipe
@@ -26,6 +26,7 @@ class TrainingData:
     fingerprint: str  # of all files, their contents and the split
     facts: dict[str, Any]  # counts and reasons, for the run's record
     hashes: dict[str, str]  # SHA-256 of each file's content, by name
+    held_out: list[str]  # names of the files that are not trained on
 
     @property
     def least_side(self) -> int:
@@ -69,9 +70,9 @@ def open_data(run: Run, recipe: Recipe, *, show: bool = False) -> TrainingData:
         "converted": packed.index.notes(),
     }
     hashes = {name: verdict.sha256 for name, verdict in packed.index.verdicts.items()}
-    multiple = int(recipe.generator.size_multiple)  # type: ignore[arg-type]
-    images = validation_images(held, crop, recipe.scale, run.options.validation_side, multiple)
-    return TrainingData(large, images, packed.fingerprint, facts, hashes)
+    tiling = recipe.generator.tiling
+    images = validation_images(held, crop, tiling.scale, run.options.validation_side, tiling.size_multiple)
+    return TrainingData(large, images, packed.fingerprint, facts, hashes, source.held_out)
 
 
 @contextmanager

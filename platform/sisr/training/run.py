@@ -24,7 +24,7 @@ from sisr.disk.code_revision import code_revision
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import CheckpointError, ConfigError, SisrError
 from sisr.metrics.perceptual import CHOICES, MEANING
-from sisr.recipe import Recipe, RecipeModule
+from sisr.recipe import Recipe, RecipeModule, build_recipe
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 Precision = Literal["auto", "fp32", "bf16", "fp16", "fp64"]
@@ -96,8 +96,7 @@ class Run(Settings):
 
     def build_recipe(self) -> Recipe:
         """Return the recipe with new networks and optimizers."""
-        recipe: Recipe = self.recipe_module().Recipe(self.recipe_config())
-        return recipe
+        return build_recipe(self.recipe_module(), self.recipe_config())
 
     def recipe_config(self) -> Any:
         """Return the recipe's validated `Config`."""

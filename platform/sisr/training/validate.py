@@ -77,7 +77,7 @@ class Validation:
         Raises:
             ConfigError: The distance that was asked for can't be had.
         """
-        self._session, self._scale = session, recipe.scale
+        self._session, self._scale = session, recipe.generator.tiling.scale
         self._distance = _common_distance(distance, min(min(i.shape[:2]) for i in images), session)
         self._examples = [self._degraded(i, image, recipe, dtype) for i, image in enumerate(images)]
         self.baseline: dict[str, float] = {}
@@ -121,7 +121,7 @@ class Validation:
         device = self._session.device
         hr = torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1)[None].to(dtype) / 255
         lr = recipe.degrade(hr, Draws(SEED, 0, index, 1, device)).clamp(0, 1)
-        return Example(lr, bicubic.upscale(lr, recipe.scale).clamp(0, 1), hr)
+        return Example(lr, bicubic.upscale(lr, self._scale).clamp(0, 1), hr)
 
     def _measured(self, sr: Tensor, example: Example) -> Measured:
         sr, bicubic, hr = (_rounded(image) for image in (sr, example.bicubic, example.hr))

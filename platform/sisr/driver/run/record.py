@@ -25,7 +25,7 @@ def take_up(run: Run, folder: RunFolder, data: TrainingData, allow_changes: bool
     """
     previous = runs.read(folder)
     if previous is None or not any(folder.checkpoints.glob("step_*")):  # nothing learned yet: nothing to mix up
-        runs.record(folder, run, {"data": data.facts}, data.hashes)
+        runs.record(folder, run, {"data": data.facts, "held_out": data.held_out}, data.hashes)
         return False
     images, changes = _image_changes(previous, run, folder, data), _setting_changes(previous, run)
     wrong = ConfigError if changes else DataError
@@ -40,7 +40,8 @@ def take_up(run: Run, folder: RunFolder, data: TrainingData, allow_changes: bool
             "to go on from its last checkpoint with the new ones"
         )
     if previous != run:
-        runs.record(folder, run, {"data": data.facts, "changed": changes}, data.hashes)
+        facts = {"data": data.facts, "held_out": data.held_out, "changed": changes}
+        runs.record(folder, run, facts, data.hashes)
     return True
 
 
@@ -99,6 +100,7 @@ def announce(run: Run, folder: RunFolder, facts: dict[str, Any], resumed: bool) 
         outbox.tags(tags)
         outbox.status("RUNNING")
         outbox.artifact("run.json")
+        outbox.artifact("files.json")
         if run.recipe_source:
             outbox.artifact("recipe.py")
     if resumed:

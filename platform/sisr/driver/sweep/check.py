@@ -10,7 +10,7 @@ from sisr.driver.sweep.trial_run import trial_run
 from sisr.errors import ConfigError
 from sisr.metrics import perceptual
 from sisr.metrics.catalogue import ALWAYS, SCORE
-from sisr.recipe import Recipe
+from sisr.recipe import Recipe, parts_of
 from sisr.sweep.plan import Plan, value_of
 from sisr.sweep.space.domains import Choice, Domain, Whole
 from sisr.sweep.space.space import SearchSpace
@@ -105,7 +105,7 @@ def _is_whole(domain: Domain) -> bool:
 
 def _shapes(recipe: Recipe) -> dict[str, dict[str, tuple[int, ...]]]:
     """Return the shape of every tensor of every network."""
-    networks = {name: part for name, part in recipe.parts().items() if isinstance(part, nn.Module)}
+    networks = {name: part for name, part in parts_of(recipe).items() if isinstance(part, nn.Module)}
     return {
         name: {key: tuple(t.shape) for key, t in network.state_dict().items()} for name, network in networks.items()
     }
