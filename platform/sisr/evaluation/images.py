@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sisr.data.formats import RefusedError
 from sisr.data.images import decode_with_alpha, flatten
+from sisr.data.pairs import refuse_pairs
 from sisr.data.reading import ImageFile, digest
 from sisr.data.sources import catalogue
 from sisr.data.sources.folder import find_images
@@ -18,12 +19,14 @@ def find(data: str) -> list[ImageFile]:
     """Return the image files that --data names; see `sisr.evaluation.options.DATA`.
 
     Raises:
-        DataError: There are none.
+        DataError: There are none, or they plainly hold pairs of lr and hr, of which only hr can be measured on.
     """
     path = Path(data)
     if path.is_file():
         return [ImageFile(path.resolve(), path.name)]
-    return find_images(path) if data and path.is_dir() else catalogue.open_source(data).held_out
+    files = find_images(path) if data and path.is_dir() else catalogue.open_source(data).held_out
+    refuse_pairs(data, files)
+    return files
 
 
 def decoded(files: Sequence[ImageFile]) -> Iterator[tuple[str, NDArray[np.uint8]]]:

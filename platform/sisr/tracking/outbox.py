@@ -26,6 +26,7 @@ FILE = "outbox.jsonl"
 
 # MLflow's rules for names; image keys do without the "+" that separates the parts of an image's file name.
 _NAME = re.compile(r"[A-Za-z0-9_\-. :/]{1,250}")
+_RESUMED = re.compile(r"resume\.\d+\.(.+)")  # the tag of a setting that a later attempt has changed
 _KEY = re.compile(r"[A-Za-z0-9_\-./ ]{1,100}")
 
 
@@ -47,7 +48,8 @@ class Outbox:
         self._journal = Journal(self.run_dir / FILE)
         self._lock = threading.RLock()
         self._recorded: set[tuple[Any, ...]] | None = None  # by earlier attempts, from the first step logged here on
-        self._params: dict[str, str] = {}
+        self._params: dict[str, str] = {}  # as MLflow has them
+        self._settings: dict[str, str] = {}  # the same, with what later attempts have changed
         self._next = 0
         self.attempt = 0  # how often the run was started before
         run_uid = self._read_past() or uuid.uuid4().hex
@@ -79,13 +81,14 @@ class Outbox:
     def params(self, values: Mapping[str, Any]) -> None:
         """Record settings, before the attempt's `status("RUNNING")`.
 
-        MLflow changes no setting: one that differs from an earlier attempt's becomes the tag `resume.ATTEMPT.NAME`.
+        MLflow changes no setting: one that differs from the attempt before becomes the tag `resume.ATTEMPT.NAME`.
         """
         clean = {_checked(name, _NAME): _text(value) for name, value in redact(values).items()}
         with self._lock:
             fresh = {k: v for k, v in clean.items() if k not in self._params}
-            changed = {f"resume.{self.attempt}.{k}": v for k, v in clean.items() if self._params.get(k, v) != v}
+            changed = {f"resume.{self.attempt}.{k}": v for k, v in clean.items() if self._settings.get(k, v) != v}
             self._params |= fresh
+            self._settings |= clean
             if fresh:
                 self._append("params", values=fresh)
             if changed:
@@ -142,6 +145,10 @@ class Outbox:
                 self.attempt += row["status"] == "RUNNING"
             elif row["op"] == "params":
                 self._params |= row["values"]
+                self._settings |= row["values"]
+            elif row["op"] == "tags":
+                changed = (_RESUMED.fullmatch(name) for name in row["values"])
+                self._settings |= {found[1]: row["values"][found[0]] for found in changed if found}
         return run_uid
 
     def _is_new(self, step: int, what: tuple[Any, ...]) -> bool:

@@ -25,7 +25,7 @@ class Tracking:
     """Where MLflow is."""
 
     uri: str | None = None  # None: a SQLite file beside the runs
-    experiment: str = "sisr"
+    experiment: str | None = None  # as before, else sisr
     required: bool = False
 
 
