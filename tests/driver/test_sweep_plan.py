@@ -71,8 +71,8 @@ def options(scheduler: str = "asha", **options: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (options(rungs=(100,), scheduler="pbt"), "no setting 'rungs'; all settings: interval, quantile .scheduler pbt"),
-        (options(interval=100), "no setting 'interval'; all settings: rungs, eta .scheduler asha"),
+        (options(rungs=(100,), scheduler="pbt"), "scheduler pbt: no setting 'rungs'; all settings: interval, quantile"),
+        (options(interval=100), "scheduler asha: no setting 'interval'; all settings: rungs, eta"),
         (options(rungs=(100, 250)), "compared at step 250 but evaluated every 100"),
         (options(rungs=(900,)), "rungs must rise and lie between 0 and steps 900, got 900"),
         (options(rungs=(0, 100)), "rungs must rise and lie between 0 and steps 900, got 0,100"),
