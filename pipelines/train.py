@@ -57,6 +57,9 @@ def main(
     ] = None,
     experiment: Annotated[str | None, typer.Option(help="MLflow experiment; default: as before, else sisr.")] = None,
     require_tracking: Annotated[bool, typer.Option(help="Fail at once if MLflow does not answer.")] = False,
+    max_bad: Annotated[
+        float, typer.Option(min=0, max=1, help="Refused image files, as a fraction, that stop it.")
+    ] = 0.01,
     allow_changes: Annotated[bool, typer.Option(help="Go on with other settings or images than before.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Check everything, print the run, train nothing.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -79,7 +82,8 @@ def main(
     shared_by = parse(workers)
     values = read_yaml(config) if config else {}
     values = values | parse_overrides(set_ or []) | ({"steps": steps} if steps else {})
-    chosen = {"seed": seed, "precision": precision, "compile": compile_, **parse_overrides(option or [], "--option")}
+    chosen = {"seed": seed, "precision": precision, "compile": compile_, "max_bad": max_bad}
+    chosen |= parse_overrides(option or [], "--option")
     order = execute.Order(
         recipe=recipe,
         values=values,

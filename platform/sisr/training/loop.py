@@ -27,7 +27,7 @@ from sisr.training.guard import Guard
 from sisr.training.health import Warnings, best_metric, of_step
 from sisr.training.memory import advice, is_out_of_memory
 from sisr.training.progress import Progress
-from sisr.training.run import Run, versions
+from sisr.training.run import Run, take_effect, versions
 from sisr.training.session import Log, Session, Wish, agree, mean_over_workers, weighted
 from sisr.training.shares import share_of
 from sisr.training.state import TrainingState, assert_same_start, seed_everything
@@ -86,6 +86,7 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
     if saved and session.rank == 0:
         checkpoints.set_aside_newer(saved[0])
         _say_what_differs(saved[0], session, number_format, folder, log)
+        take_effect(folder)
     if options.compile:
         _compile(parts)
 

@@ -54,7 +54,7 @@ def execute(
         stack.enter_context(folder.lock())
         check_experiment(plan, folder, tracking)
         if tracking.required:
-            courier.require(address.decide(folder.path, tracking.uri, tracking.experiment).tracking_uri)
+            courier.require(address.decide(folder.path, tracking.uri, tracking.experiment))
         take_up(plan, folder, data, allow_changes)
         ledger = Ledger(folder.path)
         stack.callback(ledger.close)
