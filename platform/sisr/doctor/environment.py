@@ -74,10 +74,10 @@ def proxies() -> Iterator[Diagnosis]:
 def tracking(runs: Path, tracking_uri: str | None) -> Diagnosis:
     """Return whether MLflow's server answers; a SQLite file needs none."""
     try:
-        uri = address.decide(runs / "new", tracking_uri).tracking_uri
-        if not uri.startswith("sqlite:"):
-            courier.require(uri)
+        place = address.decide(runs / "new", tracking_uri)
+        if not place.tracking_uri.startswith("sqlite:"):
+            courier.require(place)
     except TrackingError as error:
         remedy = "start it, or correct MLFLOW_TRACKING_URI; runs start without it"
         return Diagnosis("error", "mlflow", str(error), remedy)
-    return Diagnosis("ok", "mlflow", redact_text(uri))
+    return Diagnosis("ok", "mlflow", redact_text(place.tracking_uri))

@@ -11,7 +11,7 @@ from sisr.errors import ConfigError
 from sisr.metrics.catalogue import Mode, direction
 from sisr.recipe import build_recipe, roles_of
 from sisr.terminal.console import err
-from sisr.tracking import candidate, card, champion, registry, search, selection
+from sisr.tracking import address, candidate, card, champion, registry, search, selection
 from sisr.tracking.candidate import Candidate
 from sisr.tracking.card import Facts
 
@@ -46,7 +46,7 @@ def register(request: Request, rules: Rules, stated: Statement) -> dict[str, Any
     if (request.run is None) == (request.experiment is None):
         raise ConfigError("name what to register: a run, or --experiment NAME for the best of its runs (or --rollback)")
     folder = None if request.run is None else selection.locate(request.run, request.runs)
-    server = selection.server_of(request.tracking_uri, request.runs, folder)
+    server = address.choose(request.tracking_uri, request.runs, folder)
     with selection.asking(server) as client:
         found = candidate.fetch(client, server, _run_id(client, request, folder, server), request.runs)
         gate = Gate(found, rules, request.runs, _is_adversarial)
@@ -73,7 +73,7 @@ def register(request: Request, rules: Rules, stated: Statement) -> dict[str, Any
 
 def roll_back(name: str | None, tracking_uri: str | None, runs: Path) -> dict[str, Any]:
     """Swap a model's champion and previous champion, and return what happened, for JSON."""
-    server = selection.server_of(tracking_uri, runs, None)
+    server = address.choose(tracking_uri, runs)
     with selection.asking(server) as client:
         known = champion.names(client)
         if name is None and len(known) != 1:
