@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import PIL
 
-from sisr.data.index import MAX_BAD_FRACTION, Index, printable
+from sisr.config.printable import printable
+from sisr.data.index import MAX_BAD_FRACTION, Index
 from sisr.data.reading import ImageFile, Judged, digest, read_all, stamp
 from sisr.data.sources.source import Source
 from sisr.data.store import IMAGES, INDEX, PIXELS, SHAPES, DamagedStoreError, Store, write_sums

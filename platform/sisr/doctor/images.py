@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
+from sisr.config.printable import printable
 from sisr.data.images import Verdict, decode
-from sisr.data.index import MAX_BAD_FRACTION, NAMED, Index, printable
+from sisr.data.index import MAX_BAD_FRACTION, NAMED, Index
 from sisr.data.packing import place
 from sisr.data.pairs import Pixels, find_paired, made_by
 from sisr.data.reading import ImageFile, read_all, stamp

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sisr.config.printable import printable
 from sisr.data.batches import validation_images
-from sisr.data.index import printable
 from sisr.data.pairs import packed_pairs
 from sisr.data.sources.catalogue import open_packed
 from sisr.data.store import Store

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from sisr.driver.run.order import buildable
-from sisr.driver.sweep.trial_run import trial_run
+from sisr.driver.sweep.host import trial_run
 from sisr.errors import ConfigError
 from sisr.metrics import perceptual
 from sisr.metrics.catalogue import PIXELS, SCORE
