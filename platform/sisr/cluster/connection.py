@@ -57,6 +57,18 @@ def connect(address: str | None) -> Any:
     return ray
 
 
+def answering() -> str:
+    """Return the address of the Ray that a command without --address would use; empty where it would start its own.
+
+    Raises:
+        ConfigError: There is an address, and no Ray answers there.
+    """
+    found, origin = _find(None)
+    if found:
+        _probe(found, origin)
+    return found
+
+
 def _find(address: str | None) -> tuple[str, str]:
     """Return the address of the Ray to connect to and what names it; empty where one is to be started."""
     from ray._common.utils import get_ray_address_file
