@@ -1,15 +1,15 @@
-"""Whether what surrounds a run would stop it: temporary folder, user, proxies, Ray's address and MLflow."""
+"""Whether what surrounds a run would stop it: temporary folder, user, proxies and MLflow."""
 
 import os
 import pwd
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from sisr.doctor.diagnosis import Diagnosis
-from sisr.errors import ConfigError, TrackingError
+from sisr.errors import TrackingError
 from sisr.tracking import address, courier
 from sisr.tracking.redact import redact_text
 
@@ -20,15 +20,14 @@ PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 ANSWER_S = 2.0
 
 
-def examine(runs: Path, tracking_uri: str | None, find_ray: Callable[[], str]) -> list[Diagnosis]:
+def examine(runs: Path, tracking_uri: str | None) -> list[Diagnosis]:
     """Return what was found around this process.
 
     Args:
         runs: Where runs will be written.
         tracking_uri: MLflow's address, where one is asked for.
-        find_ray: See `cluster.connection.answering`, which this room must not know.
     """
-    return [temporary_folder(), user(), *proxies(), ray_address(find_ray), tracking(runs, tracking_uri)]
+    return [temporary_folder(), user(), *proxies(), tracking(runs, tracking_uri)]
 
 
 def temporary_folder() -> Diagnosis:
@@ -70,15 +69,6 @@ def proxies() -> Iterator[Diagnosis]:
             yield Diagnosis("error", name, found, "unset it, or name in no_proxy the addresses that need no proxy")
         else:
             yield Diagnosis("ok", name, f"{redact_text(given)} answers")
-
-
-def ray_address(find_ray: Callable[[], str]) -> Diagnosis:
-    """Return whether the Ray that commands would use answers; one that has ended may have left its address behind."""
-    try:
-        found = find_ray()
-    except ConfigError as error:
-        return Diagnosis("error", "ray", str(error), "see there")
-    return Diagnosis("ok", "ray", f"{found} answers" if found else "each command starts its own")
 
 
 def tracking(runs: Path, tracking_uri: str | None) -> Diagnosis:
