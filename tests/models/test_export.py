@@ -185,7 +185,7 @@ def test_an_older_file_is_replaced_only_if_asked(folder, tmp_path, capsys):
         (
             ["--format", "torchscript"],
             2,
-            "--format torchscript names no format; wanted --format safetensors, pt2, onnx",
+            "--format torchscript names no format; choose --format safetensors, pt2, onnx",
         ),
         (["--out", "x.pt"], 2, "--output x.pt names no format"),
         (["--out", "x.onnx", "--format", "pt2"], 2, "contradict each other"),
@@ -209,6 +209,6 @@ def test_a_model_that_is_not_there_is_named(capsys):
     [("runs/r1/", "r1"), ("x.safetensors", "x"), ("models:/x@best", "x-best"), ("models:/x/3", "x-3"), ("r1", "r1")],
 )
 def test_a_model_s_short_name(spec, name):
-    from sisr.pipelines import _models
+    from sisr.driver import models
 
-    assert _models.short(spec) == name
+    assert models.short(spec) == name
