@@ -8,8 +8,8 @@ from typing import Any
 from sisr.cluster import checkpoint_requests, node_checks
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import SisrError
-from sisr.training.run import Run, blaming
-from sisr.training.session import Wish
+from sisr.training.run import Run, explain_recipe_errors
+from sisr.training.session import Request
 
 RESERVATION = ".placement_group"  # in the run's folder while it is trained
 PEER_REPORT_S = 3.0  # how long a worker whose peer vanished looks for the reason
@@ -36,7 +36,7 @@ def work(config: dict[str, Any]) -> dict[str, Any] | None:
         torch.set_num_threads(max(1, int(config["CPU"])))
     log = Outbox(folder.path) if session.rank == 0 else NoLog()
     try:
-        with blaming(run):
+        with explain_recipe_errors(run):
             return train(run, folder, session, log)
     except SisrError as error:
         folder.report_failure(error)
@@ -81,14 +81,14 @@ class RayTrainSession:
         self._folder, self._until = folder, until
         self._notices = checkpoint_requests.Notices(get_train_context().preemption_context)
 
-    def wish(self, step: int) -> Wish:
+    def request(self, step: int) -> Request:
         """Return STOP at the step to stop at or on request, and SAVE where workers are about to be taken away."""
         if self._until is not None and step >= self._until:
-            return Wish.STOP
+            return Request.STOP
         if self.rank:
-            return Wish.GO_ON
+            return Request.CONTINUE
         save = self._notices.want_checkpoint() or checkpoint_requests.asked()
-        return Wish.STOP if self._folder.stop_requested() else Wish.SAVE if save else Wish.GO_ON
+        return Request.STOP if self._folder.stop_requested() else Request.SAVE if save else Request.CONTINUE
 
     def saved(self, step: int) -> None:
         """Let Ray's controller go on that has asked for a checkpoint."""

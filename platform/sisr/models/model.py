@@ -106,7 +106,7 @@ def load(path: Path, *, name: str | None = None, allowed: Iterable[str] = ()) ->
     try:
         generator.load_state_dict(weights.read(file))
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+        reason = weights.misfit(weights.read(file), generator.state_dict()) or str(error).splitlines()[0]
         raise CheckpointError(f"{file} does not fit recipe '{meta['recipe']}' as configured: {reason}") from error
     return Model(name or folder.name, generator.float().eval(), int(meta["scale"]), meta)
 

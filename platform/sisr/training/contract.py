@@ -49,11 +49,29 @@ def require(recipe: Any, where: str) -> None:
         raise ConfigError(f"{where}: {type(generator).__name__}.halo must be None or >= 0, got {generator.halo!r}")
     if recipe.scale != generator.scale:
         raise ConfigError(f"{where}: Recipe.scale is {recipe.scale}, but its generator's is {generator.scale}")
+    _check_output(generator, where)
     parts = recipe.parts()
     if parts.get("generator") is not generator:
         raise ConfigError(f"{where}: Recipe.parts() must hold the generator as 'generator', holds {', '.join(parts)}")
     if wrong := [name for name, part in parts.items() if not isinstance(part, nn.Module | Optimizer)]:
         raise ConfigError(f"{where}: Recipe.parts() may hold networks and optimizers only; wrong: {', '.join(wrong)}")
+
+
+@torch.no_grad()
+def _check_output(generator: Any, where: str) -> None:
+    """Raise ConfigError unless the generator makes sr of the size that its scale promises, where that can be tried."""
+    example = next(generator.parameters(), torch.empty(0))
+    side = -(-32 // generator.size_multiple) * generator.size_multiple
+    try:
+        sr = generator(torch.zeros(1, 3, side, side, device=example.device))
+    except (NotImplementedError, RuntimeError):
+        if not example.is_meta:
+            raise
+        return  # a network that computes with numbers can't be tried with shapes only
+    right = (1, 3, side * generator.scale, side * generator.scale)
+    if not isinstance(sr, Tensor) or tuple(sr.shape) != right:
+        made = tuple(sr.shape) if isinstance(sr, Tensor) else type(sr).__name__
+        raise ConfigError(f"{where}: of lr (1, 3, {side}, {side}) the generator must make sr {right}, it made {made}")
 
 
 def has_what_is_asked_for(module: RecipeModule) -> None:

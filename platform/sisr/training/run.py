@@ -137,7 +137,7 @@ OTHERS_FAULTS = re.compile("cuda|nccl|gloo|connection|timed out|out of memory", 
 
 
 @contextmanager
-def blaming(run: Run) -> Iterator[None]:
+def explain_recipe_errors(run: Run) -> Iterator[None]:
     """Turn an error that a recipe from outside raises into one for its user, which names file and line.
 
     Raises:

@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from sisr.errors import CheckpointError
+from sisr.models import weights
 from sisr.training.checkpoint import digest
 from sisr.training.session import Session, gather
 
@@ -35,6 +36,18 @@ class TrainingState:
     others: dict[str, Stateful]  # updates, guard
     step: int = 0  # steps done
     best: dict[str, Any] = field(default_factory=dict)  # step and metrics of the best validation
+
+    def is_finite(self) -> bool:
+        """Return whether every network's every value is a finite number."""
+        networks = [part for part in self.parts.values() if isinstance(part, nn.Module)]
+        values = [
+            v for network in (*networks, self.ema) for v in network.state_dict().values() if v.is_floating_point()
+        ]
+        return all(bool(torch.isfinite(value).all()) for value in values)
+
+    def learning_rates(self) -> dict[str, float]:
+        """Return the learning rate of each optimizer's first group, by the optimizer's name."""
+        return {n: float(p.param_groups[0]["lr"]) for n, p in self.parts.items() if isinstance(p, Optimizer)}
 
     def capture(self, session: Session) -> dict[str, Any]:
         """Return the state of all workers, equal on each; called by all of them at the same step.
@@ -64,7 +77,7 @@ class TrainingState:
             try:
                 part.load_state_dict(state["parts"][name])
             except (KeyError, RuntimeError, ValueError) as error:
-                reason = str(error).splitlines()[0]
+                reason = _misfit(state["parts"].get(name), part) or str(error).splitlines()[0]
                 raise CheckpointError(f"the checkpoint does not fit '{name}' of this recipe: {reason}") from error
             if isinstance(part, Optimizer):
                 _lay_out(part)
@@ -97,6 +110,13 @@ def assert_same_start(step: int, session: Session) -> None:
             f"workers see different checkpoints (they would start at steps {steps}): "
             "put --runs on storage that all of them share"
         )
+
+
+def _misfit(state: Any, part: nn.Module | Optimizer) -> str | None:
+    """Return in words what of a part's saved state does not fit, with names and shapes; None where it isn't known."""
+    if state is None:
+        return "it holds no such part"
+    return weights.misfit(state, part.state_dict()) if isinstance(part, nn.Module) else None
 
 
 def _settings(part: nn.Module | Optimizer) -> list[dict[str, Any]]:

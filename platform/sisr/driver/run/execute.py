@@ -64,21 +64,39 @@ def execute(order: Order, tracking: Tracking, host: RunHost) -> dict[str, Any]:
             raise
         except StoppedError as error:  # by its host: there was no room for its workers
             status = {**folder.status(), "state": "stopped", "message": str(error)}
-            folder.write_status(**status)
+            _write_status(folder, status)
             raise
         except KeyboardInterrupt:
             drain_s = 0.0
             raise
         except Exception as error:
-            folder.write_status(**{**folder.status(), "state": "failed", "message": redact_text(str(error))})
+            _write_status(folder, {**folder.status(), "state": "failed", "message": redact_text(str(error))})
+            if not isinstance(error, SisrError):
+                folder.keep_traceback(error)
             raise
         finally:
-            record.close(run, folder, status)
+            _close(run, folder, status)
             delivered = delivery.finish(drain_s)
             say(delivered.message)
     if status["state"] == "stopped":
         raise StoppedError(f"run {run.name} stopped at step {status['step']}; the same command goes on from there")
     return {"run": run.name, "folder": str(folder.path), **status}
+
+
+def _write_status(folder: RunFolder, status: dict[str, Any]) -> None:
+    """Write a run's last status; the error that ended it counts more than one of the disk."""
+    with suppress(OSError):
+        folder.write_status(**status)
+
+
+def _close(run: Run, folder: RunFolder, status: dict[str, Any]) -> None:
+    """Record the run's end; on the way of an error nothing is raised over it."""
+    try:
+        folder.confirm()  # another run's folder gets no records of ours
+        record.close(run, folder, status)
+    except (OSError, CheckpointError):
+        if sys.exc_info()[1] is None or status["state"] in ("finished", "stopped"):
+            raise
 
 
 def say(message: str) -> None:
