@@ -112,11 +112,12 @@ def compare(
 
 def _cost(model: "Model") -> "Cost":
     from sisr.evaluation.ranking import Cost
-    from sisr.inference.cost import multiply_adds, num_parameters
+    from sisr.inference.probe import multiply_adds
+    from sisr.recipe import parameter_count
 
     if model.name == "bicubic":
         return Cost(None, None)
-    return Cost(num_parameters(model.generator), multiply_adds(model.generator))
+    return Cost(parameter_count(model.generator), multiply_adds(model.generator))
 
 
 def _twins(digests: dict[str, str]) -> list[str]:

@@ -116,10 +116,10 @@ class Gate:
 
 def _images(data: str, run: dict[str, Any]) -> "tuple[list[ImageFile], str]":
     """Return the images that `data` names, and what to call them; of a run's own folder, only what it held out."""
-    from sisr.data.sources.source import absolute, open_source
+    from sisr.data.sources.catalogue import absolute, open_source
 
     if not Path(data).is_dir() or absolute(data) != run.get("data"):
         return _measuring.find(data), data
     if run.get("validation"):
         raise DataError(f"--data {data}: the run was trained on these images; name others, such as {run['validation']}")
-    return open_source(data).validation, f"{data} (held-out images)"
+    return open_source(data).held_out, f"{data} (held-out images)"

@@ -31,12 +31,13 @@ def find(data: str) -> "list[ImageFile]":
         DataError: There are none.
     """
     from sisr.data.reading import ImageFile
-    from sisr.data.sources import source
+    from sisr.data.sources.catalogue import open_source
+    from sisr.data.sources.folder import find_images
 
     path = Path(data)
     if path.is_file():
         return [ImageFile(path.resolve(), path.name)]
-    return source.find_images(path) if data and path.is_dir() else source.open_source(data).validation
+    return find_images(path) if data and path.is_dir() else open_source(data).held_out
 
 
 def open_all(

@@ -37,12 +37,12 @@ def open_model(spec: str, runs: Path, scale: int | None, device: str = "auto", r
     """
     from sisr.errors import ConfigError
     from sisr.inference.tiled import Bicubic
-    from sisr.models import model as models
+    from sisr.models.model import Model, load_model
 
     if spec == "bicubic":
-        model = models.Model(spec, Bicubic(scale or 4).eval(), scale or 4, {})
+        model = Model(spec, Bicubic(scale or 4).eval(), {})
     else:
-        model = models.load(locate(spec, runs), name=spec, allowed=recipes)
+        model = load_model(locate(spec, runs), name=spec, allowed=recipes)
     if scale not in (None, model.scale):
         raise ConfigError(f"{spec} makes images {model.scale} times as large; --scale {scale} is not possible with it")
     model.generator.to(chosen_device(device))
@@ -72,9 +72,9 @@ def locate(spec: str, runs: Path, tracking_uri: str | None = None) -> Path:
         from sisr.tracking.registry import download_model
 
         return download_model(spec, tracking_uri=tracking_uri, runs=runs)
-    from sisr.models import model as models
+    from sisr.models.files import find_model
 
-    return models.find(spec, runs)
+    return find_model(spec, runs)
 
 
 def chosen_device(device: str) -> "torch.device":

@@ -5,10 +5,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sisr.metrics.catalogue import PIXELS, Metric
+
 if TYPE_CHECKING:
     from sisr.pictures.animation import Sample
     from sisr.pictures.contact_sheet import Layout
 
+SHOWN = [metric for metric in PIXELS if metric.always]
 MAX_FRAMES = 300  # all are in memory while they are encoded
 
 
@@ -47,17 +50,17 @@ def read_samples(folder: Path) -> "list[Sample]":
     bicubic: dict[str, float] = {}
     for values in metrics.values():
         bicubic |= {name: value for name, value in values.items() if name.startswith("val/bicubic_")}
-    beside = f"bicubic {_number(bicubic, 'val/bicubic_psnr_y', '.2f')} dB, {_number(bicubic, 'val/bicubic_ssim_y')}"
+    beside = f"bicubic {', '.join(_number(bicubic, 'val/bicubic_', metric) for metric in SHOWN)}"
     return [Sample(step, found[step], (*_words(step, metrics.get(step, {})), beside)) for step in found]
 
 
-def _words(step: int, values: Mapping[str, float]) -> tuple[str, str, str]:
-    psnr, ssim = _number(values, "val/psnr_y", ".2f"), _number(values, "val/ssim_y")
-    return f"step {step:,}", f"PSNR-Y {psnr} dB", f"SSIM-Y {ssim}"
+def _words(step: int, values: Mapping[str, float]) -> tuple[str, ...]:
+    return f"step {step:,}", *(f"{metric.title} {_number(values, 'val/', metric)}" for metric in SHOWN)
 
 
-def _number(values: Mapping[str, float], name: str, form: str = ".4f") -> str:
-    return format(values[name], form) if name in values else "?"
+def _number(values: Mapping[str, float], prefix: str, metric: Metric) -> str:
+    name = prefix + metric.name
+    return metric.text(values[name]) if name in values else "?"
 
 
 def _metrics(folder: Path) -> dict[int, dict[str, float]]:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from sisr.pipelines import _compared, _measuring, _models
 
+from sisr.metrics.catalogue import PSNR_Y
+
 if TYPE_CHECKING:
     from sisr.models.model import Model
 
@@ -35,7 +37,7 @@ def main(
     against: Annotated[str | None, typer.Option(help=AGAINST)] = None,
     experiment: Annotated[str | None, typer.Option(help=EXPERIMENT)] = None,
     top: Annotated[int | None, typer.Option(min=1, help=TOP)] = None,
-    metric: Annotated[str, typer.Option(help=METRIC)] = "final/psnr_y",
+    metric: Annotated[str, typer.Option(help=METRIC)] = f"final/{PSNR_Y.name}",
     mode: Annotated[str, typer.Option(help=MODE)] = "max",
     recipe: Annotated[list[str] | None, typer.Option(help=_models.RECIPE)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sisr.metrics.catalogue import PIXELS
+
 if TYPE_CHECKING:
     from sisr.driver.run.execute import Tracking
     from sisr.evaluation.measure import Report
@@ -21,6 +23,7 @@ SETTINGS = {"hr_crop": 96, "batch_size": 8, "blur_sigma_max": 0.0, "turn": True,
 SPACE = ("learning_rate=loguniform(5e-4, 5e-3)", "beta1=", "beta2=", "schedule=", "zero_last=")
 TRIALS, TRIAL_STEPS = 5, 90
 PHOTO = "coffee.png"
+SHOWN = [metric for metric in PIXELS if metric.always]
 
 
 def main(
@@ -101,7 +104,7 @@ def _compare(runs: Path) -> "list[Report]":
     from sisr.pipelines import _models
 
     from sisr.data.images import decode
-    from sisr.data.sources.source import open_source
+    from sisr.data.sources.catalogue import open_source
     from sisr.evaluation.measure import evaluate_model
 
     images = [(file.name, decode(file.path)) for file in open_source("demo").validation]
@@ -117,7 +120,7 @@ def _upscale(runs: Path) -> Path:
 
     from sisr.data.bicubic import resize
     from sisr.data.images import decode
-    from sisr.data.sources.source import open_source
+    from sisr.data.sources.catalogue import open_source
     from sisr.inference.enlarge import enlarge
 
     model = _models.open_model(NAME, runs, None)
@@ -135,26 +138,21 @@ def _show(reports: "list[Report]", result: dict[str, Any]) -> None:
     from sisr.terminal.console import out, table
 
     bicubic, ours = (report.mean for report in reports)
+    pairs = [(a.name, a.values, b.values) for a, b in zip(*(report.images for report in reports), strict=True)]
     rows = [
-        [
-            image.name,
-            *(f"{b.values[m]:.2f}" if "psnr" in m else f"{b.values[m]:.4f}" for m in SHOWN for b in (old, image)),
-        ]
-        for old, image in zip(reports[0].images, reports[1].images, strict=True)
+        [name, *(m.text(values[m.name]) for m in SHOWN for values in (old, new))]
+        for name, old, new in (*pairs, ("mean", bicubic, ours))
     ]
-    rows.append(["mean", *(f"{r[m]:.2f}" if "psnr" in m else f"{r[m]:.4f}" for m in SHOWN for r in (bicubic, ours))])
-    columns = ["held-out photograph", "bicubic dB", "trained dB", "bicubic SSIM", "trained SSIM"]
-    table(f"PSNR-Y and SSIM-Y, {reports[0].protocol}", columns, rows)
-    gains = ours["psnr_y"] - bicubic["psnr_y"], ours["ssim_y"] - bicubic["ssim_y"]
-    out.print(f"the trained model is {gains[0]:+.2f} dB and {gains[1]:+.4f} SSIM against bicubic", markup=False)
+    columns = ["held-out photograph", *(f"{who} {m.title}" for m in SHOWN for who in ("bicubic", "trained"))]
+    table(reports[0].protocol, columns, rows)
+    gains = (f"{m.text(ours[m.name] - bicubic[m.name], signed=True)} {m.title}" for m in SHOWN)
+    out.print(f"the trained model is {' and '.join(gains)} against bicubic", markup=False)
     out.print(f"side by side: {result['picture']}", markup=False)
     out.print(f"the search:   {Path(result['folder']).parent / SWEEP}/results/index.html", markup=False)
     out.print(f"over time:    {result['folder']}/samples/val", markup=False)
     out.print("MLflow page:  make ui", markup=False)
     out.print(f"your own:     sisr upscale photo.jpg --model {NAME}", markup=False)
 
-
-SHOWN = ("psnr_y", "ssim_y")
 
 if __name__ == "__main__":
     from sisr.terminal.cli import run

@@ -91,7 +91,7 @@ def images(spec: str) -> "list[Finding]":
     """Return what training would accept and refuse of a source, and how its low-resolution images were made."""
     from sisr.data.index import Index
     from sisr.data.reading import read_all
-    from sisr.data.sources.source import open_source
+    from sisr.data.sources.catalogue import open_source
     from sisr.doctor.diagnosis import Finding
     from sisr.errors import DataError
     from sisr.terminal.console import progress

@@ -26,8 +26,8 @@ def main(
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Examine and decode images once, for training."""
-    from sisr.data.sources.source import open_source
-    from sisr.data.store import pack
+    from sisr.data.packing import pack
+    from sisr.data.sources.catalogue import open_source
     from sisr.terminal import console
 
     source = open_source(data, validation)

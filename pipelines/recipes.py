@@ -7,13 +7,13 @@ Exit codes: 0 done, 2 no such recipe, or --check found something.
 """
 
 import re
-from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
 
 from sisr import recipes as registry
-from sisr.config.settings import expected
+from sisr.config.settings import build, expected
+from sisr.errors import ConfigError, SisrError
 from sisr.terminal import console
 
 RECIPE = "A recipe's name, the path of a recipe's file, or a dotted module."
@@ -29,9 +29,9 @@ def main(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Print what recipes there are."""
-    if recipe is not None:
-        registry.find(recipe)
     if check:
+        if recipe is None:
+            raise ConfigError("--check needs a recipe: its name, file or dotted module")
         _check(recipe, json)
         return
     found = [describe(name) for name in ([recipe] if recipe else registry.names())]
@@ -41,39 +41,37 @@ def main(
     for i, one in enumerate(found):
         _print(one, "\n" if i else "")
     if recipe:
-        _print_settings(found[0]["settings"])
+        rows = [(row["name"], _written(row["default"]), row["wants"], row["meaning"]) for row in found[0]["settings"]]
+        console.out.print()
+        console.table("", ("setting", "default", "wants", "meaning"), rows)
     else:
         console.out.print("\n`sisr recipes NAME` lists a recipe's settings.", markup=False)
 
 
-def _check(recipe: str | None, json: bool) -> None:
-    from sisr.errors import ConfigError
-    from sisr.training.contract import verdicts
+def _check(recipe: str, json: bool) -> None:
+    """Print each promise of the contract, and how the recipe breaks it where it does.
 
-    if recipe is None:
-        raise ConfigError("--check wants a recipe: its name, file or dotted module")
+    Raises:
+        ConfigError: It breaks one.
+    """
     source = registry.find(recipe)
+    module = registry.load(source.name, source.text, source.where)
+    from sisr.training.contract import BrokenError, verdicts
+
     rows = []
-    for what, error in verdicts(registry.load(source.name, source.text, source.where)):
+    for what, error in verdicts(module):
         place = error and registry.blame(error, source.name, source.text)
-        rows.append({"check": what, "ok": error is None, "problem": error and (place or _said(error))})
+        is_clear = isinstance(error, BrokenError | SisrError)
+        problem = error and (place or (str(error) if is_clear else f"{type(error).__name__}: {error}"))
+        rows.append({"check": what, "ok": error is None, "problem": problem})
         if not json:
-            console.out.print(f"{'ok  ' if error is None else 'FAIL'}  {what}", markup=False)
+            console.out.print(f"{'FAIL' if error else 'ok  '}  {what}", markup=False)
             if error:
-                console.out.print(f"      {rows[-1]['problem']}", markup=False)
-    failed = sum(not row["ok"] for row in rows)
+                console.out.print(f"      {problem}", markup=False)
     if json:
         console.print_json({"recipe": source.name, "checks": rows})
-    if failed:
+    if failed := sum(not row["ok"] for row in rows):
         raise ConfigError(f"{recipe} fails {failed} of {len(rows)} checks")
-
-
-def _said(error: Exception) -> str:
-    """Return an error's words, after its kind where they alone would say little."""
-    from sisr.errors import SisrError
-    from sisr.training.contract import BrokenError
-
-    return str(error) if isinstance(error, BrokenError | SisrError) else f"{type(error).__name__}: {error}"
 
 
 def describe(spec: str) -> dict[str, Any]:
@@ -84,7 +82,8 @@ def describe(spec: str) -> dict[str, Any]:
     """
     source = registry.find(spec)
     module = registry.load(source.name, source.text, source.where)
-    config = _default(module, source.where)
+    config = build(module.Config, {}, source=source.where)
+    defaults = config.model_dump(mode="json")
     summary, sections = read_docstring(module.__doc__ or "")
     return {
         "name": source.name,
@@ -93,15 +92,12 @@ def describe(spec: str) -> dict[str, Any]:
         "command": sections.get("Command"),
         "measured": sections.get("Measured"),
         "scale": config.scale,
-        "parameters": count_parameters(module.Recipe(without_downloads(config))),
-        "settings": list(settings(config)),
+        "parameters": count_parameters(module, config),
+        "settings": [
+            {"name": name, "default": defaults[name], "wants": expected(field), "meaning": field.description}
+            for name, field in module.Config.model_fields.items()
+        ],
     }
-
-
-def _default(module: Any, where: str) -> Any:
-    from sisr.config.settings import build
-
-    return build(module.Config, {}, source=where)
 
 
 def read_docstring(doc: str) -> tuple[str, dict[str, str]]:
@@ -115,31 +111,19 @@ def read_docstring(doc: str) -> tuple[str, dict[str, str]]:
     return doc.strip().partition("\n")[0], sections
 
 
-def without_downloads(config: Any) -> Any:
-    """Return a recipe's config with feature networks off: nothing in them is trained, and their weights are large."""
-    return config.model_copy(update={"perceptual": "none"}) if "perceptual" in type(config).model_fields else config
+def count_parameters(module: Any, config: Any) -> dict[str, int]:
+    """Return the number of trainable values of every network of a recipe, by name.
 
-
-def count_parameters(recipe: Any) -> dict[str, int]:
-    """Return the number of trainable values of every network of a recipe, by name."""
+    Feature networks are left out: nothing in them is trained, and their weights would be downloaded.
+    """
     from torch import nn
 
-    from sisr.recipe import parameter_count
+    from sisr.recipe import build_recipe, parameter_count, parts_of
 
-    networks = {name: part for name, part in recipe.parts().items() if isinstance(part, nn.Module)}
-    return {name: parameter_count(network) for name, network in networks.items()}
-
-
-def settings(config: Any) -> Iterable[dict[str, Any]]:
-    """Yield name, default, range and meaning of every field of a recipe's `Config`."""
-    defaults = config.model_dump(mode="json")
-    for name, field in type(config).model_fields.items():
-        yield {
-            "name": name,
-            "default": defaults[name],
-            "wants": expected(field),
-            "meaning": field.description,
-        }
+    if "perceptual" in module.Config.model_fields:
+        config = config.model_copy(update={"perceptual": "none"})
+    parts = parts_of(build_recipe(module, config))
+    return {name: parameter_count(network) for name, network in parts.items() if isinstance(network, nn.Module)}
 
 
 def _print(recipe: dict[str, Any], before: str) -> None:
@@ -156,12 +140,6 @@ def _print(recipe: dict[str, Any], before: str) -> None:
     for label, text in rows.items():
         for i, line in enumerate((text or "not stated").splitlines()):
             console.out.print(f"  {label if i == 0 else '':<11} {line}", markup=False)
-
-
-def _print_settings(rows: list[dict[str, Any]]) -> None:
-    cells = [(row["name"], _written(row["default"]), row["wants"], row["meaning"]) for row in rows]
-    console.out.print()
-    console.table("", ("setting", "default", "wants", "meaning"), cells)
 
 
 def _written(value: Any) -> str:

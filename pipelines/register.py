@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from sisr.pipelines import _measuring, _models
 
+from sisr.metrics.catalogue import PSNR_Y
+
 if TYPE_CHECKING:
     from sisr.pipelines._gate import Rules, Verdict
 
@@ -27,11 +29,11 @@ LICENCE = "Licence of the images it was trained on, for the model's card."
 def main(
     run: Annotated[str | None, typer.Argument(help=RUN)] = None,
     experiment: Annotated[str | None, typer.Option(help="Choose the best run or trial of this experiment.")] = None,
-    metric: Annotated[str, typer.Option(help="With --experiment: what is best.")] = "final/psnr_y",
+    metric: Annotated[str, typer.Option(help="With --experiment: what is best.")] = f"final/{PSNR_Y.name}",
     mode: Annotated[Literal["max", "min"], typer.Option(help="With --experiment: which end is good.")] = "max",
     data: Annotated[str | None, typer.Option(help=f"Images of the gate. {_measuring.DATA}")] = None,
     protocol: Annotated[str, typer.Option(help=_measuring.PROTOCOL)] = "rgb8",
-    by: Annotated[str, typer.Option(help="The gate's metric.")] = "psnr_y",
+    by: Annotated[str, typer.Option(help="The gate's metric.")] = PSNR_Y.name,
     model_name: Annotated[str | None, typer.Option(help="In the registry; default: the recipe's name.")] = None,
     data_licence: Annotated[str, typer.Option(metavar="TEXT", help=LICENCE)] = "",
     force: Annotated[str, typer.Option(metavar="REASON", help=FORCE)] = "",

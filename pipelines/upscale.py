@@ -92,7 +92,7 @@ def plan(image: Path, output: Path | None, format_: str | None, scale: int, comp
         ConfigError: Two images would be written to the same file.
         DataError: The folder holds no image.
     """
-    from sisr.data.sources.source import find_images
+    from sisr.data.sources.folder import find_images
 
     suffix = f".{format_ or 'png'}"
     if image.is_file():

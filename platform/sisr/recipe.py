@@ -1,25 +1,47 @@
-"""The contract between a recipe and the platform.
+"""The contract between a recipe and the platform, and all that a recipe usually imports.
 
 A recipe file holds every decision its paper makes and no decision it doesn't: networks, losses, update order,
 degradation, default hyperparameters. It knows no Ray, MLflow, command line, rank, precision or file. The module exports
 
-* `Config`: a frozen `sisr.config.Settings`, every field with meaning, unit and range; at least `scale`, `batch_size`
+* `Config`: a class derived from `Settings`, every field with meaning, unit and range; at least `scale`, `batch_size`
   and `steps`;
-* `generator(config)`: the generator alone, so that inference never builds a judge or a perceptual network. It has the
-  attributes `scale`; `halo`, lr px that an output pixel looks to each side (None: the whole image); and
-  `size_multiple`, lr px that both sides must be a multiple of;
+* `generator(config)`: a `Generator` alone, so that inference never builds a judge or a perceptual network;
 * `Recipe(config)`: what the protocol below describes;
 * `tiny()`: the smallest `Config` that runs every branch of the recipe.
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sisr.config.settings import Settings
+from sisr.data import degradations
 from sisr.data.crop import Crop
 from sisr.data.draws import Draws
+from sisr.errors import ConfigError
+from sisr.losses import pixel
+from sisr.nets.generator import Generator, Tiling, as_generator
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """A network that learns to tell hr from sr, and where `train_step` logs its mean output on either."""
+
+    network: str  # its name in `parts_of`
+    real: str  # the scalar on hr, such as `discriminator/real_logits`
+    fake: str  # the scalar on sr
+
+
+@dataclass(frozen=True, kw_only=True)
+class Roles:
+    """What the platform may conclude from the names of a recipe's parts and scalars; it concludes nothing else."""
+
+    pixel_loss: str | None = None  # the scalar by which a run that explodes is noticed; None: it is not
+    judges: tuple[Judge, ...] = ()  # with a judge, the best checkpoint is that of the best score, not of the best PSNR
 
 
 class Update(Protocol):
@@ -35,14 +57,21 @@ class Update(Protocol):
 
 
 class Recipe(Protocol):
-    """What the training loop needs of a recipe."""
+    """What the training loop needs of a recipe. Networks and optimizers are its attributes; see `parts_of`."""
 
-    scale: int  # hr side / lr side
-    crop: Crop
-    generator: nn.Module  # lr (n, 3, h, w) in [0, 1] -> sr (n, 3, scale * h, scale * w)
+    @property
+    def roles(self) -> Roles:
+        """See `roles_of`."""
+        ...
 
-    def parts(self) -> dict[str, nn.Module | Optimizer]:
-        """Return everything with state, by name: it is moved, checkpointed, compiled and hashed."""
+    @property
+    def crop(self) -> Crop:
+        """How an hr example is cut from an image."""
+        ...
+
+    @property
+    def generator(self) -> Generator:
+        """The network that is trained to be used."""
         ...
 
     def degrade(self, hr: Tensor, draws: Draws) -> Tensor:
@@ -50,7 +79,7 @@ class Recipe(Protocol):
         ...
 
     def train_step(self, lr: Tensor, hr: Tensor, draws: Draws, step: int, update: Update) -> dict[str, Tensor]:
-        """Update every network once; return the scalars to log, such as `generator/pixel`."""
+        """Update every network once; return the scalars to log, detached, such as `generator/pixel`."""
         ...
 
 
@@ -61,9 +90,59 @@ class RecipeModule(Protocol):
 
     def Recipe(self, config: Any) -> Recipe: ...  # noqa: D102
 
-    def generator(self, config: Any) -> nn.Module: ...  # noqa: D102
+    def generator(self, config: Any) -> Generator: ...  # noqa: D102
 
     def tiny(self) -> Any: ...  # noqa: D102
+
+
+def build_recipe(module: RecipeModule, config: Any) -> Recipe:
+    """Return a module's recipe with new networks and optimizers; its generator has a `tiling`.
+
+    Raises:
+        ConfigError: It has no generator, or one that does not say how it may be tiled.
+    """
+    recipe = module.Recipe(config)
+    network = getattr(recipe, "generator", None)
+    if not isinstance(network, nn.Module):
+        raise ConfigError(f"Recipe.generator must be a sisr.recipe.Generator, got {network!r}")
+    as_generator(network)
+    return recipe
+
+
+def parts_of(recipe: Recipe) -> dict[str, nn.Module | Optimizer]:
+    """Return all networks and optimizers among a recipe's attributes, by name.
+
+    They are its state: moved to the device, checkpointed, compiled and hashed. A recipe may have a method `parts` that
+    returns them instead, as those had to that were recorded by the first version.
+    """
+    if hasattr(recipe, "parts"):
+        return dict(recipe.parts())
+    return {name: value for name, value in vars(recipe).items() if isinstance(value, nn.Module | Optimizer)}
+
+
+def stepped_networks(parts: dict[str, nn.Module | Optimizer]) -> dict[str, str]:
+    """Return for each optimizer, by name, the name of the network whose values it steps."""
+    owners = {p: name for name, part in parts.items() if isinstance(part, nn.Module) for p in part.parameters()}
+    firsts = {name: part.param_groups[0]["params"][0] for name, part in parts.items() if isinstance(part, Optimizer)}
+    return {name: owners[first] for name, first in firsts.items() if first in owners}
+
+
+def roles_of(recipe: Recipe) -> Roles:
+    """Return the roles that a recipe declares as its attribute `roles`.
+
+    Recipes that were recorded before roles were declared have those that their names meant then: `discriminator` (of
+    logits) and `critic` (of scores) are judges, `generator/pixel` is the pixel loss.
+    """
+    declared: Roles | None = getattr(recipe, "roles", None)
+    if declared is not None:
+        return declared
+    outputs = {"discriminator": "logits", "critic": "scores"}
+    judges = (
+        Judge(network=name, real=f"{name}/real_{kind}", fake=f"{name}/fake_{kind}")
+        for name, kind in outputs.items()
+        if name in parts_of(recipe)
+    )
+    return Roles(pixel_loss="generator/pixel", judges=tuple(judges))
 
 
 def parameter_count(module: nn.Module) -> int:
@@ -105,11 +184,24 @@ def set_learning_rate(optimizer: Optimizer, value: float) -> None:
 __all__ = [
     "Crop",
     "Draws",
+    "Field",
+    "Generator",
+    "Judge",
     "Recipe",
     "RecipeModule",
+    "Roles",
+    "Settings",
+    "Tiling",
     "Update",
+    "as_generator",
+    "build_recipe",
     "cosine",
+    "degradations",
     "halving",
     "parameter_count",
+    "parts_of",
+    "pixel",
+    "roles_of",
     "set_learning_rate",
+    "stepped_networks",
 ]

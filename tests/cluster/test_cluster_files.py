@@ -155,12 +155,14 @@ def config(account: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
     return bootstrapped(filled(REPOSITORY / "cluster.yaml", account, tmp_path_factory.mktemp("aws")))
 
 
+@pytest.mark.slow
 def test_the_filled_in_file_for_aws_is_faultless(tmp_path: Path, account: dict[str, str]) -> None:
     assert [
         one.level for one in cluster_file.examine(filled(REPOSITORY / "cluster.yaml", account, tmp_path), with_defaults)
     ] == ["ok"]
 
 
+@pytest.mark.slow
 def test_on_aws_nothing_but_ssh_from_one_address_gets_in(config: dict[str, Any], aws: Any) -> None:
     groups = {id for kind in config["available_node_types"].values() for id in kind["node_config"]["SecurityGroupIds"]}
     assert len(groups) == 1
@@ -174,6 +176,7 @@ def test_on_aws_nothing_but_ssh_from_one_address_gets_in(config: dict[str, Any],
     assert "ray-autoscaler-sisr" not in names, "Ray made a group of its own, open to everybody"
 
 
+@pytest.mark.slow
 def test_on_aws_the_head_trains_nothing_and_workers_come_from_zero_spot_first(config: dict[str, Any]) -> None:
     kinds = config["available_node_types"]
     assert kinds["head"]["resources"]["CPU"] == 0
@@ -186,6 +189,7 @@ def test_on_aws_the_head_trains_nothing_and_workers_come_from_zero_spot_first(co
     assert config["provider"]["cache_stopped_nodes"] is False
 
 
+@pytest.mark.slow
 def test_on_aws_every_node_can_use_the_bucket_and_only_the_head_may_start_others(
     config: dict[str, Any], account: dict[str, str]
 ) -> None:

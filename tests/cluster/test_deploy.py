@@ -119,6 +119,7 @@ def test_no_container_on_kubernetes_has_rights_it_does_not_need() -> None:
     assert mlflow["command"][mlflow["command"].index("--host") + 1] == "127.0.0.1"
 
 
+@pytest.mark.slow
 def test_the_jobs_command_is_one_that_train_understands(tmp_path: Path) -> None:
     words = only("RayJob")["spec"]["entrypoint"].split()
     words[words.index("/shared/images")] = "demo"

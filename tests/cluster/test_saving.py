@@ -13,7 +13,7 @@ import pytest
 
 from nodes import ec2
 from sisr import recipes
-from sisr.cluster import capacity, checkpoint_requests, preemption, waiting
+from sisr.cluster import capacity, checkpoint_requests, node_wait, preemption
 from sisr.config.yaml import read_yaml
 from sisr.disk.run_folder import RunFolder
 from sisr.driver.run import execute
@@ -26,19 +26,19 @@ def test_who_asks_for_a_checkpoint_waits_until_it_is_written() -> None:
     answers: list[bool] = []
     thread = threading.Thread(target=lambda: answers.append(checkpoint_requests.save_now()))
     thread.start()
-    while not checkpoint_requests.asked():
+    while not checkpoint_requests.is_requested():
         pass
     assert not answers
-    checkpoint_requests.saved()
+    checkpoint_requests.confirm_saved()
     thread.join()
     assert answers == [True]
-    assert not checkpoint_requests.asked()
+    assert not checkpoint_requests.is_requested()
 
 
 def test_who_gets_no_checkpoint_goes_on_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint_requests, "PATIENCE_S", 0.0)
     assert checkpoint_requests.save_now() is False
-    checkpoint_requests.saved()
+    checkpoint_requests.confirm_saved()
 
 
 def info(seconds: float | None) -> SimpleNamespace:
@@ -55,22 +55,22 @@ def info(seconds: float | None) -> SimpleNamespace:
 )
 def test_a_notice_is_answered_once(seconds: float | None, saves: list[bool]) -> None:
     context = SimpleNamespace(preemption_info=None)
-    notices = checkpoint_requests.Notices(context)
-    assert not notices.want_checkpoint()
+    notices = checkpoint_requests.PreemptionWatch(context)
+    assert not notices.requests_checkpoint()
     context.preemption_info = info(seconds)
-    assert [notices.want_checkpoint() for _ in saves] == saves
+    assert [notices.requests_checkpoint() for _ in saves] == saves
     context.preemption_info = info(seconds)  # another node
-    assert notices.want_checkpoint()
+    assert notices.requests_checkpoint()
 
 
 def test_shortly_before_a_node_goes_the_run_saves_again(monkeypatch: pytest.MonkeyPatch) -> None:
     context = SimpleNamespace(preemption_info=info(120.0))
-    notices, now = checkpoint_requests.Notices(context), time.time()
-    assert notices.want_checkpoint()
+    notices, now = checkpoint_requests.PreemptionWatch(context), time.time()
+    assert notices.requests_checkpoint()
     monkeypatch.setattr(time, "time", lambda: now + 99.0)
-    assert not notices.want_checkpoint()
+    assert not notices.requests_checkpoint()
     monkeypatch.setattr(time, "time", lambda: now + 101.0)
-    assert [notices.want_checkpoint(), notices.want_checkpoint()] == [True, False]
+    assert [notices.requests_checkpoint(), notices.requests_checkpoint()] == [True, False]
 
 
 def test_ec2_s_notice_is_read_with_a_token_and_silence_is_none() -> None:
@@ -118,21 +118,21 @@ def cluster_with(*cpus: float) -> SimpleNamespace:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "LOOK_EVERY_S", 0.0)
-    monkeypatch.setattr(waiting, "SAY_AFTER_S", 0.0)
+    monkeypatch.setattr(node_wait, "CHECK_EVERY_S", 0.0)
+    monkeypatch.setattr(node_wait, "WARN_AFTER_S", 0.0)
 
 
 @pytest.mark.usefixtures("impatient")
 def test_missing_nodes_are_named_once_and_given_up_in_the_end(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    patient = waiting.Waiting(cluster_with(1), folder, Workers(2, 4), {"CPU": 1, "GPU": 0}, 600)
-    patient.look()
-    patient.look()
+    patient = node_wait.NodeWait(cluster_with(1), folder, Workers(2, 4), {"CPU": 1, "GPU": 0}, 600)
+    patient.check()
+    patient.check()
     (said,) = folder.warnings()
     assert said.startswith("waiting for nodes with room for 2 workers x 1 CPU, 10 minutes at most")
-    hasty = waiting.Waiting(cluster_with(1), folder, Workers(2, 4), {"CPU": 1, "GPU": 0}, 0)
+    hasty = node_wait.NodeWait(cluster_with(1), folder, Workers(2, 4), {"CPU": 1, "GPU": 0}, 0)
     with pytest.raises(StoppedError, match="found no room for 2 workers x 1 CPU within 0 minutes; the same command"):
-        hasty.look()
+        hasty.check()
 
 
 @pytest.mark.mlflow
@@ -152,5 +152,5 @@ def test_a_run_that_found_no_room_is_stopped_and_not_failed(tmp_path: Path) -> N
 def test_nodes_that_are_there_are_no_reason_to_give_up_however_slowly_their_workers_start(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     for workers in (exactly(2), Workers(1, 4)):
-        waiting.Waiting(cluster_with(1, 1), folder, workers, {"CPU": 1, "GPU": 0}, 0).look()
+        node_wait.NodeWait(cluster_with(1, 1), folder, workers, {"CPU": 1, "GPU": 0}, 0).check()
     assert folder.warnings() == []

@@ -26,7 +26,7 @@ import pytest
 from PIL import Image
 
 from sisr.inference.enlarge import enlarge
-from sisr.models import model
+from sisr.models.model import load_model
 from tiny_model import save
 
 WAIT_S = 300.0  # for anything that happens in seconds on a quiet machine
@@ -148,7 +148,7 @@ pytestmark = [pytest.mark.mlflow]
 @pytest.mark.slow
 def test_a_picture_comes_back_as_upscale_makes_it(service, tmp_path):
     (tmp_path / "in.png").write_bytes(png(21, 13))
-    enlarge(model.load(service.first).generator, tmp_path / "in.png", tmp_path / "out.png")
+    enlarge(load_model(service.first).generator, tmp_path / "in.png", tmp_path / "out.png")
     status, headers, body = service.upscale(png(21, 13))
     assert (status, headers["content-type"], headers["sisr-version"]) == (200, "image/png", "1")
     expected, found = (np.asarray(Image.open(f)).astype(int) for f in (tmp_path / "out.png", io.BytesIO(body)))
@@ -346,7 +346,7 @@ def test_mlflow_s_own_server_gives_the_same_pixels(tmp_path, session_cache):
             os.killpg(process.pid, signal.SIGTERM)
             lines.join()
     (tmp_path / "in.png").write_bytes(png(21, 13))
-    enlarge(model.load(folder).generator, tmp_path / "in.png", tmp_path / "out.png")
+    enlarge(load_model(folder).generator, tmp_path / "in.png", tmp_path / "out.png")
     expected, given = (
         np.asarray(Image.open(f)).astype(int) for f in (tmp_path / "out.png", io.BytesIO(b64decode(found)))
     )

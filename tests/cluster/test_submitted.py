@@ -33,6 +33,7 @@ def test_a_pipeline_copied_alone_to_a_foreign_folder_runs(verb: str, tmp_path: P
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".py") == [f"{verb}.py"]
 
 
+@pytest.mark.slow
 def test_train_copied_alone_checks_a_whole_run(tmp_path: Path) -> None:
     done = submit("train", tmp_path, "pixelshuffle", "--dry-run")
     assert done.returncode == 0, done.stderr

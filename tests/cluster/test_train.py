@@ -200,6 +200,7 @@ def test_images_that_changed_since_are_counted_and_refused(config: Path, start: 
     assert code == EXIT["finished"], err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("extra", "code", "message"),
     [

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from sisr import recipes
-from sisr.data.sources import packed, published
-from sisr.data.sources.packed import Packed, open_packed
+from sisr.data.sources import fetched, published
+from sisr.data.sources.catalogue import Packed, check_source, open_packed
 from sisr.driver.run.order import Order, prepare
 from sisr.errors import ConfigError, DataError, DiskError
 from sisr.terminal import cli
@@ -98,7 +98,7 @@ def test_a_machine_fetches_once_and_again_only_what_is_not_whole(tmp_path, cache
     expected = publish(photos(tmp_path / "photos"), address)
     fetch(address)
     manifest = published.read(address)
-    published.fetch(address, manifest, silent)
+    fetched.fetch(address, manifest, silent)
     (kept,) = [path for path in cache.iterdir() if path.is_dir()]
     os.truncate(kept / "pixels.u8", 100)
     assert_same(fetch(address), expected)
@@ -106,7 +106,7 @@ def test_a_machine_fetches_once_and_again_only_what_is_not_whole(tmp_path, cache
 
 def ask(address: str, told: Any) -> None:
     seen: list[int] = []
-    store = published.fetch(address, published.read(address), lambda done, total: seen.append(done))
+    store = fetched.fetch(address, published.read(address), lambda done, total: seen.append(done))
     told.put((len(store), bool(seen)))
 
 
@@ -137,9 +137,9 @@ def test_what_arrives_damaged_is_refused_and_not_kept(tmp_path, cache):
 def test_what_a_killed_process_left_is_cleared_away(tmp_path, cache):
     address = f"file://{tmp_path}/store"
     expected = publish(photos(tmp_path / "photos"), address)
-    (cache / f"{published.read(address).key}.partial").mkdir(parents=True)
+    (cache / ".unfinished-1-dead").mkdir(parents=True)
     assert_same(fetch(address), expected)
-    assert not list(cache.glob("*.partial"))
+    assert not list(cache.glob(".unfinished*"))
 
 
 def test_the_longest_unused_goes_when_the_limit_is_reached_and_its_readers_keep_it(tmp_path, cache, monkeypatch):
@@ -176,7 +176,7 @@ def test_publishing_again_replaces_what_others_find_and_leaves_what_they_read(tm
     before = published.read(address)
     expected = publish(photos(tmp_path / "new", seed=1), address)
     assert_same(fetch(address), expected)
-    assert len(published.fetch(address, before, lambda done, total: None)) == 12
+    assert len(fetched.fetch(address, before, lambda done, total: None)) == 12
 
 
 @pytest.mark.parametrize(
@@ -188,12 +188,12 @@ def test_publishing_again_replaces_what_others_find_and_leaves_what_they_read(tm
 )
 def test_a_wrong_address_is_answered_with_what_would_be_right(address, reason):
     with pytest.raises(DataError, match=reason):
-        packed.look(address)
+        check_source(address)
 
 
 def test_held_out_images_of_one_s_own_don_t_go_with_packed_ones(tmp_path):
     with pytest.raises(DataError, match="brings its own held-out images: leave --validation out"):
-        packed.look(f"file://{tmp_path}/store", str(tmp_path))
+        check_source(f"file://{tmp_path}/store", str(tmp_path))
 
 
 def test_a_run_s_images_are_the_same_from_an_address_as_from_the_folder(tmp_path, capsys):

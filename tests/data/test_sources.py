@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 from sisr.data.reading import ImageFile
-from sisr.data.sources.source import find_images, hold_out, open_source
+from sisr.data.sources.catalogue import open_source
+from sisr.data.sources.folder import find_images
+from sisr.data.sources.source import hold_out
 from sisr.errors import DataError
 
 
@@ -31,7 +33,7 @@ def test_a_folder_is_searched_to_the_bottom_and_sorted(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_images_is_an_error_that_says_what_was_wanted(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds no image file .*\.png"):
+    with pytest.raises(DataError, match=r"holds no image file; these are read: .*\.png"):
         find_images(tmp_path)
 
 
@@ -111,7 +113,7 @@ def test_another_file_moves_at_most_one_held_out_image() -> None:
 
 def test_a_file_is_not_a_source_and_is_told_so(tmp_path: Path) -> None:
     _images(tmp_path, "a.png")
-    with pytest.raises(DataError, match=r"a\.png is one file\. Wanted: demo, a folder"):
+    with pytest.raises(DataError, match=r"a\.png is one file; accepted are demo, a folder"):
         open_source(str(tmp_path / "a.png"))
 
 
@@ -200,7 +202,7 @@ def test_a_mistyped_source_gets_a_suggestion(spec: str, said: str) -> None:
 
 def test_a_file_is_no_source(tmp_path: Path) -> None:
     _images(tmp_path, "a.png")
-    with pytest.raises(DataError, match="Wanted: demo, a folder"):
+    with pytest.raises(DataError, match="accepted are demo, a folder"):
         open_source(str(tmp_path / "a.png"))
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sisr.data import reading, store
+from sisr.data import packing, reading, store
 from sisr.data.images import decode
+from sisr.data.packing import pack
 from sisr.data.reading import ImageFile, Judged
-from sisr.data.sources.source import find_images
-from sisr.data.store import pack
+from sisr.data.sources.folder import find_images
 from sisr.disk.cache import folder as cache_folder
 from sisr.errors import DataError, DiskError
 
@@ -146,7 +146,7 @@ def test_no_file_is_an_error(cache: Path) -> None:
 def test_processes_that_ask_at_once_get_one_store(photos: Path, cache: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
-        "from sisr.data.sources.source import find_images; from sisr.data.store import pack\n"
+        "from sisr.data.sources.folder import find_images; from sisr.data.packing import pack\n"
         "built = []\n"
         "packed = pack(find_images(Path(sys.argv[1])), Path(sys.argv[2]), lambda done, total: built.append(done))\n"
         "print(len(packed), packed.fingerprint, bool(built))"
@@ -160,10 +160,10 @@ def test_processes_that_ask_at_once_get_one_store(photos: Path, cache: Path) -> 
 
 def test_leftovers_of_a_killed_build_are_removed(photos: Path, cache: Path) -> None:
     folder = pack(find_images(photos), cache).folder
-    (folder.parent / "dead.partial").mkdir()
+    (folder.parent / ".unfinished-1-dead").mkdir()
     os.utime(photos / "001.png", ns=(1, 1))
     pack(find_images(photos), cache)
-    assert not list(folder.parent.glob("*.partial"))
+    assert not list(folder.parent.glob(".unfinished*"))
 
 
 def test_an_interrupted_build_leaves_nothing_behind(photos: Path, cache: Path) -> None:
@@ -188,19 +188,19 @@ def test_a_full_disk_is_named_and_nothing_half_written_stays(
     def full(file: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store.os, "fsync", full)
-    with pytest.raises(DiskError, match="No space left on device; free some space"):
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DiskError, match=r"No space left on device .*; free some space"):
         pack(find_images(photos), cache)
-    assert not list(cache.rglob("*.partial"))
+    assert not list(cache.rglob(".unfinished*"))
 
 
-def test_a_store_of_another_format_is_not_reused(photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_of_another_decoder_is_not_reused(photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pack(find_images(photos), cache)
-    monkeypatch.setattr(store, "FORMAT", "another")
+    monkeypatch.setattr(packing, "DECODER", "another")
     read = _count_reads(monkeypatch)
     packed = pack(find_images(photos), cache)
     assert len(read) == 5
-    assert json.loads((packed.folder / store.IMAGES).read_text())["format"] == "another"
+    assert json.loads((packed.folder / store.IMAGES).read_text())["decoder"] == "another"
 
 
 def test_the_cache_lies_where_the_user_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

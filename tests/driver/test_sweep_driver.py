@@ -65,6 +65,7 @@ def told(folder: Path, op: str) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name != "sisr.folder"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [ASHA, PBT], ids=["asha", "pbt"])
 def test_killed_before_any_file_operation_a_sweep_ends_as_if_undisturbed(tmp_path: Path, asked: dict[str, Any]) -> None:
     host = Host(tmp_path / "whole", **asked)

@@ -14,8 +14,9 @@ from sisr.evaluation import gallery, pictures, ranking
 from sisr.evaluation.gallery import Gallery, most_varied
 from sisr.evaluation.measure import ImageResult, Report, evaluate_model, evaluate_models
 from sisr.evaluation.ranking import Cost
-from sisr.inference.cost import multiply_adds, num_parameters
-from sisr.models import model as models
+from sisr.inference.probe import multiply_adds
+from sisr.models import files
+from sisr.recipe import Generator, Tiling, as_generator, parameter_count
 from sisr.terminal import cli
 
 FREE = Cost(None, None)
@@ -122,8 +123,8 @@ def test_models_measured_together_have_the_values_of_each_alone():
 
 
 def test_the_time_of_each_model_is_its_own():
-    class Slow(nn.Module):
-        scale, halo, size_multiple = 1, 0, 1
+    class Slow(Generator):
+        tiling = Tiling(1, halo=0)
 
         def forward(self, lr):
             torch.linalg.matrix_power(torch.rand(600, 600), 15)
@@ -139,10 +140,9 @@ def test_the_time_of_each_model_is_its_own():
 
 
 def test_multiply_adds_and_parameters_are_those_worked_out_by_hand():
-    layer = nn.Conv2d(3, 5, 3, padding=1)
-    layer.size_multiple = 1  # type: ignore[assignment]
+    layer = as_generator(nn.Conv2d(3, 5, 3, padding=1), Tiling(1, halo=1))
     assert multiply_adds(layer) == 64 * 64 * 3 * 3 * 3 * 5
-    assert num_parameters(layer) == 3 * 3 * 3 * 5 + 5
+    assert parameter_count(layer) == 3 * 3 * 3 * 5 + 5
 
 
 def test_the_patch_lies_where_the_models_differ():
@@ -218,7 +218,8 @@ def save_model(folder, scale: int = 4, seed: int = 0) -> None:
     torch.manual_seed(seed)
     for parameter in generator.parameters():
         nn.init.normal_(parameter, std=0.1)
-    models.save(folder, generator, {"recipe": "pixelshuffle", "config": config.model_dump(mode="json"), "scale": scale})
+    meta = {"recipe": "pixelshuffle", "config": config.model_dump(mode="json"), "scale": scale}
+    files.save_model(folder, generator, meta)
 
 
 def compare(*argv: object) -> int:

@@ -16,22 +16,22 @@ from sisr.errors import ConfigError, DataError
 from sisr.evaluation.measure import evaluate_model
 from sisr.inference.tiled import Bicubic
 from sisr.metrics.protocol import protocol
-from sisr.models import model as models
+from sisr.models import files
+from sisr.recipe import Generator, Tiling
 from sisr.terminal import cli
 
 
-class Nearest(nn.Module):
+class Nearest(Generator):
     """Repeats every pixel, then adds an offset to each channel."""
-
-    halo, size_multiple = 0, 1
 
     def __init__(self, scale: int, offsets: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> None:
         super().__init__()
-        self.scale = scale
+        self.tiling = Tiling(scale, halo=0)
         self.offsets = nn.Parameter(torch.tensor(offsets).view(3, 1, 1))
 
     def forward(self, lr):
-        return lr.repeat_interleave(self.scale, 2).repeat_interleave(self.scale, 3) + self.offsets
+        scale = self.tiling.scale
+        return lr.repeat_interleave(scale, 2).repeat_interleave(scale, 3) + self.offsets
 
 
 def noise(height: int = 40, width: int = 44, *channels: int, seed: int = 0) -> np.ndarray:
@@ -162,7 +162,7 @@ def save_model(path, *, recipe: str = "pixelshuffle", **settings: object) -> str
     module = recipes.load(recipe)
     config = module.tiny().model_copy(update=settings)
     meta = {"recipe": recipe, "config": config.model_dump(mode="json"), "scale": config.scale}
-    models.save(path, module.generator(config), meta)
+    files.save_model(path, module.generator(config), meta)
     return str(path)
 
 

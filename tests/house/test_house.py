@@ -223,6 +223,7 @@ def copy_of_sources(target: Path) -> Path:
     return target
 
 
+@pytest.mark.slow
 def test_a_wheel_holds_everything_and_works_by_itself(tmp_path: Path) -> None:
     sources = copy_of_sources(tmp_path / "sources")
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index"]

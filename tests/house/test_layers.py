@@ -15,10 +15,10 @@ SOURCES = {"sisr": REPOSITORY / "platform" / "sisr", "sisr.pipelines": REPOSITOR
 FLOORS = (
     "errors",
     "config  disk  pictures",
-    "terminal  data",
-    "recipe",
+    "data",
     "nets  losses:nets  metrics:losses",
-    "inference  recipes.outside",
+    "recipe",
+    "terminal  inference  recipes.outside",
     "recipes.*",
     "recipes",
     "models",

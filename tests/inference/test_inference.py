@@ -8,16 +8,15 @@ from torch.nn import functional
 from sisr import recipes
 from sisr.errors import DataError
 from sisr.inference import tiled as inference
-from sisr.inference.footprint import measure
+from sisr.inference.probe import footprint
 from sisr.inference.tiled import Bicubic, TiledImage, upscale
+from sisr.recipe import Generator, Tiling
 
 
-class LocalNet(nn.Module):
+class LocalNet(Generator):
     """Two 3x3 convolutions and PixelShuffle."""
 
-    scale = 2
-    halo: int | None = 2
-    size_multiple = 1
+    tiling = Tiling(2, halo=2)
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,13 +24,13 @@ class LocalNet(nn.Module):
         self.last = nn.Conv2d(8, 12, 3, padding=1)
 
     def forward(self, lr):
-        return functional.pixel_shuffle(self.last(functional.relu(self.first(lr))), self.scale)
+        return functional.pixel_shuffle(self.last(functional.relu(self.first(lr))), self.tiling.scale)
 
 
 class NormalisedNet(LocalNet):
     """Group normalisations at both resolutions, one of them without weights."""
 
-    halo = 3
+    tiling = Tiling(2, halo=3)
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,29 +41,29 @@ class NormalisedNet(LocalNet):
 
     def forward(self, lr):
         x = functional.relu(self.norm(self.first(lr)))
-        return self.end(functional.pixel_shuffle(self.last(x), self.scale))
+        return self.end(functional.pixel_shuffle(self.last(x), self.tiling.scale))
 
 
 class PooledNet(LocalNet):
     """Half the size and back, so that sides must be even and tiles must keep to the grid."""
 
-    halo, size_multiple = 9, 4
+    tiling = Tiling(2, halo=9, size_multiple=4)
 
     def forward(self, lr):
         x = functional.max_pool2d(functional.relu(self.first(lr)), 4)
-        return functional.pixel_shuffle(self.last(functional.interpolate(x, scale_factor=4)), self.scale)
+        return functional.pixel_shuffle(self.last(functional.interpolate(x, scale_factor=4)), self.tiling.scale)
 
 
 class GlobalNet(LocalNet):
     """Every output pixel depends on all of the image."""
 
-    halo = None
+    tiling = Tiling(2, halo=None)
 
     def forward(self, lr):
         return super().forward(lr) - lr.mean()
 
 
-def build(kind: type[nn.Module]) -> nn.Module:
+def build(kind: type[LocalNet]) -> LocalNet:
     torch.manual_seed(0)
     return kind().double().eval()
 
@@ -111,7 +110,7 @@ def test_every_recipe_upscales_in_tiles_as_in_one_piece(name):
     torch.manual_seed(0)
     module = recipes.load(name)
     generator = module.generator(module.tiny()).double().eval()
-    halo = generator.halo
+    halo = generator.tiling.halo
     if not isinstance(halo, int):
         pytest.skip(f"{name} depends on the whole image")
     for parameter in generator.parameters():
@@ -137,7 +136,7 @@ def test_an_image_too_large_for_a_generator_without_tiles_is_refused(monkeypatch
 
 def test_tiles_shrink_with_the_memory_that_they_may_take(monkeypatch):
     generator = build(LocalNet)
-    monkeypatch.setattr(inference, "MEMORY_BYTES", (0, measure(generator).bytes_per_px * 100 * 100))
+    monkeypatch.setattr(inference, "MEMORY_BYTES", (0, footprint(generator).bytes_per_px * 100 * 100))
     passes = TiledImage(generator, 960, 96, lambda rows, columns: torch.empty(0)).num_passes
     assert passes == 10  # 96 px of core and 2 px of halo on each side
 
@@ -175,4 +174,4 @@ def test_a_smaller_halo_costs_seams_and_nothing_inside_the_tiles():
 def test_memory_is_estimated_for_the_largest_tile():
     generator = build(LocalNet)
     tiled = TiledImage(generator, 50, 20, lambda rows, columns: torch.empty(0), tile=10)
-    assert tiled.memory_bytes == measure(generator).bytes_per_px * 14 * 12
+    assert tiled.memory_bytes == footprint(generator).bytes_per_px * 14 * 12

@@ -9,12 +9,13 @@ from sisr.data.bicubic import resize
 from sisr.data.images import Picture
 from sisr.inference.strips import Enlargement, native
 from sisr.inference.tiled import Bicubic
+from sisr.recipe import Generator, Tiling
 
 
-class Nearest(nn.Module):
+class Nearest(Generator):
     """Repeats every pixel and adds an offset of its own to each channel."""
 
-    scale, halo, size_multiple = 2, 0, 1
+    tiling = Tiling(2, halo=0)
 
     def __init__(self, *offsets: float) -> None:
         super().__init__()
@@ -33,7 +34,7 @@ def picture(height: int = 40, width: int = 37, *, alpha: bool = False, grey: boo
     return Picture(pixels, transparency, grey, "", ())
 
 
-def enlarged(generator: nn.Module, original: Picture, tile: int | None = None) -> np.ndarray:
+def enlarged(generator: Generator, original: Picture, tile: int | None = None) -> np.ndarray:
     return np.concatenate([s.pixels for s in Enlargement(generator, original, tile).strips()])
 
 

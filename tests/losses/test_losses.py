@@ -89,6 +89,7 @@ def half_of_the_relativistic_losses(rank: int) -> dict[str, Any]:
     return relativistic_losses(torch.tensor(0.7).double(), slice(3 * rank, 3 * rank + 3))
 
 
+@pytest.mark.slow
 def test_two_workers_average_relativistic_logits_like_one(tmp_path: Path) -> None:
     together = relativistic_losses(torch.tensor(0.7).double(), slice(0, 6))
     workers = on_two_workers(half_of_the_relativistic_losses, tmp_path)

@@ -11,13 +11,15 @@ from sisr import recipes
 from sisr.errors import CheckpointError, ConfigError
 from sisr.inference.tiled import Bicubic
 from sisr.models import export
-from sisr.models import model as models
+from sisr.models.files import find_model, save_model
+from sisr.models.model import Model, load_model
+from sisr.recipe import Generator, Tiling
 from sisr.terminal import cli
 
 META = {"step": 7}
 
 
-def make(recipe: str) -> models.Model:
+def make(recipe: str) -> Model:
     """Return a model of a recipe with random weights, whose output differs from bicubic."""
     module = recipes.load(recipe)
     config = module.tiny()
@@ -26,11 +28,11 @@ def make(recipe: str) -> models.Model:
     for parameter in generator.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     meta = {"format": 1, "recipe": recipe, "config": config.model_dump(mode="json"), "scale": config.scale, **META}
-    return models.Model(recipe, generator, config.scale, meta)
+    return Model(recipe, generator, meta)
 
 
-def lr_of(model: models.Model, n: int, height: int, width: int) -> torch.Tensor:
-    multiple: int = model.generator.size_multiple  # type: ignore[assignment]
+def lr_of(model: Model, n: int, height: int, width: int) -> torch.Tensor:
+    multiple = model.generator.tiling.size_multiple
     return torch.rand(n, 3, height * multiple, width * multiple)
 
 
@@ -43,10 +45,11 @@ def model():
 def folder(model, tmp_path_factory):
     """Return the folder of the same model on the disk."""
     path = tmp_path_factory.mktemp("models") / "mine"
-    models.save(path, model.generator, {k: v for k, v in model.meta.items() if k != "format"})
+    save_model(path, model.generator, {k: v for k, v in model.meta.items() if k != "format"})
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", recipes.names())
 def test_every_recipe_s_pt2_equals_the_generator_at_any_size_and_batch(recipe, tmp_path):
     made = make(recipe)
@@ -58,6 +61,7 @@ def test_every_recipe_s_pt2_equals_the_generator_at_any_size_and_batch(recipe, t
             torch.testing.assert_close(written(lr), made.generator(lr), atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["encdec_gan", "pixelshuffle"])
 def test_onnx_equals_the_generator_at_any_size_and_batch(recipe, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
@@ -74,7 +78,7 @@ def test_onnx_equals_the_generator_at_any_size_and_batch(recipe, tmp_path):
 
 
 def test_bicubic_can_be_exported_for_a_network_s_place(tmp_path):
-    export.export(models.Model("bicubic", Bicubic(3).eval(), 3, {}), tmp_path / "b.pt2", "pt2")
+    export.export(Model("bicubic", Bicubic(3).eval(), {}), tmp_path / "b.pt2", "pt2")
     assert torch.export.load(tmp_path / "b.pt2").module()(torch.rand(1, 3, 6, 5)).shape == (1, 3, 18, 15)
 
 
@@ -84,7 +88,7 @@ def test_an_exported_safetensors_file_is_a_model_by_itself(model, tmp_path):
         said = file.metadata()
     assert (said["recipe"], said["scale"], said["step"]) == ("pixelshuffle", str(model.scale), "7")
     assert json.loads(said["sisr"])["config"] == model.meta["config"]
-    loaded = models.load(models.find(str(tmp_path / "alone" / "x.safetensors"), tmp_path / "runs"))
+    loaded = load_model(find_model(str(tmp_path / "alone" / "x.safetensors"), tmp_path / "runs"))
     lr = torch.rand(1, 3, 8, 8)
     assert loaded.meta["step"] == 7
     assert torch.equal(loaded.generator(lr), model.generator(lr))
@@ -119,8 +123,8 @@ def test_sr_that_is_not_finite_is_a_difference(model, tmp_path, monkeypatch):
         export.export(model, tmp_path / "x.safetensors", "safetensors")
 
 
-class Unexportable(torch.nn.Module):
-    scale, halo, size_multiple = 1, 0, 1
+class Unexportable(Generator):
+    tiling = Tiling(1, halo=0)
 
     def forward(self, lr):
         return lr if lr.sum() > 0 else -lr
@@ -128,13 +132,13 @@ class Unexportable(torch.nn.Module):
 
 def test_a_model_that_can_t_be_exported_is_named_with_the_reason(tmp_path):
     with pytest.raises(CheckpointError, match=r"odd can't be written as pt2: .+"):
-        export.export(models.Model("odd", Unexportable(), 1, {}), tmp_path / "x.pt2", "pt2")
+        export.export(Model("odd", Unexportable(), {}), tmp_path / "x.pt2", "pt2")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_weights_without_a_recipe_are_no_safetensors_model(tmp_path):
     with pytest.raises(ConfigError, match="bicubic has no recipe"):
-        export.export(models.Model("bicubic", Bicubic(2), 2, {}), tmp_path / "x.safetensors", "safetensors")
+        export.export(Model("bicubic", Bicubic(2), {}), tmp_path / "x.safetensors", "safetensors")
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch):
@@ -171,7 +175,7 @@ def test_an_older_file_is_replaced_only_if_asked(folder, tmp_path, capsys):
     assert "--overwrite replaces it" in capsys.readouterr().err
     assert (tmp_path / "x.safetensors").read_bytes() == b"older"
     assert sisr(folder, "--out", "x.safetensors", "--force") == 0
-    assert models.load(tmp_path / "x.safetensors").scale == 4
+    assert load_model(tmp_path / "x.safetensors").scale == 4
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,11 @@ import torch
 from outside_recipe import write
 from sisr import recipes
 from sisr.errors import CheckpointError, ConfigError
-from sisr.models import model as models
 from sisr.models import trust
+from sisr.models.files import save_model, save_one_file
+from sisr.models.model import load_model
 
-LOUD = ("from pydantic", "open('executed', 'w').close()\nfrom pydantic")  # what it does shows
+LOUD = ("from torch", "open('executed', 'w').close()\nfrom torch")  # what it does shows
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +32,7 @@ def saved(tmp_path: Path) -> tuple[Path, Path]:
     config = module.tiny()
     torch.manual_seed(0)
     meta = {"recipe": "espcn", "recipe_source": source.text, "config": config.model_dump(), "scale": 4}
-    models.save(tmp_path / "model", module.generator(config), meta)
+    save_model(tmp_path / "model", module.generator(config), meta)
     Path("executed").unlink(missing_ok=True)
     return tmp_path / "model", path
 
@@ -56,11 +57,11 @@ def test_a_model_that_brings_unknown_code_is_refused_and_says_how_to_allow_it(
     folder, path = saved
     forget(monkeypatch)
     with pytest.raises(CheckpointError, match=f"needs the code in {folder}/recipe.py.*--recipe {folder}/recipe.py"):
-        models.load(folder)
+        load_model(folder)
     assert not Path("executed").exists()
     for allowed in (path, folder / "recipe.py", shutil.copy(path, "renamed.py")):
         forget(monkeypatch)
-        assert models.load(folder, allowed=[str(allowed)]).scale == 4
+        assert load_model(folder, allowed=[str(allowed)]).scale == 4
     assert Path("executed").exists()
 
 
@@ -68,17 +69,17 @@ def test_one_file_holds_the_code_too_and_is_judged_alike(
     saved: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, path = saved
-    model = models.load(folder, allowed=[str(path)])
-    models.save_alone(tmp_path / "alone.safetensors", model.generator, model.meta)
+    model = load_model(folder, allowed=[str(path)])
+    save_one_file(tmp_path / "alone.safetensors", model.generator, model.meta)
     shutil.rmtree(folder)
     Path("executed").unlink(missing_ok=True)
     forget(monkeypatch)
     with pytest.raises(CheckpointError, match=r"alone\.safetensors needs the code of its recipe.*--recipe espcn\.py"):
-        models.load(tmp_path / "alone.safetensors")
+        load_model(tmp_path / "alone.safetensors")
     assert not Path("executed").exists()
-    allowed = models.load(tmp_path / "alone.safetensors", allowed=[str(path)])
+    allowed = load_model(tmp_path / "alone.safetensors", allowed=[str(path)])
     trust.remember("espcn", path.read_text(), str(path))
-    trusted = models.load(tmp_path / "alone.safetensors")
+    trusted = load_model(tmp_path / "alone.safetensors")
     lr = torch.rand(1, 3, 5, 4)
     assert torch.equal(allowed.generator(lr), model.generator(lr))
     assert torch.equal(trusted.generator(lr), model.generator(lr))
@@ -91,7 +92,7 @@ def test_what_was_trained_with_on_this_machine_runs_wherever_the_model_lies(
     trust.remember("espcn", path.read_text(), str(path))
     path.unlink()
     folder.rename(tmp_path / "moved")
-    generator = models.load(tmp_path / "moved").generator
+    generator = load_model(tmp_path / "moved").generator
     assert generator(torch.zeros(1, 3, 4, 5)).shape == (1, 3, 16, 20)
 
 
@@ -99,9 +100,9 @@ def test_another_recipe_file_than_the_model_s_is_refused_by_name(saved: tuple[Pa
     folder, _ = saved
     other = write(tmp_path / "other", "espcn.py")
     with pytest.raises(CheckpointError, match=rf"another than {other}"):
-        models.load(folder, allowed=[str(other)])
+        load_model(folder, allowed=[str(other)])
     with pytest.raises(ConfigError, match=r"no recipe file gone\.py"):
-        models.load(folder, allowed=["gone.py"])
+        load_model(folder, allowed=["gone.py"])
 
 
 def test_code_that_was_changed_after_saving_is_refused_even_where_the_original_is_trusted(
@@ -112,7 +113,7 @@ def test_code_that_was_changed_after_saving_is_refused_even_where_the_original_i
     with open(folder / "recipe.py", "a") as file:
         file.write("# changed\n")
     with pytest.raises(CheckpointError, match="was changed since the model was saved"):
-        models.load(folder)
+        load_model(folder)
 
 
 @pytest.mark.parametrize("name", ["{folder}/recipe.py", "recipe.py", "espcn", "json.tool", "../espcn"])
@@ -123,7 +124,7 @@ def test_a_model_can_t_name_code_instead_of_a_recipe_of_ours(
     forget(monkeypatch)
     change_config(folder, recipe=name.format(folder=folder), recipe_sha256=None)
     with pytest.raises(CheckpointError, match="describes no generator"):
-        models.load(folder)
+        load_model(folder)
     assert not Path("executed").exists()
 
 
@@ -133,7 +134,7 @@ def test_trusted_code_under_another_name_is_not_trusted(name: str, saved: tuple[
     trust.remember("espcn", path.read_text(), str(path))
     change_config(folder, recipe=name)
     with pytest.raises(CheckpointError, match="never trained with on this machine"):
-        models.load(folder)
+        load_model(folder)
 
 
 def test_trust_that_somebody_else_wrote_counts_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,8 +169,8 @@ def test_a_model_with_code_from_mlflow_is_kept_with_its_code_and_refused(
     fetched = download_model(f"models:/{logged}", tracking_uri=uri)
     assert (fetched / "recipe.py").read_text() == saved[1].read_text()
     with pytest.raises(CheckpointError, match="never trained with on this machine"):
-        models.load(fetched)
-    assert models.load(fetched, allowed=[str(fetched / "recipe.py")]).scale == 4
+        load_model(fetched)
+    assert load_model(fetched, allowed=[str(fetched / "recipe.py")]).scale == 4
     # MLflow's own way executes code of the model in any case, and so may.
     served = mlflow.pyfunc.load_model(f"models:/{logged}")
     assert served.predict(np.zeros((1, 4, 4, 3), np.uint8)).shape == (1, 16, 16, 3)

@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sisr.errors import CheckpointError
-from sisr.inference.receptive_field import halo
+from sisr.inference.receptive_field import receptive_radius
 from sisr.inference.tiled import upscale
-from sisr.models import model as models
 from sisr.models import weights
+from sisr.models.model import load_model
 from sisr.models.zoo import recognise
 from sisr.nets.rrdb import RRDBNet
 from sisr.nets.srresnet import MSRResNet
@@ -51,7 +51,7 @@ def test_spandrel_recognises_our_rrdb_as_esrgan_and_computes_the_same(form: str,
         torch.save({"params": other, "params_ema": state}, form)
     else:
         torch.save({f"module.{n}": v for n, v in state.items()} if form == "parallel.pth" else state, form)
-    model = models.load(Path(form))
+    model = load_model(Path(form))
     assert (model.scale, model.meta) == (4, {"architecture": "ESRGAN 16nf 2nb"})
     lr = torch.rand(2, 3, 11, 13)
     with torch.no_grad():
@@ -83,14 +83,14 @@ def test_weights_that_nobody_knows_are_refused(tmp_path: Path) -> None:
         recognise(Path("linear.pth"))
     save_file(nn.Linear(2, 2).state_dict(), "linear.safetensors")
     with pytest.raises(CheckpointError, match=r"no config\.json beside it.*no architecture"):
-        models.load(Path("linear.safetensors"))
+        load_model(Path("linear.safetensors"))
 
 
 def test_without_spandrel_the_error_says_what_to_install(rrdb: RRDBNet, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save(rrdb.state_dict(), "weights.pth")
     monkeypatch.setitem(sys.modules, "spandrel", None)
     with pytest.raises(CheckpointError, match=r"pip install 'sisr\[zoo\]'"):
-        models.load(Path("weights.pth"))
+        load_model(Path("weights.pth"))
 
 
 class Evil:
@@ -102,10 +102,10 @@ class Evil:
 def test_a_pickle_that_would_run_code_is_refused_and_does_not(name: str) -> None:
     torch.save({"params": Evil()}, name)
     with pytest.raises(CheckpointError, match="can't be read as weights: it holds Python objects"):
-        models.load(Path(name))
+        load_model(Path(name))
     Path("plain.pth").write_bytes(pickle.dumps(Evil()))
     with pytest.raises(CheckpointError, match="can't be read as weights"):
-        models.load(Path("plain.pth"))
+        load_model(Path("plain.pth"))
     assert not Path("executed").exists()
 
 
@@ -118,21 +118,22 @@ def test_a_file_without_tensors_is_refused(content: Any) -> None:
 
 def test_the_halo_of_convolutions_is_what_the_network_says_of_itself() -> None:
     for network in (RRDBNet(8, 1, 4), RRDBNet(8, 3, 4)):
-        assert halo(network) == network.halo
+        assert receptive_radius(network) == network.tiling.halo
     sub_pixel = MSRResNet(8, 2)
-    assert sub_pixel.halo <= int(halo(sub_pixel) or 0) <= sub_pixel.halo + 1
+    own = sub_pixel.tiling.halo or 0
+    assert own <= (receptive_radius(sub_pixel) or 0) <= own + 1
 
 
 def test_the_halo_covers_all_that_an_output_pixel_depends_on() -> None:
     torch.manual_seed(0)
     down = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(12, 12, 3, padding=2, dilation=2), nn.PixelShuffle(2))
-    reach = halo(down, 2)
-    assert reach == 5
+    radius = receptive_radius(down)
+    assert radius == 5
     lr = torch.rand(1, 3, 32, 32, requires_grad=True)
     for at in (14, 15):
         (gradient,) = torch.autograd.grad(down(lr)[0, :, at, at].sum(), lr)
         columns = gradient[0].abs().sum((0, 1)).nonzero().flatten()
-        assert max(at - columns.min(), columns.max() - at) <= reach
+        assert max(at - columns.min(), columns.max() - at) <= radius
 
 
 class Averages(nn.Module):
@@ -151,7 +152,7 @@ class Averages(nn.Module):
     ],
 )
 def test_what_is_no_plain_convolution_has_no_halo(layer: nn.Module) -> None:
-    assert halo(nn.Sequential(layer)) is None
+    assert receptive_radius(nn.Sequential(layer)) is None
 
 
 def test_a_network_that_can_t_be_tiled_says_so() -> None:
@@ -159,7 +160,7 @@ def test_a_network_that_can_t_be_tiled_says_so() -> None:
     torch.manual_seed(0)
     torch.save(architecture.RCAN(n_resgroups=1, n_resblocks=1, n_feats=16).state_dict(), "rcan.pth")
     generator = recognise(Path("rcan.pth"))
-    assert generator.halo is None
+    assert generator.tiling.halo is None
     lr = torch.rand(1, 3, 40, 40)
     assert upscale(generator, lr).shape == (1, 3, 160, 160)
     with pytest.raises(ValueError, match="can't work in tiles"):

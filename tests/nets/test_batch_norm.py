@@ -83,6 +83,7 @@ def test_half_precision_images_keep_float32_statistics() -> None:
     torch.testing.assert_close(norm.running_var.double(), expected, rtol=1e-5, atol=0)
 
 
+@pytest.mark.slow
 def test_two_workers_normalise_like_one_through_two_backward_passes(workers: list[Any]) -> None:
     together = gradients_with_penalty(example(), world=1)
     first, second = (w["double"] for w in workers)
@@ -95,6 +96,7 @@ def test_two_workers_normalise_like_one_through_two_backward_passes(workers: lis
         assert torch.equal(value, second["buffers"][name]), f"workers hold different {name}"
 
 
+@pytest.mark.slow
 def test_shards_of_different_size_share_exact_statistics(workers: list[Any]) -> None:
     together = BatchNorm(3).double()(example()).detach()
     torch.testing.assert_close(torch.cat([w["uneven"] for w in workers]), together, atol=1e-12, rtol=0)

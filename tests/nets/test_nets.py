@@ -39,11 +39,11 @@ def measured_halo(network: Any, side: int) -> int:
     """Return how many lr pixels away from an output pixel's own an input pixel still changes it."""
     lr = torch.rand(1, 3, side, side, dtype=torch.float64, requires_grad=True)
     sr = network(lr)
-    centre = side // 2 // network.size_multiple * network.size_multiple
+    centre = side // 2 // network.tiling.size_multiple * network.tiling.size_multiple
     reach = 0
-    for row in range(network.scale * centre, network.scale * (centre + network.size_multiple)):
+    for row in range(network.tiling.scale * centre, network.tiling.scale * (centre + network.tiling.size_multiple)):
         (gradient,) = torch.autograd.grad(sr[0, :, row, :].sum(), lr, retain_graph=True)
-        rows = gradient.abs().sum(dim=(0, 1, 3)).nonzero().flatten() - row // network.scale
+        rows = gradient.abs().sum(dim=(0, 1, 3)).nonzero().flatten() - row // network.tiling.scale
         reach = max(reach, int(rows.abs().max()))
     return reach
 
@@ -52,12 +52,12 @@ def measured_halo(network: Any, side: int) -> int:
 def test_the_halo_is_what_an_output_pixel_depends_on(name):
     torch.manual_seed(0)
     network = without_global_statistics(GENERATORS[name]()).double().eval()
-    side = (2 * network.halo + 9) // network.size_multiple * network.size_multiple
-    assert measured_halo(network, side) == network.halo
+    side = (2 * network.tiling.halo + 9) // network.tiling.size_multiple * network.tiling.size_multiple
+    assert measured_halo(network, side) == network.tiling.halo
 
 
 def test_batch_statistics_have_no_halo():
-    assert SrezGenerator((8, 8, 8), batch_statistics=True).halo is None
+    assert SrezGenerator((8, 8, 8), batch_statistics=True).tiling.halo is None
 
 
 def test_pixelshuffle_gives_the_same_in_both_memory_layouts():

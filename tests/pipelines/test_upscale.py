@@ -11,7 +11,7 @@ from PIL import Image, ImageCms
 
 from sisr import recipes
 from sisr.data.bicubic import resize
-from sisr.models import model as models
+from sisr.models.files import save_model
 from sisr.terminal import cli
 
 
@@ -38,7 +38,7 @@ def model(tmp_path):
     generator = module.generator(config)
     torch.nn.init.normal_(generator.get_parameter("last.weight"), std=0.1)
     meta = {"recipe": "pixelshuffle", "config": config.model_dump(mode="json"), "scale": config.scale}
-    models.save(tmp_path / "model", generator, meta)
+    save_model(tmp_path / "model", generator, meta)
     return tmp_path / "model"
 
 

@@ -10,7 +10,7 @@ from sisr import recipes
 from sisr.config.settings import build
 from sisr.data.draws import Draws
 from sisr.errors import ConfigError
-from sisr.recipe import Crop, parameter_count
+from sisr.recipe import Crop, parameter_count, parts_of
 from sisr.recipes import encdec_gan, esrgan, pixelshuffle, srez, srgan_gp, srresnet
 
 
@@ -244,7 +244,7 @@ def test_srgan_gp_without_a_perceptual_loss_has_none():
     recipe = srgan_gp.Recipe(srgan_gp.tiny().model_copy(update={"perceptual": "none"}))
     hr = torch.rand(2, 3, 32, 32)
     logged = recipe.train_step(recipe.degrade(hr, draws(2)), hr, draws(2), 0, no_update)
-    assert "vgg" not in recipe.parts()
+    assert "vgg" not in parts_of(recipe)
     assert "generator/perceptual" not in logged
 
 
@@ -409,7 +409,7 @@ def test_esrgan_halves_both_rates_at_the_published_steps():
 def test_esrgan_uses_the_published_layer_and_can_do_without():
     assert esrgan.Config().perceptual_layers == ("conv5_4",)
     recipe, _, _, logged = esrgan_step(perceptual="none")
-    assert "vgg" not in recipe.parts()
+    assert "vgg" not in parts_of(recipe)
     assert "generator/perceptual" not in logged
 
 

@@ -16,7 +16,8 @@ from asgi import Answer, acall, call
 from sisr import recipes
 from sisr.errors import CheckpointError
 from sisr.inference.enlarge import enlarge
-from sisr.models import model as models
+from sisr.models.files import CONFIG, WEIGHTS, save_model, save_one_file
+from sisr.models.model import load_model
 from sisr.serving import opening
 from sisr.serving.app import build
 from sisr.serving.engine import Engine
@@ -70,7 +71,7 @@ PICTURE = file(noise(13, 9))
 
 def test_a_picture_sent_as_body_or_form_comes_back_enlarged_as_upscale_does(app, folder, tmp_path):
     (tmp_path / "in.png").write_bytes(PICTURE)
-    enlarge(models.load(folder).generator, tmp_path / "in.png", tmp_path / "out.png")
+    enlarge(load_model(folder).generator, tmp_path / "in.png", tmp_path / "out.png")
     expected = np.asarray(Image.open(tmp_path / "out.png"))
     answer = call(app, "POST", "/upscale", PICTURE)
     assert answer.headers["content-type"] == "image/png"
@@ -338,11 +339,11 @@ def test_another_release_takes_over_between_two_requests(release, tmp_path):
 
 def broken(folder: Path, how: str) -> Path:
     save(folder, weight=float("nan") if how == "nan" else None)
-    weights = folder / models.WEIGHTS
+    weights = folder / WEIGHTS
     if how == "cut off":
         weights.write_bytes(weights.read_bytes()[:-50])
     if how == "config":
-        (folder / models.CONFIG).write_text("{")
+        (folder / CONFIG).write_text("{")
     return folder
 
 
@@ -360,7 +361,7 @@ def test_a_model_s_own_code_runs_in_replicas_only_after_its_user_has_allowed_it(
     module = recipes.load(source.name, source.text)
     config = module.tiny()
     meta = {"recipe": source.name, "recipe_source": source.text, "config": config.model_dump(), "scale": 4}
-    models.save(tmp_path / "model", module.generator(config), meta)
+    save_model(tmp_path / "model", module.generator(config), meta)
     found = opening.read(tmp_path / "model", "espcn")
     with pytest.raises(CheckpointError, match="--recipe"):
         opening.open_release(found, CPU, [])
@@ -369,8 +370,8 @@ def test_a_model_s_own_code_runs_in_replicas_only_after_its_user_has_allowed_it(
 
 
 def test_a_weights_file_alone_is_served(tmp_path):
-    model = models.load(save(tmp_path / "model"))
-    models.save_alone(tmp_path / "alone.safetensors", model.generator, model.meta)
+    model = load_model(save(tmp_path / "model"))
+    save_one_file(tmp_path / "alone.safetensors", model.generator, model.meta)
     found = opening.read(tmp_path / "alone.safetensors", "alone")
     assert opening.open_release(found, CPU, []).scale == model.scale
 

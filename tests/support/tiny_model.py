@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from sisr import recipes
-from sisr.models import model
+from sisr.models.files import save_model
 
 
 def save(folder: Path, seed: int = 0, weight: float | None = None) -> Path:
@@ -18,6 +18,6 @@ def save(folder: Path, seed: int = 0, weight: float | None = None) -> Path:
         torch.nn.init.normal_(parameter, std=0.2)
         if weight is not None:
             parameter.data.fill_(weight)
-    meta = {"recipe": "pixelshuffle", "config": config.model_dump(mode="json"), "scale": generator.scale}
-    model.save(folder, generator, meta)
+    meta = {"recipe": "pixelshuffle", "config": config.model_dump(mode="json"), "scale": generator.tiling.scale}
+    save_model(folder, generator, meta)
     return folder

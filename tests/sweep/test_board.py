@@ -53,7 +53,8 @@ def test_trials_that_went_further_stand_above_and_the_lost_ones_at_the_end() -> 
     rows = board.rows(state.read(Path("s")))
     ranked = [row for row in rows if row.rank]
     assert [row.rank for row in ranked] == list(range(1, len(ranked) + 1))
-    assert [(-row.step, -(row.score or 0)) for row in ranked] == sorted((-r.step, -(r.score or 0)) for r in ranked)
+    order = [(-row.step, -(row.measured["score"] or 0)) for row in ranked]
+    assert order == sorted(order)
     assert {row.state for row in ranked} == {"finished", "pruned"}
     assert {row.state for row in rows[len(ranked) :]} == {"diverged"}
     assert len(rows) == 24
@@ -69,7 +70,7 @@ def test_paused_trials_are_pruned_only_once_asha_has_finished() -> None:
 def test_a_star_marks_the_trials_that_no_other_beats_in_both_objectives() -> None:
     synthetic.asha(Path("s"), 120, objective=["val/psnr_y", "val/perceptual"], mode=["max", "min"])
     rows = [row for row in board.rows(state.read(Path("s"))) if row.step == synthetic.STEPS]
-    points = {row.trial: (row.psnr_y or 0, -(row.perceptual or 0)) for row in rows}
+    points = {row.trial: (row.measured["psnr_y"] or 0, -(row.measured["perceptual"] or 0)) for row in rows}
     beaten = {n for n, p in points.items() for q in points.values() if q != p and q[0] >= p[0] and q[1] >= p[1]}
     assert {row.trial for row in rows if row.pareto} == set(points) - beaten
     assert 0 < len(beaten) < len(points)
@@ -191,8 +192,8 @@ def test_in_a_pipe_each_end_and_each_new_best_is_a_line(monkeypatch: pytest.Monk
         sweep.apply({"op": "trial", "trial": 1, "params": {"learning_rate": 1.0}})
         sweep.apply({"op": "end", "trial": 1, "state": "diverged", "step": 20, "message": "[b]loss\nis NaN"})
     assert shown.getvalue().splitlines() == [
-        "trial 0, score 1.0000 at step 300: learning_rate=3e-4 (paused, 9 s)",
-        "best so far: trial 0, score 1.0000 at step 300: learning_rate=3e-4",
+        "trial 0, score 1.000 at step 300: learning_rate=3e-4 (paused, 9 s)",
+        "best so far: trial 0, score 1.000 at step 300: learning_rate=3e-4",
         "trial 1 diverged at step 20: [b]loss is NaN (learning_rate=1)",
     ]
 
@@ -210,7 +211,7 @@ def test_a_terminal_shows_running_trials_with_what_they_measured_last(monkeypatc
     text = " ".join(shown.getvalue().split())
     assert "sweep s: 1 running, 23 to come" in text
     assert "120/300" in text
-    assert "0.4321" in text
+    assert "0.432" in text
     assert "learning_rate=3e-4" in text
 
 

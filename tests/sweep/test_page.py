@@ -59,6 +59,7 @@ def pixels(uri: str) -> np.ndarray:
         return np.asarray(picture.convert("RGB")).astype(int)
 
 
+@pytest.mark.slow
 def test_results_are_the_leaderboard_pictures_and_a_page() -> None:
     synthetic.asha(Path("s"), 24, pictures=24)
     paths, html = write("s")
@@ -151,6 +152,7 @@ def test_pictures_give_way_to_a_limit(limit: int) -> None:
     assert bool(walls) == (limit > 10)
 
 
+@pytest.mark.slow
 def test_a_page_of_200_trials_stays_below_8_mb(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(synthetic, "CELL", 128)
     writer = synthetic.asha(Path("s"), 200, objective=["val/psnr_y", "val/perceptual"], mode=["max", "min"])
@@ -231,8 +233,8 @@ def winner(first: dict[str, object], recipe: str, scores: tuple[float, float]) -
 
 def test_the_headline_says_who_leads_and_by_how_much() -> None:
     assert winner({"learning_rate": 0.5}, "srgan_gp", (1.0, 1.5)) == [
-        "Trial 1 leads at step 300: score 1.5000, psnr_y 26.50 dB.",
-        "Against trial 0: score +0.5000 at step 300.",
+        "Trial 1 leads at step 300: score 1.500, psnr_y 26.50 dB.",
+        "Against trial 0: score +0.500 at step 300.",
         "Against bicubic: psnr_y +1.50 dB (bicubic: 25.00 dB), ssim_y +0.0500 (bicubic: 0.7000).",
     ]
 
@@ -240,11 +242,11 @@ def test_the_headline_says_who_leads_and_by_how_much() -> None:
 def test_the_headline_knows_the_recipes_own_settings() -> None:
     published = recipes.load("srgan_gp").Config().learning_rate
     found = winner({"learning_rate": published}, "srgan_gp", (1.0, 1.5))
-    assert "Against trial 0, the recipe's own settings: score +0.5000 at step 300." in found
+    assert "Against trial 0, the recipe's own settings: score +0.500 at step 300." in found
 
 
 def test_a_recipe_of_somebody_else_has_no_known_settings_of_its_own() -> None:
-    assert "Against trial 0: score +0.5000 at step 300." in winner({"learning_rate": 1.0}, "theirs", (1.0, 1.5))
+    assert "Against trial 0: score +0.500 at step 300." in winner({"learning_rate": 1.0}, "theirs", (1.0, 1.5))
 
 
 def test_the_headline_says_when_nothing_beat_trial_0() -> None:
@@ -257,7 +259,7 @@ def test_trials_are_compared_at_the_last_step_that_both_reached() -> None:
         writer.trial(number, {"learning_rate": 0.5})
         writer.segment(number, 900, [(step, {"val/score": number + step / 1000}) for step in steps])
     found = headline.sentences(state.read(Path("s")), {})
-    assert "Against trial 0: score +1.0000 at step 300, the last that both reached." in found
+    assert "Against trial 0: score +1.000 at step 300, the last that both reached." in found
 
 
 def test_the_verb_writes_the_page_and_says_where(capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,6 +52,7 @@ def test_the_listed_setting_that_decides_is_found_among_others(name: str) -> Non
     assert found[name] > 0.7
 
 
+@pytest.mark.slow
 def test_importance_names_its_step_and_trials() -> None:
     synthetic.asha(Path("s"), 40)
     found = importance(state.read(Path("s")))
@@ -129,6 +130,7 @@ def amount(content: bytes, colour: str) -> int:
     return int((np.abs(picture(content) - wanted).max(axis=2) < 12).sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trials", [3, 24, 200])
 def test_pictures_show_the_best_trial_and_those_that_diverged(trials: int) -> None:
     synthetic.asha(Path("s"), trials)

@@ -138,6 +138,7 @@ def test_tpe_goes_the_other_way_where_less_is_better() -> None:
     assert suggest(more, space_of(SPACE)) == suggest(less, space_of(SPACE))
 
 
+@pytest.mark.slow
 def test_suggestions_repeat_after_a_restart_in_another_process() -> None:
     program = (
         "from test_search import SPACE, known, space_of, suggest, two_objectives; s = space_of(SPACE)\n"

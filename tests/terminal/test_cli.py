@@ -264,12 +264,14 @@ def listed() -> list[dict[str, Any]]:
     return recipes
 
 
+@pytest.mark.slow
 def test_a_listed_recipe_has_its_published_size(listed: list[dict[str, Any]]) -> None:
     sizes = {recipe["name"]: recipe["parameters"] for recipe in listed}
     assert sizes["srez"] == {"generator": 3_844_451, "discriminator": 4_175_937}
     assert sizes["pixelshuffle"] == {"generator": 134_199}
 
 
+@pytest.mark.slow
 def test_every_recipe_says_its_source_command_and_cost(listed: list[dict[str, Any]]) -> None:
     for recipe in listed:
         assert recipe["source"]
@@ -277,11 +279,13 @@ def test_every_recipe_says_its_source_command_and_cost(listed: list[dict[str, An
         assert recipe["command"].startswith(f"sisr train {recipe['name']}")
 
 
+@pytest.mark.slow
 def test_every_setting_of_every_recipe_has_a_meaning(listed: list[dict[str, Any]]) -> None:
     silent = [(recipe["name"], row["name"]) for recipe in listed for row in recipe["settings"] if not row["meaning"]]
     assert silent == []
 
 
+@pytest.mark.slow
 def test_one_recipe_is_shown_with_its_settings() -> None:
     shown = " ".join(sisr_command("recipes", "srez").stdout.split())
     assert "generator 3,844,451, discriminator 4,175,937" in shown

@@ -59,8 +59,8 @@ FINISHED = STATUS | {
 def test_the_summary_shows_every_measure_beside_bicubics() -> None:
     assert execute.summary(FINISHED).splitlines() == [
         "run r1 finished at step 2,000",
-        "held-out images: 27.05 dB PSNR-Y, 0.7756 SSIM-Y, swd 61.25, score +0.312",
-        "bicubic:         27.10 dB PSNR-Y, 0.7800 SSIM-Y, swd 95 (Y|crop=scale|swd)",
+        "held-out images: 27.05 dB PSNR-Y, 0.7756 SSIM-Y, swd 61.2, score +0.312",
+        "bicubic:         27.10 dB PSNR-Y, 0.7800 SSIM-Y, swd 95.0 (Y|crop=scale|swd)",
         "model: runs/r1/model    samples: runs/r1/samples",
     ]
 
@@ -71,7 +71,7 @@ def test_the_summary_names_an_earlier_checkpoint_only_if_it_was_better_by_what_c
     assert "earlier" not in execute.summary(by_score)
     by_psnr = execute.summary(FINISHED | {"best": better_psnr})  # as older versions wrote it
     assert by_psnr.endswith(
-        "an earlier checkpoint was better: 28.00 dB PSNR-Y, 0.7900 SSIM-Y, swd 80, score +0.200 at step 1,500 (kept)"
+        "an earlier checkpoint was better: 28.00 dB PSNR-Y, 0.7900 SSIM-Y, swd 80.0, score +0.200 at step 1,500 (kept)"
     )
 
 
@@ -82,7 +82,7 @@ def test_the_evaluation_line_shows_the_distance_of_both(tmp_path: Path, capsys: 
 
     displays.Display(Finished(tmp_path)).refresh()
     said = " ".join(capsys.readouterr().err.split())
-    assert "27.05 dB PSNR-Y, 0.7756 SSIM-Y, swd 61.25, score +0.312; bicubic 27.10 dB PSNR-Y, 0.7800 SSIM-Y" in said
+    assert "27.05 dB PSNR-Y, 0.7756 SSIM-Y, swd 61.2, score +0.312; bicubic 27.10 dB PSNR-Y, 0.7800 SSIM-Y" in said
 
 
 def test_every_validated_metric_becomes_a_final_one(tmp_path: Path) -> None:

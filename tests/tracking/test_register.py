@@ -21,7 +21,8 @@ from PIL import Image
 
 from sisr.errors import ConfigError
 from sisr.inference.tiled import upscale
-from sisr.models import model as models
+from sisr.models import model
+from sisr.models.model import load_model
 from sisr.terminal import cli
 from sisr.tracking import address
 from sisr.tracking.outbox import Outbox
@@ -153,8 +154,8 @@ def check_elsewhere(place, client, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "sisr" in done.stdout
-    assert not done.stdout.startswith(str(Path(models.__file__).parent))
-    generator = models.load(place.runs / "better" / "model").generator
+    assert not done.stdout.startswith(str(Path(model.__file__).parent))
+    generator = load_model(place.runs / "better" / "model").generator
     assert grey_levels(np.load(tmp_path / "sr.npy"), expected(generator, lr)) <= 1
     assert grey_levels(pixels(tmp_path / "sr.png"), expected(generator, lr[:1])[0]) <= 1
     assert (

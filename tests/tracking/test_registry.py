@@ -13,7 +13,8 @@ from PIL import Image
 
 from sisr import recipes
 from sisr.errors import CheckpointError, DiskError, TrackingError
-from sisr.models import model as models
+from sisr.models.files import save_model
+from sisr.models.model import load_model
 from sisr.tracking import address, courier, progress
 from sisr.tracking.outbox import Outbox
 
@@ -30,8 +31,13 @@ def run(tmp_path_factory):
     torch.manual_seed(0)
     for parameter in generator.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    meta = {"recipe": "pixelshuffle", "config": config.model_dump(mode="json"), "scale": generator.scale, "step": 7}
-    models.save(run_dir / "model", generator, meta)
+    meta = {
+        "recipe": "pixelshuffle",
+        "config": config.model_dump(mode="json"),
+        "scale": config.scale,
+        "step": 7,
+    }
+    save_model(run_dir / "model", generator, meta)
     with Outbox(run_dir) as outbox:
         outbox.params({"steps": 7})
         outbox.metrics(7, {"val/psnr_y": 30.0})
@@ -69,7 +75,7 @@ def test_the_mlflow_model_equals_the_generator_for_any_size_and_batch(run, clien
     model = mlflow.pyfunc.load_model(f"models:/{logged(client, run)[0].model_id}")
     lr = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     with torch.inference_mode():
-        sr = models.load(run / "model").generator(torch.from_numpy(lr).permute(0, 3, 1, 2).float() / 255)
+        sr = load_model(run / "model").generator(torch.from_numpy(lr).permute(0, 3, 1, 2).float() / 255)
     expected = (sr.clamp(0, 1) * 255).permute(0, 2, 3, 1).numpy()
     found = model.predict(lr)
     assert found.dtype == np.uint8

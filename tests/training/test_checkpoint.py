@@ -134,19 +134,19 @@ def test_a_damaged_newest_one_is_set_aside_and_does_not_push_out_whole_ones(tmp_
 def test_a_disk_that_fills_up_under_the_model_file_is_reported_as_such(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sisr.models import model
+    from sisr.models.files import WEIGHTS, save_model
 
     checkpoints = saved(tmp_path, 5)
     network = torch.nn.Linear(2, 2)
     real_open = io.open
 
     def full(path: Any, *arguments: Any, **options: Any) -> Any:
-        return real_open("/dev/full" if str(path).endswith(model.WEIGHTS) else path, *arguments, **options)
+        return real_open("/dev/full" if str(path).endswith(WEIGHTS) else path, *arguments, **options)
 
     monkeypatch.setattr("io.open", full)
     meta = {"recipe": "x", "config": {}, "scale": 4}
     with pytest.warns(UserWarning, match=r"No space left.*MiB free.*takes .* MiB and more; training goes on"):
-        assert not checkpoints.save(6, state(6), lambda folder: model.save(folder, network, meta), {})
+        assert not checkpoints.save(6, state(6), lambda folder: save_model(folder, network, meta), {})
     assert not list(tmp_path.glob(".unfinished*"))
 
 
@@ -198,6 +198,7 @@ checkpoints.prune(None)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", ["state", "model", "manifest", "sync", "rename", "renamed", "prune"])
 def test_a_kill_at_any_moment_of_saving_leaves_a_whole_checkpoint(tmp_path: Path, point: str) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED_AT, str(tmp_path), point], capture_output=True, text=True)

@@ -11,19 +11,20 @@ from torch import Tensor
 from sisr import recipes
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import DivergedError
-from sisr.training.explosion import STREAK, TERM, WINDOW, Explosion
-from sisr.training.guard import Guard
 from sisr.training.checkpoint import READERS
+from sisr.training.explosion import STREAK, WINDOW, Explosion
+from sisr.training.guard import Guard
 from sisr.training.local import train_here
 from sisr.training.run import Options, Run
 from sisr.training.session import NoLog, PlainSession
 from two_workers import on_two_workers
 
+TERM = "generator/pixel"
 HERE = PlainSession(RunFolder(Path("unused")), torch.device("cpu"))
 
 
 def fed(values: list[float], explosion: Explosion | None = None, first: int = 0) -> Explosion:
-    explosion = explosion or Explosion(HERE)
+    explosion = explosion or Explosion(HERE, TERM)
     for step, value in enumerate(values, first):
         explosion.add(step, {TERM: torch.tensor(value)})
     return explosion
@@ -66,7 +67,7 @@ def test_a_value_that_is_not_finite_is_left_to_the_check_of_gradients() -> None:
 
 
 def test_a_recipe_without_a_pixel_loss_is_not_watched() -> None:
-    explosion = Explosion(HERE)
+    explosion = Explosion(HERE, TERM)
     for step in range(100):
         explosion.add(step, {"generator/perceptual": torch.tensor(10.0**step)})
 
@@ -75,7 +76,7 @@ def test_a_streak_is_open_from_its_first_value_on_and_continues_after_a_resume()
     explosion = fed([0.02] * WINDOW + [0.5] * 4)
     explosion.settle()
     assert explosion.is_open
-    resumed = Explosion(HERE)
+    resumed = Explosion(HERE, TERM)
     resumed.load_state_dict(json.loads(json.dumps(explosion.state_dict())))
     fed([0.5] * (STREAK - 5), resumed, first=WINDOW + 4)
     with pytest.raises(DivergedError, match=f"diverged at step {WINDOW}:"):
@@ -84,7 +85,7 @@ def test_a_streak_is_open_from_its_first_value_on_and_continues_after_a_resume()
 
 def test_when_it_is_settled_makes_no_difference() -> None:
     values = [0.02 + 0.01 * (step % 7) for step in range(83)] + [0.9] * 3
-    often, rarely = Explosion(HERE), fed(values)
+    often, rarely = Explosion(HERE, TERM), fed(values)
     for step, value in enumerate(values):
         fed([value], often, step).settle()
     rarely.settle()
@@ -94,7 +95,7 @@ def test_when_it_is_settled_makes_no_difference() -> None:
 def mean_explodes(rank: int) -> dict[str, Any]:
     """One worker's loss alone is large: the mean of 0.02 and 0.3 is 8 x 0.02."""
     session = PlainSession(RunFolder(Path("unused")), torch.device("cpu"), rank, 2)
-    explosion = Explosion(session)
+    explosion = Explosion(session, TERM)
     try:
         for step in range(WINDOW + STREAK):
             large = 0.3 if rank == 1 and step >= WINDOW else 0.02
@@ -104,6 +105,7 @@ def mean_explodes(rank: int) -> dict[str, Any]:
     return {"said": ""}
 
 
+@pytest.mark.slow
 def test_workers_decide_together_by_their_mean(tmp_path: Path) -> None:
     first, second = on_two_workers(mean_explodes, tmp_path)
     assert first == second

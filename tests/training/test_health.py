@@ -13,7 +13,7 @@ from sisr import recipes
 from sisr.data import bicubic
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import ConfigError
-from sisr.training import health
+from sisr.recipe import Judge, Roles, roles_of
 from sisr.training.health import COLLAPSED, GRACE_STEPS, Warnings, best_metric, of_image, of_images, of_step, thumbnails
 from sisr.training.local import train_here
 from sisr.training.run import Options, Run
@@ -105,11 +105,12 @@ def test_health_of_an_image_by_hand() -> None:
     assert small[0].shape == small[1].shape == (3, 8, 8)
 
 
-@pytest.mark.parametrize(("judge", "kind"), [("discriminator", "logits"), ("critic", "scores")])
+@pytest.mark.parametrize(("judge", "kind"), [("discriminator", "logits"), ("critic", "scores"), ("teacher", "marks")])
 def test_the_judge_is_called_judge_whatever_it_is(judge: str, kind: str) -> None:
     scalars = {f"{judge}/real_{kind}": 1.5, f"{judge}/fake_{kind}": -2.0, f"{judge}/total": 9.0, "generator/pixel": 0.1}
     norms = {"generator_optimizer": torch.tensor(3.0), f"{judge}_optimizer": torch.tensor(4.0)}
-    assert of_step(scalars, norms) == {
+    roles = Roles(judges=(Judge(network=judge, real=f"{judge}/real_{kind}", fake=f"{judge}/fake_{kind}"),))
+    assert of_step(scalars, norms, roles, {f"{name}_optimizer": name for name in ("generator", judge)}) == {
         "judge_real": 1.5,
         "judge_fake": -2.0,
         "gradient_norm_generator": 3.0,
@@ -118,9 +119,8 @@ def test_the_judge_is_called_judge_whatever_it_is(judge: str, kind: str) -> None
 
 
 def test_a_recipe_without_a_judge_has_its_generators_norm_only() -> None:
-    assert of_step({"generator/pixel": 0.1}, {"generator_optimizer": torch.tensor(3.0)}) == {
-        "gradient_norm_generator": 3.0
-    }
+    norms = {"adam": torch.tensor(3.0)}
+    assert of_step({"x": 0.1}, norms, Roles(), {"adam": "generator"}) == {"gradient_norm_generator": 3.0}
 
 
 def two_workers_validate(rank: int) -> dict[str, Any]:
@@ -129,6 +129,7 @@ def two_workers_validate(rank: int) -> dict[str, Any]:
     return {"metrics": found.metrics, "health": found.health, "baseline": checked.baseline}
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_changes_nothing(tmp_path: Path) -> None:
     first, second = on_two_workers(two_workers_validate, tmp_path)
     assert first == second
@@ -204,11 +205,10 @@ def test_nothing_is_said_at_the_start(tmp_path: Path, steps: int, grace: int) ->
 def test_the_score_decides_which_checkpoint_is_best_where_there_is_a_judge(name: str) -> None:
     module = recipes.load(name)
     with torch.device("meta"):
-        parts = module.Recipe(module.tiny()).parts()
+        roles = roles_of(module.Recipe(module.tiny()))
     adversarial = name in ("srez", "srgan_gp", "encdec_gan", "esrgan")
-    assert best_metric(parts, {"val/psnr_y": 1.0, "val/score": 1.0}) == ("val/score" if adversarial else "val/psnr_y")
-    assert best_metric(parts, {"val/psnr_y": 1.0}) == "val/psnr_y", "perceptual=none"
-    assert set(health.JUDGES) & set(parts) or not adversarial
+    assert best_metric(roles, {"val/psnr_y": 1.0, "val/score": 1.0}) == ("val/score" if adversarial else "val/psnr_y")
+    assert best_metric(roles, {"val/psnr_y": 1.0}) == "val/psnr_y", "perceptual=none"
 
 
 class Records(NoLog):

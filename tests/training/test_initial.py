@@ -16,7 +16,7 @@ from sisr.driver.run.order import place_init, prepare
 from sisr.driver.run.record import take_up
 from sisr.driver.run.workers import exactly
 from sisr.errors import CheckpointError, ConfigError, StoppedError
-from sisr.models import model
+from sisr.models.files import save_model
 from sisr.training.checkpoint import load_state
 from sisr.training.run import Options, Run
 
@@ -41,7 +41,7 @@ def model_folder(path: Path, seed: int = 5) -> dict[str, Tensor]:
     config = module.tiny()
     generator = module.generator(config)
     generator.load_state_dict(random_weights(seed))
-    model.save(path, generator, {"recipe": "esrgan", "config": config.model_dump(mode="json"), "scale": 4})
+    save_model(path, generator, {"recipe": "esrgan", "config": config.model_dump(mode="json"), "scale": 4})
     return random_weights(seed)
 
 
@@ -61,6 +61,7 @@ def started_with(run: str = "new") -> dict[str, Tensor]:
 STILL = {"learning_rate": 1e-30, "pretrain_learning_rate": 1e-30}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_generator_and_average_start_from_a_basicsr_file(workers: int) -> None:
     wanted = random_weights()

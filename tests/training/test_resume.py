@@ -57,6 +57,7 @@ def final_digest(folder: Path) -> str:
 WORKERS = [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", WORKERS)
 @pytest.mark.parametrize("recipe", ["pixelshuffle", "srez"])
 def test_a_killed_and_resumed_run_equals_an_undisturbed_one(tmp_path: Path, recipe: str, workers: int) -> None:
@@ -69,6 +70,7 @@ def test_a_killed_and_resumed_run_equals_an_undisturbed_one(tmp_path: Path, reci
     assert final_digest(resumed) == final_digest(straight)
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_does_not_change_the_batches_or_the_result(tmp_path: Path) -> None:
     one, three = tmp_path / "one", tmp_path / "three"
     exact = tiny_run("pixelshuffle")
@@ -78,6 +80,7 @@ def test_the_number_of_workers_does_not_change_the_batches_or_the_result(tmp_pat
     assert there["validation"] == pytest.approx(here["validation"], abs=1e-9)
 
 
+@pytest.mark.slow
 def test_evaluation_does_not_disturb_training(tmp_path: Path) -> None:
     often, rarely = tiny_run("srez"), tiny_run("srez")
     often = often.model_copy(update={"options": often.options.model_copy(update={"evaluate_every": 1})})
@@ -94,6 +97,7 @@ def state_parts(folder: Path) -> str:
     return digest({name: state[name] for name in ("parts", "ema", "random")})
 
 
+@pytest.mark.slow
 def test_a_request_to_stop_saves_at_the_current_step(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
 
@@ -111,6 +115,7 @@ def test_a_request_to_stop_saves_at_the_current_step(tmp_path: Path) -> None:
     assert final_digest(folder.path) == final_digest(tmp_path / "straight")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "part", ["generator", "discriminator", "generator_optimizer", "discriminator_optimizer", "ema"]
 )

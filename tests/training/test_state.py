@@ -112,6 +112,7 @@ def disagree(rank: int) -> list[str]:
     return messages
 
 
+@pytest.mark.slow
 def test_workers_that_disagree_notice_it_all_together(tmp_path: Path) -> None:
     first, second = on_two_workers(disagree, tmp_path)
     assert first == second

@@ -155,6 +155,7 @@ def twenty_steps_then_a_nan_on_one_worker(rank: int) -> dict[str, Any]:
     return {"weight": network.weight.detach(), "skipped": updates.skipped}
 
 
+@pytest.mark.slow
 def test_two_workers_step_like_one_and_agree_on_what_to_skip(tmp_path: Path) -> None:
     first, second = on_two_workers(twenty_steps_then_a_nan_on_one_worker, tmp_path)
     assert torch.equal(first["weight"], second["weight"])

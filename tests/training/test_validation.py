@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sisr.data.sources.source import find_images
-from sisr.data.store import Store, pack
+from sisr.data.packing import pack
+from sisr.data.sources.folder import find_images
+from sisr.data.store import Store
 from sisr.data.validation import validation_images
 from sisr.errors import DataError
 from sisr.recipe import Crop

@@ -47,7 +47,7 @@ class Capacity:
 
     @property
     def uncertain(self) -> bool:
-        """Whether nodes may come of which nobody knows what they have."""
+        """Whether nodes may come whose resources are not known."""
         return any(kind.resources is None for kind in self.types)
 
     def fits(self, each: Resources) -> int:
@@ -103,8 +103,16 @@ def _types() -> tuple[tuple[NodeType, ...], int | None]:
         return (), None
     config = read_yaml(file)
     kinds = config.get("available_node_types") or {}
-    found = (_type({"max_workers": 0, **kind}) for kind in kinds.values())
+    found = (_type({"max_workers": 0, **kind}) for kind in kinds.values() if not _is_all_up(kind))
     return tuple(kind for kind in found if kind.count), int(config.get("max_workers", 0)) or None
+
+
+def _is_all_up(kind: dict[str, Any]) -> bool:
+    """Return whether the launcher keeps all nodes of a kind up, as it does machines of one's own: none may come.
+
+    Their resources are known from themselves, unless the configuration says them.
+    """
+    return not kind.get("resources") and kind.get("min_workers", 0) >= kind.get("max_workers", 0)
 
 
 def _type(kind: dict[str, Any]) -> NodeType:

@@ -1,67 +1,138 @@
 """The connection of this process to Ray, and how its main thread waits for what Ray does."""
 
 import logging
+import os
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from sisr.cluster import environment
 from sisr.errors import ConfigError
+from sisr.terminal.console import err
 
 POLL_S = 0.3
+ANSWER_S = 3.0  # how long a Ray may take to answer, once to connect and once to speak
+SHORT_TEMP = "/tmp/ray"
+# What HTTP/2, and so gRPC, begins with: the client's preface and empty settings. A server that works answers at once.
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+
+
+def connect(address: str | None) -> Any:
+    """Return the module `ray`, connected: as it is already, to a cluster, or to one of its own on this machine.
+
+    Args:
+        address: Of the cluster; "local": one of its own; None: what RAY_ADDRESS says, as in a submitted job, else the
+            one that `ray start` has begun on this machine, else one of its own.
+
+    Raises:
+        ConfigError: There is an address, and no Ray answers there or it refuses us.
+    """
+    environment.prepare()
+    import ray
+
+    if ray.is_initialized():
+        return ray
+    found, origin = _find(address)
+    options: dict[str, Any] = {"address": found or "local"}
+    if found:
+        _probe(found, origin)
+    elif short := _short_temp():
+        options["_temp_dir"] = short
+    # ray.init puts a handler of its own on SIGTERM, which would end the driver without a checkpoint.
+    ours = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(**options, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        if not found:
+            raise
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"the Ray at {found} ({origin}) does not let us in: {reason}; --address local starts another one"
+        ) from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, ours)
+    return ray
+
+
+def _find(address: str | None) -> tuple[str, str]:
+    """Return the address of the Ray to connect to and what names it; empty where one is to be started."""
+    from ray._common.utils import get_ray_address_file
+    from ray._private import services
+
+    variable = os.environ.get("RAY_ADDRESS", "")
+    stated, origin = (variable, "RAY_ADDRESS") if address in (None, "auto") and variable else (address, "--address")
+    if stated and stated != "auto":
+        return ("", "") if stated == "local" else (stated, f"from {origin}")
+    services.find_gcs_addresses.cache_clear()
+    try:
+        found = services.get_ray_address_from_environment(stated, None)
+    except ConnectionError:
+        raise ConfigError(
+            f"{origin} is auto, which wants a Ray that runs on this machine, and none does: start one with "
+            "`ray start --head`, or let this command start its own with --address local"
+        ) from None
+    return (found, f"from {get_ray_address_file(None)}") if found else ("", "")
+
+
+def _probe(address: str, origin: str) -> None:
+    """Raise ConfigError where no Ray answers within seconds: Ray itself would try for ten minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdecimal()):
+        raise ConfigError(f"{address} ({origin}) is no address of a Ray: HOST:PORT, such as 10.0.0.1:6379, or local")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), ANSWER_S) as line:
+            line.settimeout(ANSWER_S)
+            line.sendall(PREFACE)
+            if line.recv(1):
+                return
+        reason = "what listens there closes the connection"
+    except OSError as error:
+        reason = f"no answer within {ANSWER_S:g} s" if isinstance(error, TimeoutError) else error.strerror or str(error)
+    remedy = {
+        "from RAY_ADDRESS": "correct or unset RAY_ADDRESS",
+        "from --address": "correct --address",
+    }.get(origin, "`ray stop` removes that file where its Ray has ended")
+    raise ConfigError(
+        f"no Ray answers at {address} ({origin}): {reason}. Start it, {remedy}; --address local starts one of its own"
+    )
+
+
+def _short_temp() -> str:
+    """Return where Ray's sockets go instead if the temporary directory's path is too long for them; else nothing."""
+    from ray._common.utils import get_default_ray_temp_dir
+
+    longest = f"{get_default_ray_temp_dir()}/session_2000-01-01_00-00-00_000000_{os.getpid()}/sockets/plasma_store"
+    if len(os.fsencode(longest)) < 104:  # bytes, with some left for a number: AF_UNIX takes 107
+        return ""
+    err.print(f"the temporary directory's path is too long for Ray's sockets: they go to {SHORT_TEMP}", markup=False)
+    return SHORT_TEMP
 
 
 def shutdown() -> None:
-    """End a Ray that was started by `fit`; do nothing where there is none."""
+    """End a Ray that `connect` started, and leave one that it found; do nothing where there is none."""
     import ray
 
     if ray.is_initialized():
         ray.shutdown()
 
 
-def connect(address: str | None) -> Any:
-    """Return Ray, connected: as it is already, to `address`, or to a cluster of its own on this machine.
+def in_thread(work: Callable[[], Any], tick: Callable[[], None]) -> Any:
+    """Return what `work` returns; it is called in a thread, and `tick` in this one several times a second meanwhile.
 
-    Raises:
-        ConfigError: Nothing answers at `address`.
+    Ray Train and Tune replace the signal handlers of the thread that calls them, if that is the main one.
     """
-    environment.prepare()
-    import ray
-
-    if not ray.is_initialized():
-        # Without an address Ray looks for RAY_ADDRESS, which a submitted job finds set, and else starts here.
-        options: dict[str, Any] = {"address": address} if address else {}
-        # ray.init puts a handler of its own on SIGTERM, which would end the driver without a checkpoint.
-        ours = signal.getsignal(signal.SIGTERM)
-        try:
-            ray.init(**options, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            if address:
-                raise ConfigError(f"no Ray answers at --address {address}: {reason}") from error
-            if isinstance(error, ConnectionError):  # it found one that somebody has started
-                raise ConfigError(
-                    f"a Ray runs here that does not let us in: {reason}; --address local starts another one"
-                ) from error
-            raise
-        finally:
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, ours)
-    return ray
-
-
-def in_thread(fit: Callable[[], Any], tick: Callable[[], None]) -> Any:
-    """Call `fit` in a thread, which would replace the main one's signal handlers, and `tick` in this one meanwhile."""
     outcome: list[Any] = []
 
-    def work() -> None:
+    def call() -> None:
         try:
-            outcome.append(fit())
+            outcome.append(work())
         except BaseException as error:  # handed to the caller's thread
             outcome.append(error)
 
-    thread = threading.Thread(target=work, name="ray-train", daemon=True)
+    thread = threading.Thread(target=call, name="ray-work", daemon=True)
     thread.start()
     while thread.is_alive():
         thread.join(POLL_S)

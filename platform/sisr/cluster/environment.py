@@ -16,6 +16,7 @@ SETTINGS = {
     # How long workers wait for the nodes that they were planned for before they are planned anew: after a loss Ray may
     # count on the lost node for some time.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",
+    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "3",  # else workers that wait for one with an error are ended after 30 s
     "TUNE_GLOBAL_CHECKPOINT_S": "1",
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # else Serve ends a proxy that needs more than 5 s on a busy machine
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
@@ -45,8 +46,8 @@ def _private_token() -> None:
         or os.environ.get("RAY_AUTH_TOKEN_PATH")
     ):
         return
-    path = home() / ".ray" / "auth_token"
     try:
+        path = home() / ".ray" / "auth_token"
         path.parent.mkdir(mode=0o700, exist_ok=True)
         with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
             file.write(secrets.token_hex(32))
@@ -54,5 +55,5 @@ def _private_token() -> None:
         if path.stat().st_mode & 0o077 and path.stat().st_uid == os.getuid():
             path.chmod(0o600)
     except OSError:
-        # No writable home, as in many containers: a token for this process and its children.
+        # No home, or none to write to, as in many containers: a token for this process and its children.
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)

@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from sisr.cluster import capacity, environment, node_checks
-from sisr.cluster.allotment import allot
+from sisr.cluster.allocation import allocate
 from sisr.cluster.capacity import Resources
 from sisr.cluster.connection import connect, in_thread, shutdown
-from sisr.cluster.waiting import Waiting
+from sisr.cluster.node_wait import NodeWait
 from sisr.cluster.worker import work
 from sisr.disk.run_folder import RunFolder
 from sisr.driver.run.workers import Workers, exactly
-from sisr.errors import OutOfMemoryError, SisrError
+from sisr.errors import OutOfMemoryError, SisrError, StoppedError
 from sisr.terminal.console import err
-from sisr.training.run import Run
+from sisr.training.run import OTHERS_FAULTS, Run
 
 # How long a worker waits for another in one step, one validation or one checkpoint. Ray itself notices a dead process
 # at once and a dead node within half a minute; this is for one that lives and no longer moves.
@@ -38,7 +38,7 @@ class Scaling:
 
     workers: Workers = field(default_factory=lambda: exactly(1))
     gpus_per_worker: float | None = (
-        None  # fractions share a GPU; None: 1 where enough GPUs are there or may come, else 0
+        None  # fractions of one GPU, too; None: 1 where enough are there or may come, else 0
     )
     cpus_per_worker: float | None = None  # None: an equal share of this machine's, or 1 beside a GPU
     max_failures: int = 3  # restarts after a worker or node was lost
@@ -68,35 +68,32 @@ def fit(
 
     Raises:
         ConfigError: The workers can never fit into this Ray.
-        StoppedError: Too few nodes came.
-        SisrError: What stopped the training, as the worker raised it.
+        StoppedError: Too few nodes came, or workers were lost too often.
+        SisrError: What stopped the training, as a worker raised it; the others are ended at once.
     """
     ray = connect(scaling.address)
     cluster = capacity.read(ray)
-    allotment = allot(scaling.workers, cluster, cpus=scaling.cpus_per_worker, gpus=scaling.gpus_per_worker)
-    if allotment.note:
-        err.print(allotment.note, markup=False)
-    resources = allotment.resources
-    waiting = Waiting(ray, folder, scaling.workers, resources, AUTOSCALER_PATIENCE_S if cluster.grows else PATIENCE_S)
-    scratch = folder.path / "ray"
+    each = allocate(scaling.workers, cluster, cpus=scaling.cpus_per_worker, gpus=scaling.gpus_per_worker)
+    if each.note:
+        err.print(each.note, markup=False)
+    patience_s = AUTOSCALER_PATIENCE_S if cluster.grows else PATIENCE_S
+    nodes = NodeWait(ray, folder, scaling.workers, each.resources, patience_s)
+    scratch = folder.path.resolve() / "ray"
     shutil.rmtree(scratch, ignore_errors=True)
-    folder.clear_failure()
-    task = {"run": run.model_dump(), "folder": str(folder.path.resolve()), "until": until, **resources}
-    trainer = _trainer(task, scaling, resources, scratch.resolve(), waiting.patience_s)
+    task = {"run": run.model_dump(), "folder": str(folder.path.resolve()), "until": until, **each.resources}
+    trainer = _trainer(task, scaling, each.resources, scratch, patience_s)
 
-    def look() -> None:
+    def tick_and_check() -> None:
         tick()
-        waiting.look()
+        nodes.check()
 
     try:
-        outcome = in_thread(trainer.fit, look)
+        outcome = in_thread(trainer.fit, tick_and_check)
     except Exception as error:
-        raise folder.failure() or _explained(error, waiting) from None
+        raise _explained(error, nodes, scaling) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    if failure := folder.failure():
-        raise failure
-    return dict(outcome.return_value or folder.status())
+    return dict(outcome.return_value)
 
 
 def _trainer(task: dict[str, Any], scaling: Scaling, resources: Resources, scratch: Path, patience_s: float) -> Any:
@@ -112,7 +109,7 @@ def _trainer(task: dict[str, Any], scaling: Scaling, resources: Resources, scrat
     from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    from sisr.cluster.elastic import SaveBeforeResizing
+    from sisr.cluster.controller import EndOnError, SaveBeforeResizing
 
     workers = scaling.workers
     return TorchTrainer(
@@ -135,20 +132,34 @@ def _trainer(task: dict[str, Any], scaling: Scaling, resources: Resources, scrat
                 # Each attempt to find room that is given up counts as one.
                 controller_failure_limit=math.ceil(patience_s / environment.start_timeout_s()),
             ),
-            callbacks=[SaveBeforeResizing()],
+            callbacks=[SaveBeforeResizing(), EndOnError()],
             logging_config=LoggingConfig(log_level="WARNING"),
         ),
     )
 
 
-def _explained(error: BaseException, waiting: Waiting) -> BaseException:
-    """Return the error that the user should read."""
-    if type(getattr(error, "controller_failure", None)).__name__ == "WorkerGroupStartupTimeoutError":
-        return waiting.given_up()
-    for failure in getattr(error, "worker_failures", {}).values():
-        cause = getattr(failure, "cause", failure)
+def _explained(error: Exception, nodes: NodeWait, scaling: Scaling) -> Exception:
+    """Return what the user should read of an error that ended Ray Train; the error itself where it is our mistake."""
+    from ray import exceptions
+    from ray.train.v2._internal import exceptions as train_exceptions
+
+    controller = getattr(error, "controller_failure", None)
+    if isinstance(controller, SisrError):
+        return controller
+    if isinstance(controller, train_exceptions.WorkerGroupStartupTimeoutError):
+        return nodes.error()
+    failures = list(getattr(error, "worker_failures", {}).values())
+    causes = [getattr(failure, "health_check_failure", failure) for failure in failures]
+    for cause in causes:
         if isinstance(cause, SisrError):
             return cause
-        if "out of memory" in str(cause).lower():
+        if isinstance(cause, exceptions.OutOfMemoryError) or "out of memory" in str(cause).lower():
             return OutOfMemoryError(f"a worker ran out of memory: {str(cause).splitlines()[0]}")
+    lost = (exceptions.RayActorError, train_exceptions.WorkerHealthCheckTimeoutError)
+    if any(isinstance(cause, lost) or OTHERS_FAULTS.search(str(cause)) for cause in causes):
+        return StoppedError(
+            f"a worker was lost, and --max-failures {scaling.max_failures} allows no further restart. If it was killed "
+            "for memory, use a smaller batch or fewer workers on a node; the same command goes on from the last "
+            "checkpoint"
+        )
     return error

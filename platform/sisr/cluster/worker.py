@@ -1,27 +1,24 @@
 """What runs in each of Ray Train's workers: the training loop, and this worker's place among its peers."""
 
 import math
-import time
 from pathlib import Path
 from typing import Any
 
 from sisr.cluster import checkpoint_requests, node_checks
 from sisr.disk.run_folder import RunFolder
-from sisr.errors import SisrError
 from sisr.training.run import Run, explain_recipe_errors
 from sisr.training.session import Request
 
 RESERVATION = ".placement_group"  # in the run's folder while it is trained
-PEER_REPORT_S = 3.0  # how long a worker whose peer vanished looks for the reason
 
 
-def work(config: dict[str, Any]) -> dict[str, Any] | None:
+def work(config: dict[str, Any]) -> dict[str, Any]:
     """Run the loop in one of Ray's workers and return the run's last status.
 
-    An error for the user is left in the run's folder and ends all workers without one: Ray would retry it.
+    Raises:
+        SisrError: An error for the user; `controller.EndOnError` ends the run with it. Ray retries any other.
     """
     import torch
-    import torch.distributed as dist
 
     from sisr.tracking.outbox import Outbox
     from sisr.training.loop import train
@@ -31,32 +28,19 @@ def work(config: dict[str, Any]) -> dict[str, Any] | None:
     node_checks.confirm(folder.path)
     session = RayTrainSession(folder, use_gpu=config["GPU"] > 0, until=config["until"])
     if session.rank == 0:
-        _note_reservation(folder)
+        _record_reservation(folder)
     if session.device.type == "cpu":
         torch.set_num_threads(max(1, int(config["CPU"])))
     log = Outbox(folder.path) if session.rank == 0 else NoLog()
     try:
         with explain_recipe_errors(run):
             return train(run, folder, session, log)
-    except SisrError as error:
-        folder.report_failure(error)
-        if session.world > 1:
-            dist.destroy_process_group()  # frees the peers that wait for us
-        return None
-    except RuntimeError:
-        # Perhaps a peer has left, and says why.
-        deadline = time.monotonic() + PEER_REPORT_S
-        while folder.failure() is None and time.monotonic() < deadline:
-            time.sleep(0.1)
-        if folder.failure() is None:
-            raise
-        return None
     finally:
         log.close()
 
 
-def _note_reservation(folder: RunFolder) -> None:
-    """Leave the placement group's id for whoever must give it back if this run is killed."""
+def _record_reservation(folder: RunFolder) -> None:
+    """Write down the placement group's id, so that it can be given back if this run is killed."""
     import ray.util
 
     group = ray.util.get_current_placement_group()
@@ -79,7 +63,7 @@ class RayTrainSession:
         gpu = use_gpu and torch.cuda.is_available()
         self.device = ray.train.torch.get_device() if gpu else torch.device("cpu")
         self._folder, self._until = folder, until
-        self._notices = checkpoint_requests.Notices(get_train_context().preemption_context)
+        self._preemption = checkpoint_requests.PreemptionWatch(get_train_context().preemption_context)
 
     def request(self, step: int) -> Request:
         """Return STOP at the step to stop at or on request, and SAVE where workers are about to be taken away."""
@@ -87,12 +71,12 @@ class RayTrainSession:
             return Request.STOP
         if self.rank:
             return Request.CONTINUE
-        save = self._notices.want_checkpoint() or checkpoint_requests.asked()
+        save = self._preemption.requests_checkpoint() or checkpoint_requests.is_requested()
         return Request.STOP if self._folder.stop_requested() else Request.SAVE if save else Request.CONTINUE
 
     def saved(self, step: int) -> None:
         """Let Ray's controller go on that has asked for a checkpoint."""
-        checkpoint_requests.saved()
+        checkpoint_requests.confirm_saved()
 
     def wait_for_others(self) -> None:
         """Wait as long as Ray thinks that the others live: a new node packs its images while old ones have them."""

@@ -1,68 +1,96 @@
 """Decoded pixels in one memory-mapped file, so that a random crop costs a copy of memory and not a decoded image.
 
-A store is a cache. It lies under `$SISR_CACHE` (else `~/.cache/sisr`) in a folder named by its files' paths, sizes and
-times of modification, and is built anew, reusing what has not changed, when any of them does:
+    <folder>/pixels.u8     all good images, uint8 RGB, one after the other
+    <folder>/images.npy    offset, height, width of each
+    <folder>/images.json   their names, and the index's fingerprint
+    <folder>/index.json    verdicts on all files
+    <folder>/sums.json     the format's number, SHA-256 of the three files above, CRC-32 of each image's pixels
 
-    <cache>/<root>/<key>/pixels.u8     all good images, uint8 RGB, one after the other
-    <cache>/<root>/<key>/images.npy    offset, height, width of each
-    <cache>/<root>/<key>/images.json   their names, and the index's fingerprint
-    <cache>/<root>/<key>/index.json    verdicts on all files
-
-The folder appears by a rename once it is complete; of several processes that ask for it at once, one builds.
+Format 1 has no sums.json; that is how packs are published, and whoever fetches one adds the sums. Damage is found when
+a store is opened (sizes, the small files, and all pixels up to `CHECKED_AT_ONCE`) or when an image is first used.
 """
 
 import copy
+import hashlib
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import zlib
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import PIL
 from numpy.typing import NDArray
 
-from sisr.data.index import MAX_BAD_FRACTION, Index
-from sisr.data.reading import ImageFile, Judged, digest, read_all, stamp
-from sisr.disk import cache, lock
-from sisr.errors import DataError, DiskError
+from sisr.data.index import Index
+from sisr.disk import atomic
+from sisr.errors import DataError
 
-# Whatever makes the same file give other pixels.
-FORMAT = f"1/pillow-{PIL.__version__}"
-PIXELS, SHAPES, IMAGES, INDEX = "pixels.u8", "images.npy", "images.json", "index.json"
+FORMAT = 2
+PIXELS, SHAPES, IMAGES, INDEX, SUMS = "pixels.u8", "images.npy", "images.json", "index.json", "sums.json"
+DAMAGED = "damaged"  # a file that holds what was found to be wrong, for the next process
+CHECKED_AT_ONCE = 256 << 20  # bytes of pixels: a quarter of a second
 
-Progress = Callable[[int, int], None]  # files done, files altogether
+
+class DamagedStoreError(DataError):
+    """Packed images that are not what was packed."""
 
 
 class Store:
     """Images by number, read-only, from a memory-mapped file; any number of processes may read it at once.
 
     Args:
-        folder: Where `pack` has built it.
+        folder: Where `packing.pack` has built it, or `published.fetch` has put it.
 
     Attributes:
         names: File names, sorted; `store[i]` is `names[i]`.
         shapes: int64 (len, 3): offset in the file, height, width.
         fingerprint: SHA-256 over all files packed, whatever part of them this store shows.
+
+    Raises:
+        DamagedStoreError: The files are not what was packed.
     """
 
     def __init__(self, folder: Path) -> None:
-        about = json.loads((folder / IMAGES).read_text())
-        self.folder, self.fingerprint = folder, str(about["fingerprint"])
-        self.names: list[str] = about["names"]
-        self.shapes: NDArray[np.int64] = np.load(folder / SHAPES)
-        empty = (folder / PIXELS).stat().st_size == 0  # which can't be mapped
-        self._pixels = np.empty(0, np.uint8) if empty else np.asarray(np.memmap(folder / PIXELS, np.uint8, "r"))
+        self.folder = folder
+        if (folder / DAMAGED).is_file():
+            raise _damaged(folder, (folder / DAMAGED).read_text())
+        try:
+            sums = json.loads((folder / SUMS).read_text())
+            if sums["format"] != FORMAT:
+                raise _damaged(folder, f"{SUMS} has format {sums['format']}, not {FORMAT}")
+            for name, expected in sums["files"].items():
+                if hashlib.sha256((folder / name).read_bytes()).hexdigest() != expected:
+                    raise _damaged(folder, f"{name} has changed")
+            about = json.loads((folder / IMAGES).read_text())
+            self.shapes: NDArray[np.int64] = np.load(folder / SHAPES)
+            self._sums = np.array(sums["crc32"], np.uint32)
+            self._pixels = _mapped(folder, self.shapes)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if isinstance(error, DamagedStoreError):
+                raise
+            raise _damaged(folder, f"{type(error).__name__}: {error}") from error
+        self.fingerprint, self.names = str(about["fingerprint"]), list[str](about["names"])
+        self._unchecked = np.ones(len(self.names), np.bool_)
+        if self.nbytes <= CHECKED_AT_ONCE:
+            self.check()
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
-        """Return pixels (h, w, 3): a read-only view of the mapped file."""
+        """Return pixels (h, w, 3): a read-only view of the mapped file.
+
+        Raises:
+            DamagedStoreError: They are not what was packed. The next process that asks for this store replaces it.
+        """
         start, height, width = (int(n) for n in self.shapes[index])
-        return self._pixels[start : start + height * width * 3].reshape(height, width, 3)
+        pixels = self._pixels[start : start + height * width * 3]
+        if self._unchecked[index]:
+            if zlib.crc32(pixels.data) != self._sums[index]:
+                raise self._damaged(f"the pixels of {self.names[index]} have changed")
+            self._unchecked[index] = False
+        return pixels.reshape(height, width, 3)
 
     @cached_property
     def index(self) -> Index:
@@ -72,12 +100,21 @@ class Store:
     @property
     def nbytes(self) -> int:
         """Size in bytes of all pixels packed."""
-        return (self.folder / PIXELS).stat().st_size
+        return len(self._pixels)
+
+    def check(self) -> None:
+        """Read the pixels of every image.
+
+        Raises:
+            DamagedStoreError: Some are not what was packed; see `__getitem__`.
+        """
+        for index in range(len(self)):
+            self[index]
 
     def subset(self, names: Iterable[str]) -> "Store":
         """Return the store of those among `names` that it has; those refused are not."""
-        wanted = set(names)
-        return self._choose(name in wanted for name in self.names)
+        chosen = set(names)
+        return self._choose(name in chosen for name in self.names)
 
     def at_least(self, width: int, height: int) -> "Store":
         """Return the store of the images that are at least this large, in pixels."""
@@ -87,108 +124,41 @@ class Store:
         kept = [i for i, keeps in enumerate(keep) if keeps]
         part = copy.copy(self)
         part.names, part.shapes = [self.names[i] for i in kept], self.shapes[kept]
+        part._sums, part._unchecked = self._sums[kept], self._unchecked[kept]
         return part
 
+    def _damaged(self, found: str) -> DamagedStoreError:
+        with suppress(OSError):
+            (self.folder / DAMAGED).write_text(found)
+        return _damaged(self.folder, found)
 
-def pack(
-    files: Sequence[ImageFile],
-    cache_dir: Path | None = None,
-    progress: Progress | None = None,
-    *,
-    max_bad_fraction: float = MAX_BAD_FRACTION,
-) -> Store:
-    """Return the store of these files: opened where it exists, else built, each file read and decoded once.
+
+def write_sums(folder: Path, pixel_sums: Sequence[int] | None = None) -> None:
+    """Write down the sums by which damage to a store is found.
 
     Args:
-        files: In any order.
-        cache_dir: None: see `sisr.disk.cache`.
-        progress: Called after each file while building.
-        max_bad_fraction: More refused files than this stop with an error.
-
-    Raises:
-        DataError: Too many files, or all of them, can't be used; the message has the counts and the first ten.
-        DiskError: The store can't be written.
+        folder: Holds the store's other files, which are as they should be.
+        pixel_sums: CRC-32 of each image's pixels, where they are known; None: they are read.
     """
-    files = sorted(files, key=lambda file: file.name)
-    if not files:
-        raise DataError("there are no image files to pack")
-    root = os.path.commonpath([file.path.parent for file in files])
-    family = (cache_dir or cache.folder()) / f"{Path(root).name}-{digest([root])[:12]}"
-    stamps = [stamp(file) for file in files]
-    folder = family / digest([FORMAT, *(f"{f.name}/{s}/{f.refused}" for f, s in zip(files, stamps, strict=True))])[:24]
-    if not (folder / INDEX).is_file():
-        with lock.held(family / ".lock", advice="set SISR_CACHE"), _complete(folder) as partial:
-            if partial:
-                _build(partial, files, stamps, progress or (lambda done, total: None))
-    store = Store(folder)
-    if len(store) < len(files):
-        store.index.check(root, max_bad_fraction)
-    return store
+    if pixel_sums is None:
+        shapes = np.load(folder / SHAPES)
+        pixels = _mapped(folder, shapes)
+        pixel_sums = [zlib.crc32(pixels[start : start + height * width * 3].data) for start, height, width in shapes]
+    files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (SHAPES, IMAGES, INDEX)}
+    # Not through `atomic.write_json`, which indents: a line for each image.
+    atomic.write_text(folder / SUMS, json.dumps({"format": FORMAT, "files": files, "crc32": pixel_sums}))
 
 
-def _build(partial: Path, files: Sequence[ImageFile], stamps: Sequence[str], progress: Progress) -> None:
-    known = _known(partial.parent, dict(zip((f.name for f in files), stamps, strict=True)))
-    verdicts, shapes, end = [], [], 0
-    with open(partial / PIXELS, "wb") as file:
-        for verdict, pixels in read_all(files, known):
-            verdicts.append(verdict)
-            if pixels is not None:
-                shapes.append((end, *pixels.shape[:2]))
-                end += file.write(np.ascontiguousarray(pixels).data.cast("B"))
-            progress(len(verdicts), len(files))
-        file.flush()
-        os.fsync(file.fileno())
-    index = Index({file.name: verdict for file, verdict in zip(files, verdicts, strict=True)})
-    about = {"format": FORMAT, "fingerprint": index.fingerprint, "names": index.good}
-    np.save(partial / SHAPES, np.array(shapes, dtype=np.int64).reshape(-1, 3))
-    (partial / IMAGES).write_text(json.dumps(about))
-    (partial / INDEX).write_text(json.dumps({**index.to_columns(), "stamp": list(stamps)}))
+def _mapped(folder: Path, shapes: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Return all pixels, from a mapped file that is as long as the images together."""
+    size, expected = (folder / PIXELS).stat().st_size, int((shapes[:, 1] * shapes[:, 2] * 3).sum())
+    if size != expected:
+        killed = "; a run that was reading it then was killed by the system (SIGBUS)" if size < expected else ""
+        raise _damaged(folder, f"{PIXELS} has {size:,} bytes instead of {expected:,}{killed}")
+    if not size:  # which can't be mapped
+        return np.empty(0, np.uint8)
+    return np.asarray(np.memmap(folder / PIXELS, np.uint8, "r"))
 
 
-def _known(family: Path, stamps: dict[str, str]) -> Callable[[ImageFile], Judged | None]:
-    """Return a function that finds an unchanged file's verdict and pixels in the newest store of the same root."""
-    older = _stores(family)
-    if not older or json.loads((older[-1] / IMAGES).read_text())["format"] != FORMAT:
-        return lambda file: None
-    store = Store(older[-1])
-    names = dict(zip(json.loads((older[-1] / INDEX).read_text())["stamp"], store.index.verdicts, strict=True))
-    place = {name: i for i, name in enumerate(store.names)}
-
-    def known(file: ImageFile) -> Judged | None:
-        name = names.get(stamps[file.name]) if stamps[file.name] else None
-        if name is None:
-            return None
-        return store.index.verdicts[name], store[place[name]] if name in place else None
-
-    return known
-
-
-def _stores(family: Path) -> list[Path]:
-    """Return the folders of complete stores, oldest first."""
-    found = [path.parent for path in family.glob(f"*/{INDEX}") if path.parent.suffix != ".partial"]
-    return sorted(found, key=lambda path: path.stat().st_mtime_ns)
-
-
-@contextmanager
-def _complete(folder: Path) -> Iterator[Path | None]:
-    """Give a folder to fill that takes the place of `folder` once filled; None where another process was quicker.
-
-    The caller holds the lock: leftovers of a process that died are removed, and stores older than the one before.
-    """
-    if (folder / INDEX).is_file():
-        yield None
-        return
-    for leftover in folder.parent.glob("*.partial"):
-        shutil.rmtree(leftover)
-    partial = folder.with_suffix(".partial")
-    try:
-        partial.mkdir()
-        yield partial
-        partial.rename(folder)
-    except OSError as error:
-        advice = "free some space or set SISR_CACHE"
-        raise DiskError(f"can't write packed images to {folder}: {error.strerror or error}; {advice}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    for stale in _stores(folder.parent)[:-2]:  # a run may still read the one before
-        shutil.rmtree(stale, ignore_errors=True)
+def _damaged(folder: Path, found: str) -> DamagedStoreError:
+    return DamagedStoreError(f"the packed images in {folder} are damaged: {found}; the next start replaces them")

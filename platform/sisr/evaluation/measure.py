@@ -21,9 +21,10 @@ from sisr.metrics.perceptual import Distance
 from sisr.metrics.protocol import Protocol, protocol
 from sisr.metrics.psnr import psnr, psnr_rgb, psnr_y
 from sisr.metrics.ssim import WINDOW, ssim, ssim_rgb, ssim_y
+from sisr.recipe import Generator
 
 Pixels = NDArray[np.uint8]  # (h, w, 3) RGB, or (h, w) grey
-Upscaler = nn.Module | Literal["bicubic"]
+Upscaler = Generator | Literal["bicubic"]
 T = TypeVar("T")
 
 OF_RGB = {"psnr_y": psnr_y, "ssim_y": ssim_y, "psnr_rgb": psnr_rgb, "ssim_rgb": ssim_rgb}
@@ -197,13 +198,13 @@ def _evaluation_mode(model: Upscaler) -> Iterator[None]:
             module.training = True
 
 
-def _generate_luma(generator: nn.Module, lr: NDArray[np.float64]) -> NDArray[np.float64]:
+def _generate_luma(generator: Generator, lr: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return what an RGB generator makes of luma (h, w) in 0 .. 255: of three equal channels, the mean of its three."""
     grey = torch.from_numpy(lr / 255).expand(1, 3, -1, -1)
     return 255 * _generate(generator, grey).mean(dim=1)[0].numpy()
 
 
-def _generate(generator: nn.Module, lr: Tensor) -> Tensor:
+def _generate(generator: Generator, lr: Tensor) -> Tensor:
     like = next(generator.parameters(), lr.float())
     return tiled.upscale(generator, lr.to(like.device, like.dtype)).double().cpu()
 

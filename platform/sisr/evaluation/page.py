@@ -5,7 +5,8 @@ from typing import Any
 
 from sisr.evaluation.gallery import Place
 from sisr.evaluation.pictures import BRIGHTEST, COLOURS, error_map, png
-from sisr.evaluation.ranking import WORDS, Row, interval, number, with_spread
+from sisr.evaluation.ranking import WORDS, Row, interval, with_spread
+from sisr.metrics.catalogue import PSNR_Y
 from sisr.pictures.page import data_address, render
 
 ABOUT = (
@@ -75,5 +76,5 @@ def _shown(place: Place, rows: Sequence[Row]) -> dict[str, Any]:
         "height": height,
         "pictures": [data_address(png(region), "image/png") for region in place.regions],
         "errors": [data_address(png(error_map(patch, hr)), "image/png") for patch in patches],
-        "captions": [f"{number('psnr_y', found['psnr_y'])} dB PSNR-Y of the image" for found in values],
+        "captions": [f"{PSNR_Y.text(found[PSNR_Y.name])} {PSNR_Y.title} of the image" for found in values],
     }

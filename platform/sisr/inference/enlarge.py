@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from sisr.data.images import MAX_PIXELS, Picture, decode_with_alpha
 from sisr.data.writing import QUALITY, check, encoded, written
 from sisr.errors import OutOfMemoryError
 from sisr.inference.strips import Enlargement
+from sisr.recipe import Generator
 
 Begin = Callable[[Enlargement], AbstractContextManager[Callable[[], None]]]
 
@@ -27,7 +27,7 @@ class Enlarged:
 
 
 def enlarge(
-    generator: nn.Module,
+    generator: Generator,
     source: Path,
     target: Path,
     comparison: Path | None = None,
@@ -74,7 +74,7 @@ def enlarge(
 
 
 def enlarge_bytes(
-    generator: nn.Module, data: bytes, suffix: str, *, quality: int = QUALITY, max_pixels: int = MAX_PIXELS
+    generator: Generator, data: bytes, suffix: str, *, quality: int = QUALITY, max_pixels: int = MAX_PIXELS
 ) -> tuple[bytes, Enlarged]:
     """Return the content of an image file enlarged as `enlarge` does, again as a file's content.
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-PROBE_SIDE = 24  # px, of the image on which a network is watched
+PROBE_SIDE = 24  # px, of the lr on which a network is watched
 
 # Operations that mix no pixels, as far as tensors of images (n, c, h, w) go; convolutions and resizing count apart.
 LOCAL = frozenset(
@@ -24,7 +24,7 @@ LOCAL = frozenset(
 INTERPOLATED = {"upsample_bilinear2d": 1, "upsample_bicubic2d": 2}  # px of its input that an output looks past its own
 
 
-def halo(network: nn.Module, size_multiple: int = 1) -> int | None:
+def receptive_radius(network: nn.Module, side: int = PROBE_SIDE) -> int | None:
     """Return lr px that are enough context on each side of an output pixel; None: it may depend on all of the image.
 
     What all convolutions look past their own pixel is added up, each on the scale that it works at: exact where they
@@ -33,14 +33,13 @@ def halo(network: nn.Module, size_multiple: int = 1) -> int | None:
 
     Args:
         network: lr (n, 3, h, w) -> sr.
-        size_multiple: lr px; both sides must be a multiple of it.
+        side: px, of the lr on which it is watched.
     """
-    side = size_multiple * math.ceil(PROBE_SIDE / size_multiple)
     like = next(network.parameters(), torch.empty(0))
     lr = torch.full((1, 3, side, side), 0.5, dtype=like.dtype, device=like.device)
     with torch.inference_mode(), _Watch(side) as watch:
         network(lr)
-    return math.ceil(watch.reach) if watch.is_local else None
+    return math.ceil(watch.radius) if watch.is_local else None
 
 
 class _Watch(TorchDispatchMode):
@@ -49,7 +48,7 @@ class _Watch(TorchDispatchMode):
     def __init__(self, side: int) -> None:
         super().__init__()
         self.side = side
-        self.reach = 0.0
+        self.radius = 0.0
         self.is_local = True
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -57,9 +56,9 @@ class _Watch(TorchDispatchMode):
         if name in ("convolution", "conv2d"):
             self._convolution(args[0], args[1], _geometry(name, args, kwargs or {}))
         elif name in INTERPOLATED:
-            self.reach += INTERPOLATED[name] * self._lr_px(args[0])
+            self.radius += INTERPOLATED[name] * self._lr_px(args[0])
         elif name == "pixel_unshuffle":
-            self.reach += (args[1] - 1) * self._lr_px(args[0])
+            self.radius += (args[1] - 1) * self._lr_px(args[0])
         elif name not in LOCAL:
             self.is_local = False
         return func(*args, **(kwargs or {}))
@@ -71,7 +70,7 @@ class _Watch(TorchDispatchMode):
         # Only one that leaves the size as it is looks equally far to both sides.
         if transposed or set(stride) != {1} or list(padding) != looks or any(size % 2 == 0 for size in sizes):
             self.is_local = False
-        self.reach += max(looks) * self._lr_px(x)
+        self.radius += max(looks) * self._lr_px(x)
 
     def _lr_px(self, x: Tensor) -> float:
         """Return how many px of lr one px of `x` is wide."""

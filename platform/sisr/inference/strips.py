@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from sisr.data.bicubic import resize
 from sisr.data.images import Picture
 from sisr.inference.tiled import TiledImage
+from sisr.recipe import Generator
 
 Pixels = NDArray[np.uint8]
 ROWS = 16  # lr px, of a strip
@@ -40,10 +41,10 @@ class Enlargement:
     """
 
     def __init__(
-        self, generator: nn.Module, picture: Picture, tile: int | None = None, halo: int | None = None
+        self, generator: Generator, picture: Picture, tile: int | None = None, halo: int | None = None
     ) -> None:
         self._picture = picture
-        self._scale: int = generator.scale  # type: ignore[assignment]
+        self._scale = generator.tiling.scale
         self._like = next(generator.parameters(), torch.empty(0))
         height, width = picture.pixels.shape[:2]
         self.width, self.height = self._scale * width, self._scale * height

@@ -1,7 +1,8 @@
 """A generator applied to an image of any size, in tiles where the image is too large for one piece.
 
 Each tile is computed with a halo: as much context as an output pixel depends on. Group normalisation depends on the
-whole image besides; see `sisr.global_norm`. The tiled result is that of the whole image, up to the rounding of sums.
+whole image besides; see `sisr.inference.global_norm`. The tiled result is that of the
+whole image, up to the rounding of sums.
 """
 
 import math
@@ -10,13 +11,14 @@ from typing import Protocol
 
 import psutil
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sisr.data import bicubic
 from sisr.errors import DataError
-from sisr.inference.footprint import measure
 from sisr.inference.global_norm import GlobalGroupNorm, LayerReachedError
-from sisr.inference.tiles import Tile, round_up, rows_of_tiles, spans
+from sisr.inference.probe import footprint
+from sisr.inference.tiles import Tile, rows_of_tiles, tile_ranges
+from sisr.recipe import Generator, Tiling
 
 MEMORY_BYTES = (2**30, 2**32)  # that one forward pass may take, by an estimate: at least, at most
 TILE = (32, 512)  # px, where it is chosen by memory: at least, at most
@@ -30,32 +32,24 @@ class Reader(Protocol):
         ...
 
 
-class Bicubic(nn.Module):
-    """Bicubic upscaling as a generator, for comparison.
-
-    Args:
-        scale: sr side / lr side.
-    """
-
-    halo = 3
-    size_multiple = 1
+class Bicubic(Generator):
+    """Bicubic upscaling as a generator, for comparison."""
 
     def __init__(self, scale: int) -> None:
         super().__init__()
-        self.scale = scale
+        self.tiling = Tiling(scale, halo=3)
 
     def forward(self, lr: Tensor) -> Tensor:
         """Return sr (n, 3, scale * h, scale * w), not clamped."""
-        return bicubic.upscale(lr, self.scale)
+        return bicubic.upscale(lr, self.tiling.scale)
 
 
 @torch.inference_mode()
-def upscale(generator: nn.Module, lr: Tensor, *, tile: int | None = None, halo: int | None = None) -> Tensor:
+def upscale(generator: Generator, lr: Tensor, *, tile: int | None = None, halo: int | None = None) -> Tensor:
     """Return sr (n, 3, scale * h, scale * w), not clamped.
 
     Args:
-        generator: In evaluation mode. Its attributes `scale`, `halo` (lr px of context on each side; None: unlimited)
-            and `size_multiple` say how it may be tiled.
+        generator: In evaluation mode.
         lr: (n, 3, h, w) in [0, 1], in the generator's type and on its device; any size: sides that the generator does
             not accept are padded by mirroring, and sr is cut.
         tile: lr px, side of a tile; 0: the whole image in one piece; None: as memory allows.
@@ -84,7 +78,7 @@ class TiledImage:
 
     def __init__(
         self,
-        generator: nn.Module,
+        generator: Generator,
         height: int,
         width: int,
         read: Reader,
@@ -92,23 +86,24 @@ class TiledImage:
         halo: int | None = None,
     ) -> None:
         self._generator, self._read, self._height, self._width = generator, read, height, width
-        self._scale: int = generator.scale  # type: ignore[assignment]
-        multiple: int = generator.size_multiple  # type: ignore[assignment]
-        own_halo: int | None = generator.halo  # type: ignore[assignment]
-        used_halo = own_halo if own_halo is None or halo is None else halo
-        sides = round_up(height, multiple), round_up(width, multiple)
-        side = _tile_side(generator, sides, used_halo) if tile is None else tile or max(sides)
-        if used_halo is None and side < max(sides):
+        tiling = generator.tiling
+        self._scale = tiling.scale
+        halo = tiling.halo if tiling.halo is None or halo is None else halo
+        sides = tiling.padded(height), tiling.padded(width)
+        side = _tile_side(generator, sides, halo) if tile is None else tile or max(sides)
+        if halo is None and side < max(sides):
             raise DataError("this generator depends on all of the image at once and can't work in tiles")
-        self._rows, self._columns = (spans(size, side, used_halo or 0, multiple) for size in sides)
+        self._rows, self._columns = (
+            tile_ranges(size, side, halo or 0, tiling.size_multiple, tiling.minimum) for size in sides
+        )
         whole = len(self._rows) == len(self._columns) == 1
-        self._num_norms = 0 if whole else measure(generator).num_group_norms
+        self._num_norms = 0 if whole else footprint(generator).num_group_norms
 
     @property
     def memory_bytes(self) -> float:
         """What the largest tile's forward pass takes, by an estimate."""
         largest = max(s.outer_size for s in self._rows) * max(s.outer_size for s in self._columns)
-        return largest * measure(self._generator).bytes_per_px
+        return largest * footprint(self._generator).bytes_per_px
 
     @property
     def num_passes(self) -> int:
@@ -162,7 +157,7 @@ class TiledImage:
             return None
 
 
-def memory_budget(generator: nn.Module) -> float:
+def memory_budget(generator: Generator) -> float:
     """Return how many bytes a forward pass may take: a share of what is free on the generator's device."""
     device = next(generator.parameters(), torch.empty(0)).device
     if device.type == "cuda":
@@ -172,13 +167,13 @@ def memory_budget(generator: nn.Module) -> float:
     return min(max(psutil.virtual_memory().available / 4, least), most)
 
 
-def _tile_side(generator: nn.Module, sides: tuple[int, int], halo: int | None) -> int:
+def _tile_side(generator: Generator, sides: tuple[int, int], halo: int | None) -> int:
     """Return a tile's side in lr px such that its forward pass fits into memory, but no less than makes sense."""
     least, most = TILE
     if max(sides) <= least:
         return max(sides)
     budget = memory_budget(generator)
-    fitting = budget / measure(generator).bytes_per_px
+    fitting = budget / footprint(generator).bytes_per_px
     if math.prod(sides) <= fitting:
         return max(sides)
     if halo is None:

@@ -6,9 +6,11 @@ from fractions import Fraction
 
 from torch import Tensor
 
+from sisr.nets.generator import round_up
+
 
 @dataclass(frozen=True)
-class Span:
+class TileRange:
     """One tile's range along one axis, in lr px: the core that it is for, inside the outer range that it reads."""
 
     start: int
@@ -40,33 +42,33 @@ class Span:
 class Tile:
     """A rectangle of the image."""
 
-    rows: Span
-    columns: Span
+    rows: TileRange
+    columns: TileRange
 
     def core_of(self, x: Tensor) -> Tensor:
         """Return the core's part of (n, c, h, w) features that were made from the tile's outer rectangle."""
         return x[..., self.rows.core_of(x.shape[-2]), self.columns.core_of(x.shape[-1])]
 
 
-def spans(size: int, tile: int, halo: int, multiple: int) -> list[Span]:
+def tile_ranges(size: int, tile: int, halo: int, multiple: int, minimum: int = 1) -> list[TileRange]:
     """Return the tiles along one axis.
 
     Args:
-        size: px, a multiple of `multiple`.
+        size: px, a multiple of `multiple`, at least `minimum`.
         tile: px, side of a core; rounded up to a multiple.
         halo: px of context on both sides; rounded up to a multiple; less at the image's edges.
         multiple: Every edge falls on a multiple of this, so that strided layers see the grid of the whole image.
+        minimum: px, the least that a tile reads.
     """
-    tile, halo = round_up(tile, multiple), round_up(halo, multiple)
-    starts = range(0, size, tile)
-    return [Span(s, min(s + tile, size), max(s - halo, 0), min(s + tile + halo, size)) for s in starts]
+    tile, halo, minimum = (round_up(side, multiple) for side in (tile, halo, minimum))
+    found = []
+    for start in range(0, size, tile):
+        outer_stop = min(max(start + tile + halo, minimum), size)
+        outer_start = max(min(start - halo, outer_stop - minimum), 0)
+        found.append(TileRange(start, min(start + tile, size), outer_start, outer_stop))
+    return found
 
 
-def rows_of_tiles(rows: list[Span], columns: list[Span]) -> Iterator[list[Tile]]:
+def rows_of_tiles(rows: list[TileRange], columns: list[TileRange]) -> Iterator[list[Tile]]:
     """Yield the tiles of each row, from the top."""
     return ([Tile(row, column) for column in columns] for row in rows)
-
-
-def round_up(size: int, multiple: int) -> int:
-    """Return the least multiple of `multiple` that is at least `size`."""
-    return -(-size // multiple) * multiple

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sisr.losses.precision import wide
 from sisr.nets.collective import all_reduce_sum, num_workers
+from sisr.nets.precision import full_precision
 
 
 def bce_discriminator(real_logits: Tensor, fake_logits: Tensor, real_label: float = 1.0) -> Tensor:
@@ -24,7 +24,7 @@ def bce_discriminator(real_logits: Tensor, fake_logits: Tensor, real_label: floa
         fake_logits: Of sr.
         real_label: The probability that real images are asked to get; fakes are always asked to get 0.
     """
-    real_logits, fake_logits = wide(real_logits), wide(fake_logits)
+    real_logits, fake_logits = full_precision(real_logits), full_precision(fake_logits)
     real = real_label * F.softplus(-real_logits) + (1.0 - real_label) * F.softplus(real_logits)
     return real.mean() + F.softplus(fake_logits).mean()
 
@@ -34,7 +34,7 @@ def bce_generator(fake_logits: Tensor) -> Tensor:
 
     Goodfellow et al., 2014, section 3.
     """
-    return F.softplus(-wide(fake_logits)).mean()
+    return F.softplus(-full_precision(fake_logits)).mean()
 
 
 def wasserstein_critic(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
@@ -42,12 +42,12 @@ def wasserstein_critic(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
 
     Arjovsky et al., "Wasserstein GAN", 2017, algorithm 1. https://arxiv.org/abs/1701.07875
     """
-    return wide(fake_scores).mean() - wide(real_scores).mean()
+    return full_precision(fake_scores).mean() - full_precision(real_scores).mean()
 
 
 def wasserstein_generator(fake_scores: Tensor) -> Tensor:
     """Return -mean D(sr)."""
-    return -wide(fake_scores).mean()
+    return -full_precision(fake_scores).mean()
 
 
 def hinge_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -55,12 +55,12 @@ def hinge_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 
     Lim & Ye, "Geometric GAN", 2017, equation 22. https://arxiv.org/abs/1705.02894
     """
-    return F.relu(1.0 - wide(real_logits)).mean() + F.relu(1.0 + wide(fake_logits)).mean()
+    return F.relu(1.0 - full_precision(real_logits)).mean() + F.relu(1.0 + full_precision(fake_logits)).mean()
 
 
 def hinge_generator(fake_logits: Tensor) -> Tensor:
     """Return -mean D(sr), the generator's side of the hinge loss."""
-    return -wide(fake_logits).mean()
+    return -full_precision(fake_logits).mean()
 
 
 def least_squares_discriminator(real_outputs: Tensor, fake_outputs: Tensor) -> Tensor:
@@ -69,12 +69,12 @@ def least_squares_discriminator(real_outputs: Tensor, fake_outputs: Tensor) -> T
     Mao et al., "Least Squares Generative Adversarial Networks", 2017, equation 9 without its 1/2.
     https://arxiv.org/abs/1611.04076
     """
-    return (wide(real_outputs) - 1.0).square().mean() + wide(fake_outputs).square().mean()
+    return (full_precision(real_outputs) - 1.0).square().mean() + full_precision(fake_outputs).square().mean()
 
 
 def least_squares_generator(fake_outputs: Tensor) -> Tensor:
     """Return mean (D(sr) - 1)^2."""
-    return (wide(fake_outputs) - 1.0).square().mean()
+    return (full_precision(fake_outputs) - 1.0).square().mean()
 
 
 def relativistic_average_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ def relativistic_average_discriminator(real_logits: Tensor, fake_logits: Tensor)
     Wang et al., "ESRGAN", 2018, equation 1. https://arxiv.org/abs/1809.00219
     The averages are over the examples of all workers: two workers step like one.
     """
-    real_logits, fake_logits = wide(real_logits), wide(fake_logits)
+    real_logits, fake_logits = full_precision(real_logits), full_precision(fake_logits)
     average_real, average_fake = _averages(real_logits, fake_logits)
     real = F.softplus(-(real_logits - average_fake))
     return real.mean() + F.softplus(fake_logits - average_real).mean()

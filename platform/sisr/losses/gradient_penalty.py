@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sisr.losses.precision import wide
+from sisr.nets.precision import full_precision
 
 Judge = Callable[[Tensor], Tensor]
 
@@ -28,8 +28,8 @@ def wgan_gp(critic: Judge, hr: Tensor, sr: Tensor, mix: Tensor) -> Tensor:
         sr: Fake images of the same shape; gradients don't reach the generator.
         mix: Share of hr in each image's mixture, (n,) or (n, 1, 1, 1), in [0, 1].
     """
-    mix = mix.reshape(-1, 1, 1, 1).to(wide(hr).dtype)
-    mixture = mix * wide(hr).detach() + (1.0 - mix) * wide(sr).detach()
+    mix = mix.reshape(-1, 1, 1, 1).to(full_precision(hr).dtype)
+    mixture = mix * full_precision(hr).detach() + (1.0 - mix) * full_precision(sr).detach()
     norms = _squared_slopes(critic, mixture).clamp(min=1e-24).sqrt()  # the root of exact zeros has no gradient
     return (norms - 1.0).square().mean()
 
@@ -40,12 +40,12 @@ def r1(judge: Judge, hr: Tensor) -> Tensor:
     Mescheder et al., "Which Training Methods for GANs do actually Converge?", 2018, equation 9, without gamma / 2.
     https://arxiv.org/abs/1801.04406
     """
-    return _squared_slopes(judge, wide(hr).detach()).mean()
+    return _squared_slopes(judge, full_precision(hr).detach()).mean()
 
 
 def r2(judge: Judge, sr: Tensor) -> Tensor:
     """Return the mean squared L2 norm of the judge's gradient at fake images; equation 10 of the same."""
-    return _squared_slopes(judge, wide(sr).detach()).mean()
+    return _squared_slopes(judge, full_precision(sr).detach()).mean()
 
 
 def _squared_slopes(judge: Judge, images: Tensor) -> Tensor:

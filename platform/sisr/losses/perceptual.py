@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sisr.errors import ConfigError
-from sisr.losses.precision import wide
+from sisr.nets.precision import full_precision
 
 URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"  # torchvision's VGG19_Weights.IMAGENET1K_V1
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's RGB in [0, 1]
@@ -79,13 +79,19 @@ class Vgg19(nn.Module):
 
 def feature_mse(sr_features: Sequence[Tensor], hr_features: Sequence[Tensor]) -> Tensor:
     """Return the mean squared difference of features, summed over layers. `hr_features` are taken as constants."""
-    terms = [(wide(sr) - wide(hr).detach()).square().mean() for sr, hr in zip(sr_features, hr_features, strict=True)]
+    terms = [
+        (full_precision(sr) - full_precision(hr).detach()).square().mean()
+        for sr, hr in zip(sr_features, hr_features, strict=True)
+    ]
     return torch.stack(terms).sum()
 
 
 def feature_l1(sr_features: Sequence[Tensor], hr_features: Sequence[Tensor]) -> Tensor:
     """Return the mean absolute difference of features, summed over layers. `hr_features` are taken as constants."""
-    terms = [(wide(sr) - wide(hr).detach()).abs().mean() for sr, hr in zip(sr_features, hr_features, strict=True)]
+    terms = [
+        (full_precision(sr) - full_precision(hr).detach()).abs().mean()
+        for sr, hr in zip(sr_features, hr_features, strict=True)
+    ]
     return torch.stack(terms).sum()
 
 

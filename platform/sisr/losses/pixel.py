@@ -3,17 +3,17 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from sisr.losses.precision import wide
+from sisr.nets.precision import full_precision
 
 
 def l1(sr: Tensor, hr: Tensor) -> Tensor:
     """Return the mean absolute difference."""
-    return (wide(sr) - wide(hr)).abs().mean()
+    return (full_precision(sr) - full_precision(hr)).abs().mean()
 
 
 def mse(sr: Tensor, hr: Tensor) -> Tensor:
     """Return the mean squared difference."""
-    return (wide(sr) - wide(hr)).square().mean()
+    return (full_precision(sr) - full_precision(hr)).square().mean()
 
 
 def charbonnier(sr: Tensor, hr: Tensor, eps: float = 1e-3) -> Tensor:
@@ -26,7 +26,7 @@ def charbonnier(sr: Tensor, hr: Tensor, eps: float = 1e-3) -> Tensor:
         hr: True images.
         eps: In units of white; differences well below it count as squares.
     """
-    return ((wide(sr) - wide(hr)).square() + eps**2).sqrt().mean()
+    return ((full_precision(sr) - full_precision(hr)).square() + eps**2).sqrt().mean()
 
 
 def downscale_consistency(sr: Tensor, lr: Tensor, scale: int) -> Tensor:
@@ -39,4 +39,4 @@ def downscale_consistency(sr: Tensor, lr: Tensor, scale: int) -> Tensor:
         lr: (n, 3, h, w), without noise.
         scale: hr side / lr side.
     """
-    return (F.avg_pool2d(wide(sr), scale) - wide(lr)).abs().mean()
+    return (F.avg_pool2d(full_precision(sr), scale) - full_precision(lr)).abs().mean()

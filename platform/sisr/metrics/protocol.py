@@ -4,6 +4,7 @@ import difflib
 from dataclasses import dataclass
 
 from sisr.errors import ConfigError
+from sisr.metrics.catalogue import PIXELS
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Protocol:
     @property
     def metrics(self) -> tuple[str, ...]:
         """What is measured, in the order of the table."""
-        return ("psnr_y", "ssim_y") if self.luma_first else ("psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb")
+        return tuple(metric.name for metric in PIXELS if metric.channels == "Y" or not self.luma_first)
 
     def stamp(self, scale: int) -> str:
         """Return the protocol in one line, such as `rgb8|Y-of-RGB|crop4|matlab-mirror-u8|sr-u8|mod4|mean-of-images`."""

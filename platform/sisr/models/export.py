@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.export import Dim
 
 from sisr.disk import atomic
 from sisr.errors import CheckpointError, ConfigError
-from sisr.models import model as models
-from sisr.models.model import Model
+from sisr.models.files import described, save_one_file
+from sisr.models.model import Model, load_model
+from sisr.models.weights import first_line
+from sisr.recipe import Generator
 
 FORMATS = ("safetensors", "pt2", "onnx")
 TOLERANCE = 1e-4  # largest difference of sr, which is in [0, 1], that is still the same model
@@ -64,7 +66,9 @@ def export(model: Model, target: Path, format_: str) -> list[Difference]:
         except OSError:
             raise
         except Exception as error:  # exporters raise whatever their parts raise
-            raise CheckpointError(f"{model.name} can't be written as {format_}: {_first_line(error)}") from error
+            raise CheckpointError(
+                f"{model.name} can't be written as {format_}: {type(error).__name__}: {first_line(error)}"
+            ) from error
         with _quiet():
             return _compare(model, read(unfinished), format_)
 
@@ -85,12 +89,12 @@ def _is_installed(name: str) -> bool:
 
 
 def _write_safetensors(model: Model, path: Path) -> None:
-    models.save_alone(path, model.generator, model.meta)
+    save_one_file(path, model.generator, model.meta)
 
 
 def _write_pt2(model: Model, path: Path) -> None:
     program = torch.export.export(model.generator, (_example(model.generator),), dynamic_shapes=_sizes(model.generator))
-    texts = models.described({**model.meta, "scale": model.scale})
+    texts = described({**model.meta, "scale": model.scale})
     torch.export.save(program, path, extra_files={f"{name}.txt": text for name, text in texts.items()})
 
 
@@ -104,12 +108,12 @@ def _write_onnx(model: Model, path: Path) -> None:
         verbose=False,
     )
     assert program is not None
-    program.model.metadata_props.update(models.described({**model.meta, "scale": model.scale}))
+    program.model.metadata_props.update(described({**model.meta, "scale": model.scale}))
     program.save(path)
 
 
 def _read_safetensors(path: Path) -> Run:
-    generator = models.load(path).generator
+    generator = load_model(path).generator
     return lambda lr: generator(lr)
 
 
@@ -131,9 +135,9 @@ _WAYS: dict[str, tuple[Callable[[Model, Path], None], Callable[[Path], Run]]] = 
 }
 
 
-def _sizes(generator: nn.Module) -> tuple[dict[int, Any]]:
+def _sizes(generator: Generator) -> tuple[dict[int, Any]]:
     """Return that the batch, height and width of lr may be any, in the exporter's words."""
-    multiple: int = generator.size_multiple  # type: ignore[assignment]
+    multiple = generator.tiling.size_multiple
     height, width = Dim("height"), Dim("width")  # in units of the multiple
     return (
         {
@@ -144,18 +148,16 @@ def _sizes(generator: nn.Module) -> tuple[dict[int, Any]]:
     )
 
 
-def _example(generator: nn.Module) -> Tensor:
-    """Return images whose number and sides differ from each other and from 1, which an exporter takes for constants."""
-    multiple: int = generator.size_multiple  # type: ignore[assignment]
-    return torch.zeros(2, 3, 12 * multiple, 10 * multiple)
+def _example(generator: Generator) -> Tensor:
+    """Return images whose number and sides all differ, and none is 1: an exporter would take these for constants."""
+    return torch.zeros(2, 3, generator.tiling.padded(12), generator.tiling.padded(10))
 
 
 @torch.inference_mode()
 def _compare(model: Model, written: Run, format_: str) -> list[Difference]:
     found = []
-    multiple: int = model.generator.size_multiple  # type: ignore[assignment]
     for n, *sides in SHAPES:
-        height, width = (-(-side // multiple) * multiple for side in sides)
+        height, width = map(model.generator.tiling.padded, sides)
         lr = torch.rand(n, 3, height, width, generator=torch.Generator().manual_seed(height))
         largest = (written(lr) - model.generator(lr)).abs().max().item()
         found.append(Difference((n, 3, height, width), largest))
@@ -178,8 +180,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0]}" if lines else repr(error)

@@ -5,22 +5,20 @@ from typing import Literal
 from torch import Tensor, nn
 
 from sisr.nets.batch_norm import BatchNorm
-from sisr.nets.images import full_precision, require_images
+from sisr.nets.generator import Generator, Tiling
+from sisr.nets.precision import full_precision
 
 
-class EncoderDecoder(nn.Module):
+class EncoderDecoder(Generator):
     """Convolutions and max pooling down to a quarter of lr's size, transposed convolutions up to hr's: 4x.
 
     Args:
         num_features: Width of the first layers; pooling doubles it, transposed convolutions halve it.
     """
 
-    scale = 4
-    size_multiple = 4
-    halo = 17
-
     def __init__(self, num_features: int = 64) -> None:
         super().__init__()
+        self.tiling = Tiling(scale=4, halo=17, size_multiple=4)
         f = num_features
         self.encoder = nn.Sequential(
             *_convolution(3, f),
@@ -41,7 +39,7 @@ class EncoderDecoder(nn.Module):
 
     def forward(self, lr: Tensor) -> Tensor:
         """Return sr (n, 3, 4 h, 4 w) in (0, 1)."""
-        require_images(lr, self.size_multiple)
+        self.require_images(lr)
         return full_precision(self.decoder(self.encoder(lr))).sigmoid()
 
 

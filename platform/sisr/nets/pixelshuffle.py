@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sisr.data.bicubic import upscale
-from sisr.nets.images import require_images
+from sisr.nets.generator import Generator, Tiling
 
 
 class ResBlock(nn.Module):
@@ -34,7 +34,7 @@ def _normalise(norm: nn.GroupNorm, x: Tensor) -> Tensor:
     return norm(x.contiguous()).contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
-class PixelShuffleNet(nn.Module):
+class PixelShuffleNet(Generator):
     """Sub-pixel convolution first, group-normalised residual blocks at high resolution after it.
 
     Shi et al., "Real-Time Single Image and Video Super-Resolution Using ... Sub-Pixel Convolution", 2016.
@@ -50,8 +50,6 @@ class PixelShuffleNet(nn.Module):
         zero_last: Start with a last layer of zeros, so that training starts at the bicubic upscaling.
     """
 
-    size_multiple = 1
-
     def __init__(
         self,
         scale: int = 4,
@@ -63,8 +61,8 @@ class PixelShuffleNet(nn.Module):
         zero_last: bool = True,
     ) -> None:
         super().__init__()
-        self.scale = scale
-        self.halo = 3 + -(-(2 * num_blocks + 1) // scale)  # the normalisation's statistics are global besides
+        # Tiled inference collects the normalisation's statistics, which are of the whole image, by itself.
+        self.tiling = Tiling(scale, halo=3 + -(-(2 * num_blocks + 1) // scale))
         self.bicubic_skip = bicubic_skip
         self.entry = nn.Conv2d(3, num_features, 5, padding=2, bias=False)
         self.expand = nn.Conv2d(num_features, num_hr_features * scale**2, 3, padding=1, bias=False)
@@ -76,7 +74,8 @@ class PixelShuffleNet(nn.Module):
 
     def forward(self, lr: Tensor) -> Tensor:
         """Return sr (n, 3, scale * h, scale * w), not clamped."""
-        require_images(lr)
+        self.require_images(lr)
+        scale = self.tiling.scale
         x = self.expand(F.relu(self.entry(lr)))
-        sr = self.last(self.blocks(F.pixel_shuffle(x, self.scale)))
-        return upscale(lr, self.scale) + sr if self.bicubic_skip else sr
+        sr = self.last(self.blocks(F.pixel_shuffle(x, scale)))
+        return upscale(lr, scale) + sr if self.bicubic_skip else sr

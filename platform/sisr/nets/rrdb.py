@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sisr.nets.images import require_images
+from sisr.nets.generator import Generator, Tiling
+from sisr.nets.initial import small_kaiming
 
 SLOPE = 0.2  # of every leaky ReLU below 0
 RESIDUAL_SCALE = 0.2  # of what a block adds to its input
@@ -48,7 +49,7 @@ class RRDB(nn.Module):
         return x + RESIDUAL_SCALE * self.rdb3(self.rdb2(self.rdb1(x)))
 
 
-class RRDBNet(nn.Module):
+class RRDBNet(Generator):
     """Dense residual blocks at low resolution, then two doublings by nearest neighbours: 4x.
 
     Wang et al., "ESRGAN: Enhanced Super-Resolution Generative Adversarial Networks", 2018.
@@ -61,14 +62,12 @@ class RRDBNet(nn.Module):
         weight_scale: Weights start as Kaiming normals times this, biases at 0.
     """
 
-    scale = 4
-    size_multiple = 1
-
     def __init__(
         self, num_feat: int = 64, num_block: int = 23, num_grow_ch: int = 32, weight_scale: float = 0.1
     ) -> None:
         super().__init__()
-        self.halo = 1 + 15 * num_block + 1 + 2  # first, blocks, after the blocks; four convolutions while doubling
+        # The first convolution, the blocks, the one after them; the four while doubling look 2 lr px together.
+        self.tiling = Tiling(scale=4, halo=1 + 15 * num_block + 1 + 2)
         self.conv_first = nn.Conv2d(3, num_feat, 3, padding=1)
         self.body = nn.Sequential(*(RRDB(num_feat, num_grow_ch) for _ in range(num_block)))
         self.conv_body = nn.Conv2d(num_feat, num_feat, 3, padding=1)
@@ -76,15 +75,11 @@ class RRDBNet(nn.Module):
         self.conv_up2 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
         self.conv_hr = nn.Conv2d(num_feat, num_feat, 3, padding=1)
         self.conv_last = nn.Conv2d(num_feat, 3, 3, padding=1)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight)
-                module.weight.data.mul_(weight_scale)
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        small_kaiming(self, weight_scale)
 
     def forward(self, lr: Tensor) -> Tensor:
         """Return sr (n, 3, 4 h, 4 w), not clamped."""
-        require_images(lr)
+        self.require_images(lr)
         first = self.conv_first(lr)
         x = first + self.conv_body(self.body(first))
         x = F.leaky_relu(self.conv_up1(F.interpolate(x, scale_factor=2, mode="nearest")), SLOPE)

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sisr.nets.batch_norm import BatchNorm
-from sisr.nets.images import full_precision, require_images
+from sisr.nets.generator import Generator, Tiling
+from sisr.nets.precision import full_precision
 
 
 def _conv(inputs: int, outputs: int, kernel: int, factor: float, stride: int = 1) -> nn.Conv2d:
@@ -54,7 +55,7 @@ class Upsample(nn.Module):
         return self.conv(F.interpolate(F.relu(self.norm(x)), scale_factor=2, mode="nearest"))
 
 
-class SrezGenerator(nn.Module):
+class SrezGenerator(Generator):
     """Residual blocks and doublings, then three plain layers and a sigmoid: sr in (0, 1).
 
     Args:
@@ -63,13 +64,10 @@ class SrezGenerator(nn.Module):
         batch_statistics: Normalise by the batch's own statistics in evaluation, too, as the original did.
     """
 
-    size_multiple = 1
-
     def __init__(self, features: tuple[int, ...] = (256, 128, 96), batch_statistics: bool = False) -> None:
         super().__init__()
         *stages, last = features
-        self.scale = 2 ** len(stages)
-        self.halo = None if batch_statistics else _halo(len(stages))
+        self.tiling = Tiling(2 ** len(stages), None if batch_statistics else _halo(len(stages)))
         layers: list[nn.Module] = []
         inputs = 3
         for outputs in stages:
@@ -87,7 +85,7 @@ class SrezGenerator(nn.Module):
 
     def forward(self, lr: Tensor) -> Tensor:
         """Return sr (n, 3, scale * h, scale * w)."""
-        require_images(lr)
+        self.require_images(lr)
         return full_precision(self.head(self.body(lr))).sigmoid()
 
 

@@ -3,7 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sisr.nets.images import require_images
+from sisr.nets.generator import Generator, Tiling
+from sisr.nets.initial import small_kaiming
 
 SLOPE = 0.1  # of every leaky ReLU below 0
 
@@ -21,7 +22,7 @@ class ResidualBlock(nn.Module):
         return x + self.conv2(F.relu(self.conv1(x)))
 
 
-class MSRResNet(nn.Module):
+class MSRResNet(Generator):
     """Residual blocks at low resolution, sub-pixel convolutions up, added to the bilinear upscaling of the input.
 
     Ledig et al., "Photo-Realistic Single Image Super-Resolution Using a Generative Adversarial Network", 2017.
@@ -36,33 +37,26 @@ class MSRResNet(nn.Module):
         weight_scale: Weights start as Kaiming normals times this, biases at 0.
     """
 
-    size_multiple = 1
-
     def __init__(self, num_feat: int = 64, num_block: int = 16, scale: int = 4, weight_scale: float = 0.1) -> None:
         super().__init__()
         if scale not in (2, 3, 4):
             raise ValueError(f"MSRResNet needs scale 2, 3 or 4, got {scale}")
-        self.scale = scale
+        self.tiling = Tiling(scale, halo=1 + 2 * num_block + 2)  # the first, the blocks, what comes after them
         self.factor = 2 if scale == 4 else scale  # of each sub-pixel convolution
-        self.halo = 1 + 2 * num_block + 2  # first, blocks; what comes after them
         self.conv_first = nn.Conv2d(3, num_feat, 3, padding=1)
         self.body = nn.Sequential(*(ResidualBlock(num_feat) for _ in range(num_block)))
         self.upconv1 = nn.Conv2d(num_feat, num_feat * self.factor**2, 3, padding=1)
         self.upconv2 = nn.Conv2d(num_feat, num_feat * self.factor**2, 3, padding=1) if scale == 4 else None
         self.conv_hr = nn.Conv2d(num_feat, num_feat, 3, padding=1)
         self.conv_last = nn.Conv2d(num_feat, 3, 3, padding=1)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight)
-                module.weight.data.mul_(weight_scale)
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        small_kaiming(self, weight_scale)
 
     def forward(self, lr: Tensor) -> Tensor:
         """Return sr (n, 3, scale * h, scale * w), not clamped."""
-        require_images(lr)
+        self.require_images(lr)
         x = self.body(F.leaky_relu(self.conv_first(lr), SLOPE))
         x = F.leaky_relu(F.pixel_shuffle(self.upconv1(x), self.factor), SLOPE)
         if self.upconv2 is not None:
             x = F.leaky_relu(F.pixel_shuffle(self.upconv2(x), self.factor), SLOPE)
         x = self.conv_last(F.leaky_relu(self.conv_hr(x), SLOPE))
-        return x + F.interpolate(lr, scale_factor=self.scale, mode="bilinear")
+        return x + F.interpolate(lr, scale_factor=self.tiling.scale, mode="bilinear")

@@ -34,9 +34,7 @@ def find(spec: str) -> Source:
         return Source(name, "", name)
     if spec.endswith(".py") or "/" in spec or "." in spec.strip("."):
         return outside.find(spec)
-    hint = f"did you mean {spec}.py?" if Path(f"{spec}.py").is_file() else did_you_mean(spec, known)
-    listed = f"All recipes: {', '.join(known)}; or name a file that ends in .py, or a module"
-    raise ConfigError(f"no recipe '{spec}'; {hint + ' ' if hint else ''}{listed}")
+    raise _unknown(spec, f"did you mean {spec}.py?" if Path(f"{spec}.py").is_file() else did_you_mean(spec, known))
 
 
 def load(name: str, text: str = "", where: str = "") -> "RecipeModule":
@@ -50,17 +48,22 @@ def load(name: str, text: str = "", where: str = "") -> "RecipeModule":
     Raises:
         ConfigError: No recipe of ours has this name, or the text is no recipe.
     """
+    # Names come from other people's files, too: they are looked up in a list, never imported or searched for.
     if text:
         return cast("RecipeModule", outside.module(_source(name, text, where)))
     if name not in names():
-        find(name)  # explains a wrong name
-        raise ConfigError(f"recipe {name} is not one of ours, and its text is missing")
+        raise _unknown(name, did_you_mean(name, names()))
     return cast("RecipeModule", importlib.import_module(f"{__name__}.{name}"))
 
 
 def blame(error: BaseException, name: str, text: str) -> str | None:
     """Return "file:line: what" for the line of an outside recipe that an error passed last, or None."""
     return outside.blame(error, _source(name, text, "")) if text else None
+
+
+def _unknown(name: str, hint: str | None) -> ConfigError:
+    listed = f"All recipes: {', '.join(names())}; or name a file that ends in .py, or a module"
+    return ConfigError(f"no recipe '{name}'; {hint + ' ' if hint else ''}{listed}")
 
 
 def _source(name: str, text: str, where: str) -> Source:

@@ -19,16 +19,14 @@ run.
 from typing import Literal, Self
 
 import torch
-from pydantic import Field, model_validator
-from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from pydantic import model_validator
+from torch import Tensor
+from torch.optim import Adam
 
-from sisr.config.settings import Settings
-from sisr.data import degradations
-from sisr.losses import adversarial, pixel
+from sisr.losses import adversarial
 from sisr.losses.gradient_penalty import wgan_gp
 from sisr.nets.encdec import EncoderDecoder, StridedDiscriminator
-from sisr.recipe import Crop, Draws, Update, set_learning_rate
+from sisr.recipe import Crop, Draws, Field, Judge, Roles, Settings, Update, degradations, pixel, set_learning_rate
 
 
 class Config(Settings):
@@ -67,9 +65,13 @@ def generator(config: Config) -> EncoderDecoder:
 class Recipe:
     """A generator that learns by pixels first, and a discriminator that joins later."""
 
+    roles = Roles(
+        pixel_loss="generator/pixel",
+        judges=(Judge(network="discriminator", real="discriminator/real_logits", fake="discriminator/fake_logits"),),
+    )
+
     def __init__(self, config: Config) -> None:
         c = self.config = config
-        self.scale = c.scale
         self.crop = Crop(side=c.hr_crop)
         self.generator = generator(c)
         self.discriminator = StridedDiscriminator(c.discriminator_features, c.discriminator_norm)
@@ -80,16 +82,8 @@ class Recipe:
             self.discriminator.parameters(), lr=c.discriminator_learning_rate, betas=betas
         )
 
-    def parts(self) -> dict[str, nn.Module | Optimizer]:
-        return {
-            "generator": self.generator,
-            "discriminator": self.discriminator,
-            "generator_optimizer": self.generator_optimizer,
-            "discriminator_optimizer": self.discriminator_optimizer,
-        }
-
     def degrade(self, hr: Tensor, draws: Draws) -> Tensor:
-        return degradations.quantise(degradations.bicubic(hr, self.scale))
+        return degradations.quantise(degradations.bicubic(hr, self.config.scale))
 
     def train_step(self, lr: Tensor, hr: Tensor, draws: Draws, step: int, update: Update) -> dict[str, Tensor]:
         c = self.config

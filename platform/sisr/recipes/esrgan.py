@@ -18,16 +18,14 @@ Measured: not measured yet.
 from typing import Literal, Self
 
 import torch
-from pydantic import Field, model_validator
-from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from pydantic import model_validator
+from torch import Tensor
+from torch.optim import Adam
 
-from sisr.config.settings import Settings
-from sisr.data import degradations
-from sisr.losses import adversarial, perceptual, pixel
+from sisr.losses import adversarial, perceptual
 from sisr.nets.rrdb import RRDBNet
 from sisr.nets.vgg_discriminator import VGGStyleDiscriminator
-from sisr.recipe import Crop, Draws, Update, set_learning_rate
+from sisr.recipe import Crop, Draws, Field, Judge, Roles, Settings, Update, degradations, pixel, set_learning_rate
 
 
 class Config(Settings):
@@ -74,9 +72,13 @@ def generator(config: Config) -> RRDBNet:
 class Recipe:
     """A generator that steps first and a relativistic discriminator that follows."""
 
+    roles = Roles(
+        pixel_loss="generator/pixel",
+        judges=(Judge(network="discriminator", real="discriminator/real_logits", fake="discriminator/fake_logits"),),
+    )
+
     def __init__(self, config: Config) -> None:
         c = self.config = config
-        self.scale = c.scale
         self.crop = Crop(side=c.hr_crop, turn=c.turn)
         self.generator = generator(c)
         self.discriminator = VGGStyleDiscriminator(c.discriminator_features, c.hr_crop)
@@ -87,17 +89,8 @@ class Recipe:
             self.discriminator.parameters(), lr=c.discriminator_learning_rate, betas=betas, fused=True
         )
 
-    def parts(self) -> dict[str, nn.Module | Optimizer]:
-        parts: dict[str, nn.Module | Optimizer] = {
-            "generator": self.generator,
-            "discriminator": self.discriminator,
-            "generator_optimizer": self.generator_optimizer,
-            "discriminator_optimizer": self.discriminator_optimizer,
-        }
-        return parts if self.vgg is None else parts | {"vgg": self.vgg}
-
     def degrade(self, hr: Tensor, draws: Draws) -> Tensor:
-        return degradations.quantise(degradations.bicubic(hr, self.scale))
+        return degradations.quantise(degradations.bicubic(hr, self.config.scale))
 
     def train_step(self, lr: Tensor, hr: Tensor, draws: Draws, step: int, update: Update) -> dict[str, Tensor]:
         c = self.config

@@ -17,15 +17,12 @@ learning_rate=1e-3 turn=true. Not measured on CelebA at 512 pixels.
 from typing import Literal, Self
 
 import torch
-from pydantic import Field, model_validator
-from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from pydantic import model_validator
+from torch import Tensor
+from torch.optim import Adam
 
-from sisr.config.settings import Settings
-from sisr.data import degradations
-from sisr.losses import pixel
 from sisr.nets.pixelshuffle import PixelShuffleNet
-from sisr.recipe import Crop, Draws, Update, cosine, set_learning_rate
+from sisr.recipe import Crop, Draws, Field, Roles, Settings, Update, cosine, degradations, pixel, set_learning_rate
 
 
 class Config(Settings):
@@ -75,16 +72,14 @@ def generator(config: Config) -> PixelShuffleNet:
 class Recipe:
     """One network, one loss."""
 
+    roles = Roles(pixel_loss="generator/pixel")
+
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.scale = config.scale
         self.crop = Crop(side=config.hr_crop, turn=config.turn)
         self.generator = generator(config)
         betas = (config.beta1, config.beta2)
-        self.optimizer = Adam(self.generator.parameters(), lr=config.learning_rate, betas=betas, fused=True)
-
-    def parts(self) -> dict[str, nn.Module | Optimizer]:
-        return {"generator": self.generator, "generator_optimizer": self.optimizer}
+        self.generator_optimizer = Adam(self.generator.parameters(), lr=config.learning_rate, betas=betas, fused=True)
 
     def degrade(self, hr: Tensor, draws: Draws) -> Tensor:
         c = self.config
@@ -96,10 +91,10 @@ class Recipe:
     def train_step(self, lr: Tensor, hr: Tensor, draws: Draws, step: int, update: Update) -> dict[str, Tensor]:
         c = self.config
         factor = cosine(step, c.steps, c.warmup_steps) if c.schedule == "cosine" else 1.0
-        set_learning_rate(self.optimizer, c.learning_rate * factor)
+        set_learning_rate(self.generator_optimizer, c.learning_rate * factor)
 
         loss = pixel.l1(self.generator(lr), hr)
-        update(self.optimizer, loss)
+        update(self.generator_optimizer, loss)
 
         logged = loss.detach()
         rate = torch.tensor(c.learning_rate * factor)

@@ -18,15 +18,25 @@ batches of the published picture were not run.
 from typing import Literal, Self
 
 import torch
-from pydantic import Field, model_validator
-from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from pydantic import model_validator
+from torch import Tensor
+from torch.optim import Adam
 
-from sisr.config.settings import Settings
-from sisr.data import degradations
-from sisr.losses import adversarial, pixel
+from sisr.losses import adversarial
 from sisr.nets.srez import SrezDiscriminator, SrezGenerator
-from sisr.recipe import Crop, Draws, Update, halving, set_learning_rate
+from sisr.recipe import (
+    Crop,
+    Draws,
+    Field,
+    Judge,
+    Roles,
+    Settings,
+    Update,
+    degradations,
+    halving,
+    pixel,
+    set_learning_rate,
+)
 
 
 class Config(Settings):
@@ -73,9 +83,13 @@ def generator(config: Config) -> SrezGenerator:
 class Recipe:
     """A generator and a discriminator that step together."""
 
+    roles = Roles(
+        pixel_loss="generator/pixel",
+        judges=(Judge(network="discriminator", real="discriminator/real_logits", fake="discriminator/fake_logits"),),
+    )
+
     def __init__(self, config: Config) -> None:
         c = self.config = config
-        self.scale = c.scale
         self.crop = Crop(
             side=c.hr_crop,
             source_side=c.source_side,
@@ -92,16 +106,8 @@ class Recipe:
             self.discriminator.parameters(), lr=c.discriminator_learning_rate, betas=betas, fused=True
         )
 
-    def parts(self) -> dict[str, nn.Module | Optimizer]:
-        return {
-            "generator": self.generator,
-            "discriminator": self.discriminator,
-            "generator_optimizer": self.generator_optimizer,
-            "discriminator_optimizer": self.discriminator_optimizer,
-        }
-
     def degrade(self, hr: Tensor, draws: Draws) -> Tensor:
-        return degradations.area(hr, self.scale)
+        return degradations.area(hr, self.config.scale)
 
     def train_step(self, lr: Tensor, hr: Tensor, draws: Draws, step: int, update: Update) -> dict[str, Tensor]:
         c = self.config

@@ -18,17 +18,14 @@ on one busy CPU core in bf16. The full size was not run.
 from typing import Literal
 
 import torch
-from pydantic import Field
-from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch import Tensor
+from torch.optim import Adam
 
-from sisr.config.settings import Settings
-from sisr.data import degradations
-from sisr.losses import adversarial, perceptual, pixel
+from sisr.losses import adversarial, perceptual
 from sisr.losses.gradient_penalty import wgan_gp
 from sisr.nets.critic import ConvCritic
 from sisr.nets.rrdb import RRDBNet
-from sisr.recipe import Crop, Draws, Update, set_learning_rate
+from sisr.recipe import Crop, Draws, Field, Judge, Roles, Settings, Update, degradations, pixel, set_learning_rate
 
 
 class Config(Settings):
@@ -66,9 +63,13 @@ def generator(config: Config) -> RRDBNet:
 class Recipe:
     """A critic that steps first and a generator that follows."""
 
+    roles = Roles(
+        pixel_loss="generator/pixel",
+        judges=(Judge(network="critic", real="critic/real_scores", fake="critic/fake_scores"),),
+    )
+
     def __init__(self, config: Config) -> None:
         c = self.config = config
-        self.scale = c.scale
         self.crop = Crop(side=c.hr_crop, rotate_degrees=c.rotate_degrees)
         self.generator = generator(c)
         self.critic = ConvCritic(c.critic_features, c.critic_hidden)
@@ -80,17 +81,8 @@ class Recipe:
         self.generator_optimizer = Adam(self.generator.parameters(), lr=c.learning_rate, betas=betas)
         self.critic_optimizer = Adam(self.critic.parameters(), lr=c.critic_learning_rate, betas=betas)
 
-    def parts(self) -> dict[str, nn.Module | Optimizer]:
-        parts: dict[str, nn.Module | Optimizer] = {
-            "generator": self.generator,
-            "critic": self.critic,
-            "generator_optimizer": self.generator_optimizer,
-            "critic_optimizer": self.critic_optimizer,
-        }
-        return parts if self.vgg is None else parts | {"vgg": self.vgg}
-
     def degrade(self, hr: Tensor, draws: Draws) -> Tensor:
-        return degradations.quantise(degradations.bicubic(hr, self.scale))
+        return degradations.quantise(degradations.bicubic(hr, self.config.scale))
 
     def train_step(self, lr: Tensor, hr: Tensor, draws: Draws, step: int, update: Update) -> dict[str, Tensor]:
         c = self.config

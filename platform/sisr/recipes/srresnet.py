@@ -16,15 +16,12 @@ Measured: not measured yet.
 from typing import Literal, Self
 
 import torch
-from pydantic import Field, model_validator
-from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from pydantic import model_validator
+from torch import Tensor
+from torch.optim import Adam
 
-from sisr.config.settings import Settings
-from sisr.data import degradations
-from sisr.losses import pixel
 from sisr.nets.srresnet import MSRResNet
-from sisr.recipe import Crop, Draws, Update, cosine, set_learning_rate
+from sisr.recipe import Crop, Draws, Field, Roles, Settings, Update, cosine, degradations, pixel, set_learning_rate
 
 PIXEL_LOSSES = {"l1": pixel.l1, "mse": pixel.mse}
 
@@ -65,25 +62,25 @@ def generator(config: Config) -> MSRResNet:
 class Recipe:
     """One network, one loss."""
 
+    roles = Roles(pixel_loss="generator/pixel")
+
     def __init__(self, config: Config) -> None:
         c = self.config = config
-        self.scale = c.scale
         self.crop = Crop(side=c.hr_crop, turn=c.turn)
         self.generator = generator(c)
-        self.optimizer = Adam(self.generator.parameters(), lr=c.learning_rate, betas=(c.beta1, c.beta2), fused=True)
-
-    def parts(self) -> dict[str, nn.Module | Optimizer]:
-        return {"generator": self.generator, "generator_optimizer": self.optimizer}
+        self.generator_optimizer = Adam(
+            self.generator.parameters(), lr=c.learning_rate, betas=(c.beta1, c.beta2), fused=True
+        )
 
     def degrade(self, hr: Tensor, draws: Draws) -> Tensor:
-        return degradations.quantise(degradations.bicubic(hr, self.scale))
+        return degradations.quantise(degradations.bicubic(hr, self.config.scale))
 
     def train_step(self, lr: Tensor, hr: Tensor, draws: Draws, step: int, update: Update) -> dict[str, Tensor]:
         rate = self.learning_rate(step)
-        set_learning_rate(self.optimizer, rate)
+        set_learning_rate(self.generator_optimizer, rate)
 
         loss = PIXEL_LOSSES[self.config.pixel_loss](self.generator(lr), hr)
-        update(self.optimizer, loss)
+        update(self.generator_optimizer, loss)
 
         logged = loss.detach()
         return {"generator/total": logged, "generator/pixel": logged, "learning_rate": torch.tensor(rate)}

@@ -10,11 +10,9 @@ from pydantic import Field, model_validator
 from sisr.config.settings import Settings, build
 from sisr.disk.sweep_folder import FILE as FILE
 from sisr.errors import CheckpointError
-
-# Distances between sr and hr as a run may log them; `val/perceptual` in an objective stands for the one that is there.
-PERCEPTUAL = ("val/lpips", "val/vgg_relu3_1", "val/swd")
-
-Mode = Literal["max", "min"]
+from sisr.metrics.catalogue import SCORE
+from sisr.metrics.catalogue import Mode as Mode
+from sisr.metrics.catalogue import value_of as value_of
 
 
 class Plan(Settings):
@@ -59,7 +57,7 @@ class Plan(Settings):
     @property
     def rank_metric(self) -> tuple[str, Mode]:
         """The one metric that trials are ranked by while the sweep runs, and its mode."""
-        return (self.objective[0], self.mode[0]) if len(self.objective) == 1 else ("val/score", "max")
+        return (self.objective[0], self.mode[0]) if len(self.objective) == 1 else (f"val/{SCORE.name}", SCORE.mode)
 
 
 def write(folder: Path, plan: Plan, facts: dict[str, Any]) -> None:
@@ -83,10 +81,3 @@ def read(folder: Path) -> Plan | None:
         return build(Plan, json.loads(path.read_text())["sweep"], source=str(path))
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} can't be read ({error}); restore it, or use another --name") from error
-
-
-def value_of(values: dict[str, float], metric: str) -> float | None:
-    """Return a metric of a validation, or None where it was not measured."""
-    if metric == "val/perceptual":
-        return next((values[name] for name in PERCEPTUAL if name in values), None)
-    return values.get(metric)

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, NoReturn
@@ -25,7 +26,7 @@ from typer.exceptions import TyperException
 
 import sisr
 from sisr.config.suggest import did_you_mean
-from sisr.disk import code_revision
+from sisr.disk import atomic, code_revision
 from sisr.errors import ConfigError, DiskError, SisrError
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR)
@@ -197,9 +198,13 @@ def _usage(error: TyperException) -> str:
 
 
 def _keep_traceback(error: BaseException) -> str:
-    with tempfile.NamedTemporaryFile("w", prefix="sisr-", suffix=".txt", delete=False) as file:
-        traceback.print_exception(error, file=file)
-    return file.name
+    """Write down where an error was raised, and return where: in its run's folder, else in one file for each user."""
+    if kept := getattr(error, "kept_at", None):
+        return str(kept)
+    path = Path(tempfile.gettempdir()) / f"sisr-crash-{os.getuid()}.txt"
+    with suppress(OSError):
+        atomic.write_text(path, "".join(traceback.format_exception(error)))
+    return str(path)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.text import Text
 
 from sisr.disk.run_folder import RunFolder
+from sisr.metrics.catalogue import DISTANCES, PIXELS, SCORE
 from sisr.terminal.console import duration, err
 
 PLAIN_EVERY_S = 10.0
@@ -88,9 +89,9 @@ def quality(values: Mapping[str, float]) -> str:
     Args:
         values: Metrics by name; besides PSNR and SSIM one perceptual distance and a score, or neither.
     """
-    words = [f"{values.get('psnr_y', nan):.2f} dB PSNR-Y", f"{values.get('ssim_y', nan):.4f} SSIM-Y"]
-    words += [f"{name} {value:.4g}" for name, value in values.items() if name not in ("psnr_y", "ssim_y", "score")]
-    return ", ".join([*words, *([f"score {values['score']:+.3f}"] if "score" in values else [])])
+    pixels = [f"{metric.text(values.get(metric.name, nan))} {metric.title}" for metric in PIXELS if metric.always]
+    others = [metric for metric in (*DISTANCES, SCORE) if metric.name in values]
+    return ", ".join([*pixels, *(f"{m.name} {m.text(values[m.name], signed=m is SCORE)}" for m in others)])
 
 
 def plain(values: Mapping[str, Any]) -> dict[str, float]:

@@ -12,7 +12,7 @@ from mlflow.entities import LoggedModel, LoggedModelStatus, Run
 from mlflow.exceptions import MlflowException
 
 from sisr.errors import CheckpointError, ConfigError
-from sisr.models import model as models
+from sisr.models.files import find_model
 from sisr.tracking import registry
 from sisr.tracking.redact import redact_text
 
@@ -72,7 +72,7 @@ def _log(client: MlflowClient, run: Run, folder: Path | None) -> LoggedModel:
     """Log the model of a run that logs none itself, such as a sweep's trial, from its folder."""
     if folder is None:
         raise CheckpointError(f"run {run.info.run_name} has no model in MLflow, and its folder is not on this machine")
-    source = models.find(str(folder), folder.parent)
+    source = find_model(str(folder), folder.parent)
     hashes = registry.file_hashes(source)
     _compare(_manifest(source), hashes, str(source), MANIFEST)
     key = f"register/{hashes[registry.WEIGHTS][:16]}"

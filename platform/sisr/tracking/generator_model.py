@@ -18,7 +18,8 @@ from PIL import Image
 
 from sisr.data.images import decode
 from sisr.inference import tiled
-from sisr.models import model
+from sisr.models.files import RECIPE
+from sisr.models.model import load_model
 
 
 class Generator(mlflow.pyfunc.PythonModel):
@@ -30,9 +31,10 @@ class Generator(mlflow.pyfunc.PythonModel):
         A recipe.py among them may run: MLflow is executing this very file from the same model already.
         """
         folder = Path(context.artifacts["model"])
-        code = map(str, folder.glob(model.RECIPE))
+        code = map(str, folder.glob(RECIPE))
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._generator = model.load(folder, allowed=code).generator.to(self._device)
+        self._generator = load_model(folder, allowed=code).generator
+        self._generator.to(self._device)
 
     # MLflow judges the annotation of `model_input` and warns about all that are true.
     def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> Any:
@@ -67,7 +69,7 @@ class Generator(mlflow.pyfunc.PythonModel):
             raise ValueError(f"expected pixels from 0 to {largest}, got {images.min()} to {images.max()}")
         if 0 in images.shape:
             n, height, width = images.shape[:3]
-            scale: int = self._generator.scale  # type: ignore[assignment]
+            scale = self._generator.tiling.scale
             return np.zeros((n, scale * height, scale * width, 3), np.uint8)
         lr = torch.from_numpy(np.ascontiguousarray(images, np.float32) / np.float32(largest)).permute(0, 3, 1, 2)
         sr = tiled.upscale(self._generator, lr.to(self._device))

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from mlflow import MlflowClient
 
+from sisr.metrics.catalogue import ANY_DISTANCE, AT_VALIDATION, PSNR_Y
+
 KEY = "best-first"
 COLUMNS = (
-    "metrics.`final/psnr_y`",
-    "metrics.`final/ssim_y`",
-    "metrics.`final/score`",
-    "metrics.`val/psnr_y`",
+    *(f"metrics.`final/{metric.name}`" for metric in AT_VALIDATION if metric is not ANY_DISTANCE),
+    f"metrics.`val/{PSNR_Y.name}`",
     "params.`learning_rate`",
     "params.`steps`",
     "tags.`sisr.recipe`",
@@ -25,7 +25,7 @@ TAGS = {
     # The page opens on runs, charts and models, instead of asking whether the experiment is about language models.
     "mlflow.experimentKind": "custom_model_development",
     # Charts that relate settings to one metric relate them to this one.
-    "mlflow.experiment.primaryMetric.name": "val/psnr_y",
+    "mlflow.experiment.primaryMetric.name": f"val/{PSNR_Y.name}",
     "mlflow.experiment.primaryMetric.greaterIsBetter": "True",
     f"mlflow.sharedViewState.{KEY}": json.dumps(VIEW),
 }

@@ -10,15 +10,8 @@ from torch.optim import Optimizer
 
 from sisr.data.draws import Draws
 from sisr.errors import ConfigError
-from sisr.recipe import Crop, RecipeModule, parameter_count
+from sisr.recipe import Crop, Generator, RecipeModule, Roles, as_generator, parameter_count, parts_of, roles_of
 from sisr.training.rehearsal import SEED, STEPS, Trainer, different, tensors
-
-METHODS = ("parts", "degrade", "train_step")
-GENERATOR = {  # what inference asks of a generator
-    "scale": "sr side / lr side",
-    "halo": "lr px that an output pixel looks to each side; None: the whole image",
-    "size_multiple": "lr px that both sides must be a multiple of; 1: any",
-}
 
 
 class BrokenError(Exception):
@@ -29,49 +22,63 @@ def require(recipe: Any, where: str) -> None:
     """Make sure that a recipe that was built has what the loop and inference will ask for.
 
     Raises:
-        ConfigError: Something is missing or has a wrong type; the message names it.
+        ConfigError: Something is missing or wrong; the message names it.
     """
-    missing = [name for name in METHODS if not callable(getattr(recipe, name, None))]
-    missing += [name for name in ("scale", "crop", "generator") if not hasattr(recipe, name)]
+    missing = [name for name in ("degrade", "train_step") if not callable(getattr(recipe, name, None))]
     if missing:
         raise ConfigError(f"{where}: Recipe lacks {', '.join(missing)}; see sisr.recipe.Recipe")
-    if not isinstance(recipe.crop, Crop):
-        raise ConfigError(f"{where}: Recipe.crop must be a sisr.recipe.Crop, got {recipe.crop!r}")
-    generator = recipe.generator
-    if not isinstance(generator, nn.Module):
-        raise ConfigError(f"{where}: Recipe.generator must be a torch.nn.Module, got {type(generator).__name__}")
-    if absent := [f"{name} ({meaning})" for name, meaning in GENERATOR.items() if not hasattr(generator, name)]:
-        raise ConfigError(f"{where}: the generator {type(generator).__name__} lacks {'; '.join(absent)}")
-    for owner, name in ((recipe, "scale"), (generator, "scale"), (generator, "size_multiple")):
-        if not isinstance(value := getattr(owner, name), int) or value < 1:
-            raise ConfigError(f"{where}: {type(owner).__name__}.{name} must be a whole number >= 1, got {value!r}")
-    if not (generator.halo is None or (isinstance(generator.halo, int) and generator.halo >= 0)):
-        raise ConfigError(f"{where}: {type(generator).__name__}.halo must be None or >= 0, got {generator.halo!r}")
-    if recipe.scale != generator.scale:
-        raise ConfigError(f"{where}: Recipe.scale is {recipe.scale}, but its generator's is {generator.scale}")
-    _check_output(generator, where)
-    parts = recipe.parts()
-    if parts.get("generator") is not generator:
+    if not isinstance(crop := getattr(recipe, "crop", None), Crop):
+        raise ConfigError(f"{where}: Recipe.crop must be a sisr.recipe.Crop, got {crop!r}")
+    parts, roles = parts_of(recipe), roles_of(recipe)
+    holds_generator = parts.get("generator") is recipe.generator
+    if not holds_generator:
         raise ConfigError(f"{where}: Recipe.parts() must hold the generator as 'generator', holds {', '.join(parts)}")
     if wrong := [name for name, part in parts.items() if not isinstance(part, nn.Module | Optimizer)]:
         raise ConfigError(f"{where}: Recipe.parts() may hold networks and optimizers only; wrong: {', '.join(wrong)}")
+    if not isinstance(roles, Roles):
+        raise ConfigError(f"{where}: Recipe.roles must be a sisr.recipe.Roles, got {roles!r}")
+    for judge in roles.judges:
+        if not isinstance(parts.get(judge.network), nn.Module):
+            raise ConfigError(f"{where}: Recipe.roles names the judge '{judge.network}', which is no network of Recipe")
+    if problem := wrong_size(recipe.generator, 8, 8):
+        raise ConfigError(f"{where}: {problem}")
 
 
 @torch.no_grad()
-def _check_output(generator: Any, where: str) -> None:
-    """Raise ConfigError unless the generator makes sr of the size that its scale promises, where that can be tried."""
-    example = next(generator.parameters(), torch.empty(0))
-    side = -(-32 // generator.size_multiple) * generator.size_multiple
-    try:
-        sr = generator(torch.zeros(1, 3, side, side, device=example.device))
-    except (NotImplementedError, RuntimeError):
-        if not example.is_meta:
-            raise
-        return  # a network that computes with numbers can't be tried with shapes only
-    right = (1, 3, side * generator.scale, side * generator.scale)
-    if not isinstance(sr, Tensor) or tuple(sr.shape) != right:
-        made = tuple(sr.shape) if isinstance(sr, Tensor) else type(sr).__name__
-        raise ConfigError(f"{where}: of lr (1, 3, {side}, {side}) the generator must make sr {right}, it made {made}")
+def wrong_size(generator: Generator, height: int, width: int) -> str | None:
+    """Return in words how the size of sr differs from what a generator promises for an lr, or None.
+
+    Args:
+        generator: Left in the mode, training or evaluation, in which it was.
+        height: px of lr, which is larger where the generator takes no such size.
+        width: px of lr, likewise.
+    """
+    tiling, mode = generator.tiling, generator.training
+    height, width = tiling.padded(height), tiling.padded(width)
+    like = next(generator.parameters(), torch.empty(0))
+    sr = generator.eval()(torch.full((1, 3, height, width), 0.5, dtype=like.dtype, device=like.device))
+    generator.train(mode)
+    found, right = tuple(sr.shape), (1, 3, tiling.scale * height, tiling.scale * width)
+    if found == right:
+        return None
+    return (
+        f"the generator {type(generator).__name__} of scale {tiling.scale} made sr of size {found} from lr of size "
+        f"{(1, 3, height, width)}; it must be {right}"
+    )
+
+
+def require_scalars(logged: Any, where: str) -> None:
+    """Make sure that a training step returned what can be logged.
+
+    Raises:
+        ConfigError: Something is no tensor of one number; the message names it.
+    """
+    if not isinstance(logged, dict):
+        raise ConfigError(f"{where}: train_step must return a dict of scalar tensors by name, got {logged!r:.80}")
+    for name, value in logged.items():
+        if not isinstance(value, Tensor) or value.ndim:
+            kind = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+            raise ConfigError(f"{where}: train_step must return scalar tensors; '{name}' is {kind:.80}")
 
 
 def has_what_is_asked_for(module: RecipeModule) -> None:
@@ -79,19 +86,21 @@ def has_what_is_asked_for(module: RecipeModule) -> None:
     trainer = Trainer(module)
     require(trainer.recipe, "it")
     _expect(isinstance(trainer.config, module.Config), f"tiny() must return a Config, got {trainer.config!r}")
-    alone = module.generator(trainer.config).state_dict().keys()
-    _expect(alone == trainer.recipe.generator.state_dict().keys(), "generator(config) differs from Recipe's generator")
-    _expect(trainer.recipe.scale == trainer.config.scale, "Recipe.scale differs from Config.scale")
+    alone, trained = as_generator(module.generator(trainer.config)), trainer.recipe.generator
+    same = alone.state_dict().keys() == trained.state_dict().keys() and alone.tiling == trained.tiling
+    _expect(same, "generator(config) differs from Recipe's generator")
+    scales = trained.tiling.scale, trainer.config.scale
+    _expect(scales[0] == scales[1], f"the generator's scale is {scales[0]}, Config's {scales[1]}")
 
 
 def makes_lr_of_hr(module: RecipeModule) -> None:
     """Fail unless `degrade` makes images of the right size in [0, 1]."""
     trainer = Trainer(module)
     lr = trainer.recipe.degrade(trainer.hr(0), Draws(SEED, 0, 0, trainer.share))
-    side = trainer.recipe.crop.side // trainer.recipe.scale
-    wanted = (trainer.share, 3, side, side)
-    _expect(tuple(lr.shape) == wanted, f"degrade made {tuple(lr.shape)}, wanted {wanted}")
-    _expect(bool(lr.min() >= 0 and lr.max() <= 1), f"lr lies in {lr.min():.3g} .. {lr.max():.3g}, wanted 0 .. 1")
+    side = trainer.recipe.crop.side // trainer.recipe.generator.tiling.scale
+    right = (trainer.share, 3, side, side)
+    _expect(tuple(lr.shape) == right, f"degrade made lr of size {tuple(lr.shape)}; it must be {right}")
+    _expect(bool(lr.min() >= 0 and lr.max() <= 1), f"lr lies in {lr.min():.3g} .. {lr.max():.3g}; it must in 0 .. 1")
 
 
 def gives_every_value_one_optimizer(module: RecipeModule) -> None:
@@ -119,10 +128,18 @@ def moves_every_network(module: RecipeModule) -> None:
 
 
 def logs_detached_scalars(module: RecipeModule) -> None:
-    """Fail unless `train_step` returns tensors of one number each, without a graph."""
-    for scalars in Trainer(module).run(range(STEPS)):
-        wrong = [n for n, v in scalars.items() if not isinstance(v, Tensor) or v.ndim or v.requires_grad]
-        _expect(not wrong, f"train_step must return detached scalar tensors; wrong: {', '.join(wrong)}")
+    """Fail unless `train_step` returns tensors of one number each, without a graph, among them those of its roles."""
+    trainer = Trainer(module)
+    logged = trainer.run(range(STEPS))
+    for scalars in logged:
+        require_scalars(scalars, "it")
+        wrong = [name for name, value in scalars.items() if value.requires_grad]
+        _expect(not wrong, f"train_step must return detached tensors: use .detach(); wrong: {', '.join(wrong)}")
+    roles = getattr(trainer.recipe, "roles", Roles())
+    named = {name for judge in roles.judges for name in (judge.real, judge.fake)}
+    named |= set() if roles.pixel_loss is None else {roles.pixel_loss}
+    absent = sorted(named - {name for scalars in logged for name in scalars})
+    _expect(not absent, f"roles names scalars that no step logged: {', '.join(absent)}")
 
 
 def keeps_the_judges_out_of_the_generators_loss(module: RecipeModule) -> None:
@@ -172,13 +189,11 @@ def goes_on_after_loading(module: RecipeModule) -> None:
 
 def accepts_the_sizes_it_claims(module: RecipeModule) -> None:
     """Fail unless the generator enlarges images of the sizes that it claims to take."""
-    generator: Any = Trainer(module).recipe.generator.eval()
-    multiple, scale = generator.size_multiple, generator.scale
-    for rows, columns in [(-(-8 // multiple), -(-8 // multiple)), (1, 3), (5, 2)]:
-        height, width = rows * multiple, columns * multiple
-        sr = generator(torch.rand(1, 3, height, width))
-        wanted = (1, 3, scale * height, scale * width)
-        _expect(tuple(sr.shape) == wanted, f"the generator made {tuple(sr.shape)} of {height}x{width}, wanted {wanted}")
+    generator = Trainer(module).recipe.generator
+    multiple = generator.tiling.size_multiple
+    for height, width in [(8, 8), (multiple, 3 * multiple), (5 * multiple, 2 * multiple)]:
+        problem = wrong_size(generator, height, width)
+        _expect(problem is None, str(problem))
 
 
 CHECKS: dict[str, Callable[[RecipeModule], None]] = {

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sisr.data.sources.packed import open_packed
+from sisr.data.sources.catalogue import open_packed
 from sisr.data.store import Store
 from sisr.data.validation import ValidationImages, validation_images
 from sisr.errors import DataError
@@ -61,8 +61,8 @@ def open_data(run: Run, recipe: Recipe, *, show: bool = False) -> TrainingData:
         "converted": packed.index.notes(),
     }
     hashes = {name: verdict.sha256 for name, verdict in packed.index.verdicts.items()}
-    multiple = int(recipe.generator.size_multiple)  # type: ignore[arg-type]
-    images = validation_images(held, crop, recipe.scale, run.options.validation_side, multiple)
+    tiling = recipe.generator.tiling
+    images = validation_images(held, crop, tiling.scale, run.options.validation_side, tiling.size_multiple)
     return TrainingData(large, images, packed.fingerprint, facts, hashes)
 
 

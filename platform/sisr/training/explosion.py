@@ -10,7 +10,6 @@ from torch import Tensor
 from sisr.errors import DivergedError
 from sisr.training.session import Session, mean_over_workers
 
-TERM = "generator/pixel"
 FACTOR = 5.0  # times the running median
 STREAK = 10  # steps in a row
 WINDOW = 50  # good values, of which the median is
@@ -23,9 +22,9 @@ class Explosion:
     Values stay on their device, unread, until there may be a whole streak: a GPU must not wait for them each step.
     """
 
-    def __init__(self, session: Session) -> None:
-        """Start with nothing seen; all workers add and settle at the same steps."""
-        self._session = session
+    def __init__(self, session: Session, term: str | None) -> None:
+        """Start with no value of the scalar `term` seen; all workers add and settle at the same steps."""
+        self._session, self._term = session, term
         self._unread: dict[str, Tensor] = {}  # by step
         self._good: deque[float] = deque(maxlen=WINDOW)
         self._streak, self._began = 0, 0
@@ -41,8 +40,8 @@ class Explosion:
         Raises:
             DivergedError: It has.
         """
-        if TERM in scalars:
-            self._unread[str(step)] = scalars[TERM].detach()
+        if self._term is not None and self._term in scalars:
+            self._unread[str(step)] = scalars[self._term].detach()
         if len(self._unread) + self._streak >= STREAK:
             self.settle()
 
@@ -69,9 +68,9 @@ class Explosion:
         self._streak += 1
         if self._streak == STREAK:
             raise DivergedError(
-                f"diverged at step {self._began}: {TERM} has been above {FACTOR:g} x its running median for {STREAK} "
-                f"steps in a row; it is {value:.4g} at step {step}, the median of the last {WINDOW} good steps was "
-                f"{usual:.4g}. Try a lower learning rate or adversarial weight"
+                f"diverged at step {self._began}: {self._term} has been above {FACTOR:g} x its running median for "
+                f"{STREAK} steps in a row; it is {value:.4g} at step {step}, the median of the last {WINDOW} good "
+                f"steps was {usual:.4g}. Try a lower learning rate or adversarial weight"
             )
 
     def state_dict(self) -> dict[str, Any]:

@@ -20,12 +20,18 @@ class Guard:
     precision, `PATIENCE` in a row mean that the weights or the data are at fault.
     """
 
-    def __init__(self, session: Session, scaled: bool = False) -> None:
-        """Start afresh; `scaled` says that fp16 loss scaling looks for its scale, which takes more such steps."""
+    def __init__(self, session: Session, scaled: bool = False, pixel_loss: str | None = None) -> None:
+        """Start afresh.
+
+        Args:
+            session: This worker's place.
+            scaled: fp16 loss scaling looks for its scale, which takes more steps without a finite gradient.
+            pixel_loss: The logged scalar that must not explode; None: none is watched.
+        """
         self._scaled = scaled
         self._patience = PATIENCE * 8 if scaled else PATIENCE
         self._bad_steps = 0
-        self._explosion = Explosion(session)
+        self._explosion = Explosion(session, pixel_loss)
 
     def check(self, step: int, skipped: list[str], scalars: dict[str, Tensor]) -> None:
         """Look at a step; called by all workers.

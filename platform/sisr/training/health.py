@@ -3,7 +3,7 @@
 Nothing here stops a run; `training.guard` does. The numbers are logged as `health/NAME`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from sisr.disk.run_folder import RunFolder
+from sisr.metrics.catalogue import PSNR_Y, SCORE, deciding
 from sisr.metrics.lab import colour_shift
+from sisr.recipe import Roles
 from sisr.training.session import Log
 
-JUDGES = ("discriminator", "critic")
 THUMBNAIL = 8  # px a side, of what images are compared by with one another
 COLLAPSED = 0.05  # of bicubic's variance over images
 FLOOR_DB = 3.0  # below bicubic
@@ -57,19 +58,22 @@ def of_images(pairs: Sequence[Thumbnails]) -> dict[str, float]:
     return {"variance_over_images": float(ours / theirs)} if theirs > 1e-6 else {}
 
 
-def of_step(scalars: dict[str, float], norms: dict[str, Tensor]) -> dict[str, float]:
-    """Return what the last step tells: the judge's mean outputs and both networks' gradient norms, where they exist.
+def of_step(
+    scalars: dict[str, float], norms: dict[str, Tensor], roles: Roles, stepped: dict[str, str]
+) -> dict[str, float]:
+    """Return the judge's mean outputs and both networks' gradient norms in the last step, where they exist.
 
     Args:
         scalars: What the recipe logged, averaged over workers.
         norms: L2 norm of each optimizer's averaged gradient, by the optimizer's name.
+        roles: Which networks are judges, and where their outputs are logged.
+        stepped: The network that each optimizer steps, both by name.
     """
-    sides = [(judge, side) for judge in JUDGES for side in ("real", "fake")]
-    outputs = {f"{judge}/{side}_{kind}": f"judge_{side}" for judge, side in sides for kind in ("logits", "scores")}
-    networks = {"generator": "generator", **dict.fromkeys(JUDGES, "judge")}
-    found = {short: scalars[name] for name, short in outputs.items() if name in scalars}
-    owners = {name.removesuffix("_optimizer"): float(norm) for name, norm in norms.items()}
-    return found | {f"gradient_norm_{networks[name]}": norm for name, norm in owners.items() if name in networks}
+    outputs = [(f"judge_{side}", name) for j in roles.judges for side, name in (("real", j.real), ("fake", j.fake))]
+    found = {short: scalars[name] for short, name in outputs if name in scalars}
+    kinds = {"generator": "generator"} | {judge.network: "judge" for judge in roles.judges}
+    owned = [(kinds[stepped[name]], norm) for name, norm in norms.items() if stepped.get(name) in kinds]
+    return found | {f"gradient_norm_{kind}": float(norm) for kind, norm in owned}
 
 
 class Warnings:
@@ -89,10 +93,10 @@ class Warnings:
         if ratio < COLLAPSED:
             text = f"outputs of different images differ {ratio:.2g} times as much as bicubic's; the judge may be fooled"
             self._say("output collapsed", done, f"{text} by one picture: try a smaller adversarial weight")
-        psnr, floor = values["val/psnr_y"], baseline["psnr_y"] - FLOOR_DB
-        self._below = self._below + 1 if psnr < floor else 0
+        psnr, bicubic = values[f"val/{PSNR_Y.name}"], baseline[PSNR_Y.name]
+        self._below = self._below + 1 if psnr < bicubic - FLOOR_DB else 0
         if self._below == FLOOR_EVALUATIONS:
-            text = f"{psnr:.2f} dB PSNR-Y, bicubic {baseline['psnr_y']:.2f}, and so in {FLOOR_EVALUATIONS} evaluations"
+            text = f"{psnr:.2f} dB PSNR-Y, bicubic {bicubic:.2f}, and so in {FLOOR_EVALUATIONS} evaluations"
             self._say("quality floor", done, f"{text} in a row: try a lower learning rate or adversarial weight")
 
     def _say(self, kind: str, done: int, text: str) -> None:
@@ -102,9 +106,7 @@ class Warnings:
         self._log.tags({f"sisr.warning.{kind.replace(' ', '_')}": f"step {done}: {text}"})
 
 
-def best_metric(parts: Iterable[str], values: dict[str, float]) -> str:
-    """Return which of a validation's `values` decides which checkpoint is best: the score, where `parts` hold a judge.
-
-    By PSNR alone an adversarial run is best before its judge has any say.
-    """
-    return "val/score" if "val/score" in values and any(judge in parts for judge in JUDGES) else "val/psnr_y"
+def best_metric(roles: Roles, values: dict[str, float]) -> str:
+    """Return which of a validation's `values` decides which checkpoint is best, for a recipe of these roles."""
+    adversarial = f"val/{SCORE.name}" in values and bool(roles.judges)
+    return f"val/{deciding(adversarial=adversarial).name}"

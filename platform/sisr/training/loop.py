@@ -13,10 +13,12 @@ from sisr.data.draws import Draws
 from sisr.disk import atomic
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import DivergedError, OutOfMemoryError
-from sisr.models import model
+from sisr.models.files import save_model
+from sisr.recipe import parts_of, roles_of, stepped_networks
 from sisr.training import initial, origin, precision
 from sisr.training.batch_split import split_batch
 from sisr.training.checkpoint import Checkpoints
+from sisr.training.contract import require_scalars
 from sisr.training.dataset import open_data
 from sisr.training.ema import Ema
 from sisr.training.guard import Guard
@@ -58,7 +60,7 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
         torch.set_num_threads(options.threads)
     seed_everything(options.seed)
     recipe = run.build_recipe()
-    parts = recipe.parts()
+    parts, roles = parts_of(recipe), roles_of(recipe)
     _place(parts, device, dtype, options.channels_last)
     updates = Updates(
         {name: part for name, part in parts.items() if isinstance(part, Optimizer)},
@@ -68,7 +70,7 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
         scaled=number_format == "fp16",
     )
     ema = Ema(recipe.generator, options.ema_half_life_images)
-    guard = Guard(session, scaled=number_format == "fp16")
+    guard = Guard(session, scaled=number_format == "fp16", pixel_loss=roles.pixel_loss)
     seed_everything(options.seed + 1 + session.rank)
 
     # Restore.
@@ -107,8 +109,10 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
         found = validation(ema.network)
         values = {f"val/{name}": value for name, value in found.metrics.items()}
         guard.check_validation(done, values, scalars)
-        health = found.health | of_step(mean_over_workers(scalars, session), updates.norms)
-        judged_by = best_metric(parts, values)
+        health = found.health | of_step(
+            mean_over_workers(scalars, session), updates.norms, roles, stepped_networks(parts)
+        )
+        judged_by = best_metric(roles, values)
         if done and healthy and values[judged_by] > state.best.get(judged_by, float("-inf")):
             state.best = {"step": done, "by": judged_by, **values}
         if session.rank == 0:
@@ -130,7 +134,7 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
             wrote = checkpoints.save(
                 done,
                 captured,
-                lambda path: model.save(path, ema.network, meta),
+                lambda path: save_model(path, ema.network, meta),
                 {"world": session.world, "threads": torch.get_num_threads(), "precision": number_format}
                 | {"versions": versions(), **origin.origin(run)},
                 last=last,
@@ -159,6 +163,7 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
                 updates.begin(micro, part.weight)
                 with precision.autocast(number_format, device):
                     scalars = recipe.train_step(lr, hr, draws, step, updates)
+                require_scalars(scalars, f"recipe {run.recipe}")
             scalars = weighted(scalars, mine.scalar_weight)
             done = step + 1
             guard.check(step, updates.skipped, scalars)
@@ -200,7 +205,7 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
         folder.confirm()
         meta = model_meta(run, state.step, progress.validation_at(state.step), validation.protocol)
         with atomic.folder(folder.model) as unfinished:
-            model.save(unfinished, ema.network, meta)
+            save_model(unfinished, ema.network, meta)
     return progress.ended("finished", state.step)
 
 

@@ -9,12 +9,12 @@ import torch
 
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import CheckpointError
-from sisr.models.model import CONFIG
+from sisr.models.files import CONFIG
 from sisr.training.checkpoint import Checkpoints, manifest_of
 from sisr.training.run import FREE_CONFIG, FREE_OPTIONS, Run
 from sisr.training.session import Log, Session
 
-JUMP = 1.5  # times; a schedule's own steps are smaller
+JUMP = 1.1  # times, from one step to the next
 
 
 def origin(run: Run) -> dict[str, Any]:

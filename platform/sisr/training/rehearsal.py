@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sisr.data.draws import Draws
-from sisr.recipe import RecipeModule
+from sisr.recipe import RecipeModule, build_recipe, parts_of
 from sisr.training import precision
 from sisr.training.batch_split import split_batch
 from sisr.training.update import Updates
@@ -33,8 +33,8 @@ class Trainer:
         if batch_size is not None:
             self.config = self.config.model_copy(update={"batch_size": batch_size})
         torch.manual_seed(SEED)
-        self.recipe: Any = module.Recipe(self.config)
-        self.parts: dict[str, Any] = self.recipe.parts()
+        self.recipe = build_recipe(module, self.config)
+        self.parts: dict[str, Any] = parts_of(self.recipe)
         self.networks = {k: v for k, v in self.parts.items() if isinstance(v, nn.Module)}
         self.optimizers = {k: v for k, v in self.parts.items() if isinstance(v, Optimizer)}
         for network in self.networks.values():

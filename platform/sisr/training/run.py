@@ -24,7 +24,7 @@ from sisr.disk.code_revision import code_revision
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import CheckpointError, ConfigError, SisrError
 from sisr.metrics.perceptual import CHOICES, MEANING
-from sisr.recipe import Recipe, RecipeModule
+from sisr.recipe import Recipe, RecipeModule, build_recipe
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 Precision = Literal["auto", "fp32", "bf16", "fp16", "fp64"]
@@ -96,8 +96,7 @@ class Run(Settings):
 
     def build_recipe(self) -> Recipe:
         """Return the recipe with new networks and optimizers."""
-        recipe: Recipe = self.recipe_module().Recipe(self.recipe_config())
-        return recipe
+        return build_recipe(self.recipe_module(), self.recipe_config())
 
     def recipe_config(self) -> Any:
         """Return the recipe's validated `Config`."""
@@ -117,9 +116,22 @@ def read(folder: RunFolder) -> Run | None:
     if not folder.run.is_file():
         return None
     try:
-        return build(Run, json.loads(folder.run.read_text())["run"], source=str(folder.run))
-    except (ValueError, KeyError) as error:
+        found = json.loads(folder.run.read_text())["run"]
+        number = found.get("format")
+        if number in READERS:
+            return READERS[number](found, str(folder.run))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{folder.run} can't be read ({error}); restore it, or use another run name") from error
+    raise CheckpointError(
+        f"{folder.run} has format {number}, this version reads {', '.join(map(str, READERS))}: use a newer sisr"
+    )
+
+
+def _from_1(found: dict[str, Any], source: str) -> Run:
+    return build(Run, found, source=source)
+
+
+READERS = {1: _from_1}  # of the record, by its format
 
 
 def record(folder: RunFolder, run: Run, extra: dict[str, Any], hashes: dict[str, str]) -> None:

@@ -87,7 +87,7 @@ class Validation:
             ConfigError: The distance that was asked for can't be had.
         """
         self._images, self._recipe, self._dtype = images, recipe, dtype
-        self._session, self._scale = session, recipe.scale
+        self._session, self._scale = session, recipe.generator.tiling.scale
         least_side = least_side or min(min(image.shape[:2]) for image in images)
         self._distance = _common_distance(distance, least_side, session)
         self._kept: dict[int, Example] = {}

@@ -1,23 +1,26 @@
 """From a command to a finished run: the part of training that happens in the driver, whatever hosts the loop."""
 
-from contextlib import ExitStack
+import sys
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from sisr.disk.run_folder import RunFolder
 from sisr.driver.run import record
 from sisr.driver.run.hosts import RunHost, stop_on_signal
 from sisr.driver.run.order import Order, place_init, prepare
-from sisr.errors import DivergedError, StoppedError
+from sisr.errors import DivergedError, SisrError, StoppedError
+from sisr.metrics.catalogue import PSNR_Y, metric
 from sisr.terminal.console import err
 from sisr.terminal.displays import Display, plain, quality
 from sisr.tracking import address, courier
 from sisr.tracking.redact import redact_text
+from sisr.training.run import Run
 from sisr.training.validate import PROTOCOL
 
 __all__ = ["Order", "Tracking", "execute", "prepare", "summary"]
 
 DRAIN_S = 60.0
-NOTICEABLE = {"psnr_y": 0.05, "score": 0.02}  # smaller differences between two checkpoints are noise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,7 @@ def execute(order: Order, tracking: Tracking, host: RunHost) -> dict[str, Any]:
             stack.enter_context(stop_on_signal(folder))
             display = stack.enter_context(Display(folder))
             status = host(run, folder, display.refresh)
+            folder.confirm()
         except DivergedError:
             status = folder.status()
             raise
@@ -91,11 +95,12 @@ def _write_status(folder: RunFolder, status: dict[str, Any]) -> None:
 
 def _close(run: Run, folder: RunFolder, status: dict[str, Any]) -> None:
     """Record the run's end; on the way of an error nothing is raised over it."""
+    failing = sys.exc_info()[1] is not None
     try:
         folder.confirm()  # another run's folder gets no records of ours
         record.close(run, folder, status)
-    except (OSError, CheckpointError):
-        if sys.exc_info()[1] is None or status["state"] in ("finished", "stopped"):
+    except OSError:
+        if not failing:
             raise
 
 
@@ -114,7 +119,7 @@ def summary(status: dict[str, Any]) -> str:
         f"bicubic:         {quality(status['baseline'])} ({status.get('protocol', PROTOCOL)})",
         f"model: {status['folder']}/model    samples: {status['folder']}/samples",
     ]
-    by, before = best.get("by", "val/psnr_y").removeprefix("val/"), plain(best)
-    if by in values and by in before and before[by] > values[by] + NOTICEABLE[by]:
+    by, before = best.get("by", PSNR_Y.name).removeprefix("val/"), plain(best)
+    if by in values and by in before and metric(by).gain(before[by], values[by]) > metric(by).noticeable:
         lines.append(f"an earlier checkpoint was better: {quality(before)} at step {best['step']:,} (kept)")
     return "\n".join(lines)

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from sisr import recipes
 from sisr.config.settings import build
-from sisr.data.sources.packed import absolute, look
+from sisr.data.sources.catalogue import absolute, check_source
 from sisr.disk.run_folder import RunFolder
 from sisr.driver.run.workers import Workers, check_batch, exactly
 from sisr.errors import CheckpointError, ConfigError
 from sisr.metrics import perceptual
-from sisr.models import model, trust, weights
+from sisr.models import trust, weights
+from sisr.models.files import WEIGHTS, find_model
 from sisr.recipe import Recipe
 from sisr.training import contract, initial
 from sisr.training.dataset import TrainingData, open_data
@@ -52,7 +53,7 @@ def prepare(order: Order) -> tuple[Run, RunFolder, TrainingData]:
     if source.text:
         trust.remember(source.name, source.text, source.where)
     config = build(module.Config, order.values, source=order.source)
-    look(order.data, order.validation)  # an error names the source as it was written
+    check_source(order.data, order.validation)  # an error names the source as it was written
     check_batch(config.batch_size, order.workers, order.options.accumulate)
     run = Run(
         name=order.name or source.name,
@@ -83,11 +84,12 @@ def buildable(run: Run, where: str) -> Recipe:
         try:
             with torch.device("meta"):
                 recipe = run.build_recipe()
+                contract.require(recipe, where)
         except (NotImplementedError, RuntimeError):
             if not run.recipe_source:
                 raise
             recipe = run.build_recipe()  # some networks compute with numbers while they are built
-        contract.require(recipe, where)
+            contract.require(recipe, where)
     return recipe
 
 
@@ -133,8 +135,8 @@ def resolve(spec: str, runs: Path) -> dict[str, Tensor]:
         CheckpointError: There are none, or they can't be read.
     """
     try:
-        path = _downloaded(spec, runs) if spec.startswith(("models:/", "runs:/")) else model.find(spec, runs)
-        return weights.read(path / model.WEIGHTS if path.is_dir() else path)
+        path = _downloaded(spec, runs) if spec.startswith(("models:/", "runs:/")) else find_model(spec, runs)
+        return weights.read(path / WEIGHTS if path.is_dir() else path)
     except CheckpointError as error:
         raise CheckpointError(f"--init {spec}: {error}") from error
 

@@ -9,7 +9,8 @@ from sisr.driver.run.order import buildable
 from sisr.driver.sweep.trial_run import trial_run
 from sisr.errors import ConfigError
 from sisr.metrics import perceptual
-from sisr.recipe import Recipe
+from sisr.metrics.catalogue import PIXELS, SCORE
+from sisr.recipe import Recipe, parts_of
 from sisr.sweep.plan import Plan, value_of
 from sisr.sweep.space.domains import Choice, Domain, Whole
 from sisr.sweep.space.space import SearchSpace
@@ -67,9 +68,8 @@ def deciding_shapes(plan: Plan, space: SearchSpace) -> frozenset[str]:
 def _check_measured(plan: Plan, wanted: str, least_side: int) -> None:
     """Raise ConfigError where trials would not measure what they are compared by."""
     offered = perceptual.offered(wanted, least_side)
-    measured = {"val/psnr_y": 0.0, "val/ssim_y": 0.0}
-    if offered:
-        measured |= {f"val/{perceptual.name_of(offered[0])}": 0.0, "val/score": 0.0}
+    names = [metric.name for metric in PIXELS if metric.always]
+    measured = {f"val/{n}": 0.0 for n in (*names, *([perceptual.name_of(offered[0]), SCORE.name] if offered else []))}
     for metric in (*plan.objective, plan.rank_metric[0]):
         if value_of(measured, metric) is None:
             raise ConfigError(
@@ -105,7 +105,7 @@ def _is_whole(domain: Domain) -> bool:
 
 def _shapes(recipe: Recipe) -> dict[str, dict[str, tuple[int, ...]]]:
     """Return the shape of every tensor of every network."""
-    networks = {name: part for name, part in recipe.parts().items() if isinstance(part, nn.Module)}
+    networks = {name: part for name, part in parts_of(recipe).items() if isinstance(part, nn.Module)}
     return {
         name: {key: tuple(t.shape) for key, t in network.state_dict().items()} for name, network in networks.items()
     }

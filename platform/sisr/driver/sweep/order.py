@@ -6,7 +6,7 @@ from typing import Any
 
 from sisr import recipes
 from sisr.config.settings import build
-from sisr.data.sources.packed import absolute, look
+from sisr.data.sources.catalogue import absolute, check_source
 from sisr.disk.run_folder import RunFolder
 from sisr.driver.sweep import check
 from sisr.errors import ConfigError
@@ -167,7 +167,7 @@ def prepare(order: Order) -> tuple[Plan, RunFolder, TrainingData]:
     plan = order.plan
     if plan.name:
         check_name(plan.name)
-    look(plan.data, plan.validation)  # an error names the source as it was written
+    check_source(plan.data, plan.validation)  # an error names the source as it was written
     plan = plan.model_copy(
         update={"data": absolute(plan.data), "validation": plan.validation and absolute(plan.validation)}
     )

@@ -7,12 +7,13 @@ from functools import partial
 from operator import attrgetter
 from typing import Any
 
+from sisr.metrics.catalogue import AT_VALIDATION
 from sisr.sweep.plan import Plan, value_of
 from sisr.sweep.report import numbers
 from sisr.sweep.state import Sweep, Trial
 from sisr.terminal.console import duration
 
-MEASURED = ("val/psnr_y", "val/ssim_y", "val/perceptual", "val/score")  # shown of every trial, objective or not
+MEASURED = tuple(f"val/{metric.name}" for metric in AT_VALIDATION)  # shown of every trial, objective or not
 SETTINGS_WIDTH = 44  # characters that a table leaves to the settings before it leaves out a column
 BORDERS = 3  # characters between two columns
 
@@ -26,10 +27,7 @@ class Row:
     state: str  # as `numbers.state_of`
     step: int  # of its last evaluation; of a trial without a rank, of its end
     objective: tuple[float | None, ...]  # one value for each of the plan's
-    psnr_y: float | None  # dB
-    ssim_y: float | None
-    perceptual: float | None  # whichever distance was measured
-    score: float | None
+    measured: dict[str, float | None]  # by the names of `MEASURED` without `val/`
     params: dict[str, Any]
     seconds: float
     copies: int  # of other trials, by PBT
@@ -47,17 +45,13 @@ def rows(sweep: Sweep) -> list[Row]:
 
 
 def _row(sweep: Sweep, trial: Trial, rank: int | None, front: set[int]) -> Row:
-    psnr_y, ssim_y, perceptual, score = (value_of(trial.values, metric) for metric in MEASURED)
     return Row(
         rank,
         trial.number,
         numbers.state_of(sweep, trial),
         trial.evaluated_at if rank else trial.step,
         tuple(value_of(trial.values, metric) for metric in sweep.plan.objective),
-        psnr_y,
-        ssim_y,
-        perceptual,
-        score,
+        {numbers.metric_name(metric): value_of(trial.values, metric) for metric in MEASURED},
         dict(trial.params),
         round(trial.seconds, 1),
         len(trial.exploits),
@@ -86,8 +80,13 @@ def as_json(sweep: Sweep, shown: Sequence[Row]) -> dict[str, Any]:
         "mode": list(sweep.plan.mode),
         "counts": counts(sweep),
         "best": best.number if best else None,
-        "trials": [asdict(row) for row in shown],
+        "trials": [_flat(asdict(row)) for row in shown],
     }
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row for programs, in which what was measured stands beside the rest."""
+    return {**row.pop("measured"), **row}
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ def columns(plan: Plan, shown: Sequence[Row]) -> list[Column]:
         made.append(_value_column(metric, partial(_objective, i), 0))
     for priority, metric in enumerate(MEASURED, 1):
         if metric not in plan.objective:
-            made.append(_value_column(metric, attrgetter(numbers.metric_name(metric)), priority))
+            made.append(_value_column(metric, partial(_measured, numbers.metric_name(metric)), priority))
     if plan.scheduler == "pbt":
         made.append(Column("copies", attrgetter("copies"), lambda row: str(row.copies), 6))
     made.append(Column("time", attrgetter("seconds"), lambda row: duration(row.seconds) if row.seconds else "", 5))
@@ -121,6 +120,10 @@ def columns(plan: Plan, shown: Sequence[Row]) -> list[Column]:
 
 def _objective(index: int, row: Row) -> float | None:
     return row.objective[index]
+
+
+def _measured(name: str, row: Row) -> float | None:
+    return row.measured[name]
 
 
 def _value_column(metric: str, value: Callable[[Row], float | None], priority: int) -> Column:

@@ -5,6 +5,7 @@ from typing import Any
 
 from sisr import recipes
 from sisr.errors import ConfigError
+from sisr.metrics.catalogue import PIXELS, PSNR_Y
 from sisr.sweep.plan import Plan, value_of
 from sisr.sweep.report import numbers
 from sisr.sweep.space.space import defaults
@@ -34,7 +35,7 @@ def sentences(sweep: Sweep, baseline: Mapping[str, float]) -> list[str]:
 
 
 def _values(sweep: Sweep, trial: Trial) -> str:
-    metrics = dict.fromkeys((*sweep.plan.objective, "val/psnr_y"))
+    metrics = dict.fromkeys((*sweep.plan.objective, f"val/{PSNR_Y.name}"))
     found = ((metric, value_of(trial.values, metric)) for metric in metrics)
     return ", ".join(f"{numbers.metric_name(m)} {numbers.with_unit(m, v)}" for m, v in found if v is not None)
 
@@ -71,7 +72,8 @@ def _defaults(plan: Plan, names: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _against_bicubic(best: Trial, baseline: Mapping[str, float]) -> list[str]:
-    known = [metric for metric in ("val/psnr_y", "val/ssim_y") if metric in baseline and metric in best.values]
+    names = (f"val/{metric.name}" for metric in PIXELS)
+    known = [name for name in names if name in baseline and name in best.values]
     parts = (
         f"{numbers.metric_name(m)} {numbers.with_unit(m, best.values[m] - baseline[m], signed=True)}"
         f" (bicubic: {numbers.with_unit(m, baseline[m])})"

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from sisr.metrics.catalogue import metric as catalogued
 from sisr.sweep.state import Sweep, Trial
 
 
@@ -42,13 +43,12 @@ def number(metric: str, value: float | None) -> str:
     """Return a metric's value in the digits that mean something: 27.31 for dB, 0.7756 for the others."""
     if value is None:
         return ""
-    return format(value, ".2f" if "psnr" in metric else ".4f")
+    return catalogued(metric).text(value, unit=False)
 
 
 def with_unit(metric: str, value: float, *, signed: bool = False) -> str:
     """Return a metric's value, or a difference of two with its sign, and its unit where it has one."""
-    text = number(metric, value)
-    return ("+" if signed and value >= 0 else "") + text + (" dB" if "psnr" in metric else "")
+    return catalogued(metric).text(value, signed=signed)
 
 
 def state_of(sweep: Sweep, trial: Trial) -> str:

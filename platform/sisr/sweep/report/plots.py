@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from sisr.metrics.catalogue import SCORE
 from sisr.sweep.plan import value_of
 from sisr.sweep.report import drawing
 from sisr.sweep.report.drawing import BLUE, GREEN, GREY, INK, ORANGE, figure, png
@@ -127,7 +128,7 @@ def draw_curves(sweep: Sweep, baseline: Mapping[str, float]) -> bytes:
         panels = [made.add_subplot(len(metrics), 1, i + 1) for i in range(len(metrics))]
         for plot, metric, mode in zip(panels, metrics, sweep.plan.mode, strict=True):
             _curves(plot, sweep, metric, mode)
-            zero = 0.0 if metric == "val/score" else baseline.get(metric)
+            zero = 0.0 if metric == f"val/{SCORE.name}" else baseline.get(metric)
             low, high = plot.get_ylim()
             if zero is not None and low <= zero <= high:
                 plot.axhline(

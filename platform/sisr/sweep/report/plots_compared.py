@@ -3,6 +3,7 @@
 import math
 from typing import TYPE_CHECKING
 
+from sisr.metrics.catalogue import ANY_DISTANCE, PSNR_Y
 from sisr.sweep.plan import Mode, value_of
 from sisr.sweep.report import drawing
 from sisr.sweep.report.drawing import BLUE, GREEN, GREY, INK, ORANGE, figure, png
@@ -24,7 +25,7 @@ def pair(sweep: Sweep) -> Pair | None:
         None where no trial has both.
     """
     objectives = tuple(zip(sweep.plan.objective, sweep.plan.mode, strict=True))
-    chosen: Pair = (("val/psnr_y", "max"), ("val/perceptual", "min"))
+    chosen: Pair = ((f"val/{PSNR_Y.name}", PSNR_Y.mode), (f"val/{ANY_DISTANCE.name}", ANY_DISTANCE.mode))
     if len(objectives) == 2:
         chosen = (objectives[0], objectives[1])
     return chosen if any(_point(trial, chosen) for trial in sweep.ranking()) else None

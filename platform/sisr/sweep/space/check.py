@@ -11,7 +11,7 @@ from sisr.config.settings import Settings, build
 from sisr.config.suggest import did_you_mean
 from sisr.config.wording import expected
 from sisr.errors import ConfigError
-from sisr.sweep.plan import PERCEPTUAL, Mode
+from sisr.metrics.catalogue import AT_VALIDATION, DISTANCES, Mode
 from sisr.sweep.space import space as spaces
 from sisr.sweep.space.domains import Choice, Domain, Normal
 from sisr.sweep.space.space import SearchSpace, place
@@ -20,13 +20,7 @@ if TYPE_CHECKING:
     from sisr.sweep.space.file import SpaceFile
 
 # What a validation logs, and where better lies.
-OBJECTIVES: dict[str, Mode] = {
-    "val/score": "max",
-    "val/psnr_y": "max",
-    "val/ssim_y": "max",
-    "val/perceptual": "min",
-    **dict.fromkeys(PERCEPTUAL, "min"),
-}
+OBJECTIVES: dict[str, Mode] = {f"val/{metric.name}": metric.mode for metric in (*AT_VALIDATION, *DISTANCES)}
 COMBINATIONS = 1024  # of corners that are tried one by one
 DRAWS = 200  # of the space that are tried, and of corners where these are too many
 

@@ -9,21 +9,23 @@ from sisr.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Allotment:
-    """What each worker gets, and what the user should know about it."""
+class WorkerAllocation:
+    """What each worker gets, and what the user should know of the choice; empty: nothing."""
 
     resources: Resources  # CPU, GPU
     note: str = ""
 
 
-def allot(workers: Workers, capacity: Capacity, *, cpus: float | None = None, gpus: float | None = None) -> Allotment:
+def allocate(
+    workers: Workers, capacity: Capacity, *, cpus: float | None = None, gpus: float | None = None
+) -> WorkerAllocation:
     """Return what each worker gets.
 
     Args:
         workers: How many there are.
         capacity: Of the cluster, with the nodes that its autoscaler may add: a cluster without work has no GPU node.
-        cpus: Of each; None: 1 beside a GPU, else an equal share.
-        gpus: Of each, fractions share one; None: 1 where the least number of workers may get one each, else 0.
+        cpus: Of each; None: 1 beside a GPU, else an equal part.
+        gpus: Of each, fractions share one; None: 1 where at least `workers.least` may get one each, else 0.
 
     Raises:
         ConfigError: Not even the least number of workers can ever fit.
@@ -34,28 +36,28 @@ def allot(workers: Workers, capacity: Capacity, *, cpus: float | None = None, gp
         gpus = 1.0 if capacity.may_fit(beside) >= workers.least else 0.0
         note = _note(workers, capacity, gpus > 0, capacity.fits(beside))
     if cpus is None:
-        cpus = 1.0 if gpus else _equal_share(workers, capacity)
+        cpus = 1.0 if gpus else _equal_part(workers, capacity)
     each = {"CPU": cpus, "GPU": gpus}
     most = capacity.may_fit(each)
     if most < workers.least and not capacity.uncertain:
         raise ConfigError(
-            f"{workers.least} workers x {_words(each)} can't fit: this Ray has {_there(capacity, each)}, room for "
-            f"{most}; use fewer --workers, or fewer CPUs or GPUs per worker"
+            f"{workers.least} workers x {_described(each)} can't fit: this Ray has {_available(capacity, each)}, room "
+            f"for {most}; use fewer --workers, or fewer CPUs or GPUs per worker"
         )
-    return Allotment(each, note)
+    return WorkerAllocation(each, note)
 
 
-def _equal_share(workers: Workers, capacity: Capacity) -> float:
+def _equal_part(workers: Workers, capacity: Capacity) -> float:
     """Return the most CPUs that every worker can get where as many as possible run, each on one node."""
-    wanted = min(workers.most, max(workers.least, capacity.may_fit({"CPU": 1.0})))
-    share = math.floor(capacity.total("CPU") / wanted)
-    while share > 1 and capacity.may_fit({"CPU": float(share)}) < wanted:
-        share -= 1
-    return float(max(share, 1))
+    number = min(workers.most, max(workers.least, capacity.may_fit({"CPU": 1.0})))
+    part = math.floor(capacity.total("CPU") / number)
+    while part > 1 and capacity.may_fit({"CPU": float(part)}) < number:
+        part -= 1
+    return float(max(part, 1))
 
 
 def _note(workers: Workers, capacity: Capacity, chosen: bool, now: int) -> str:
-    """Return what a user should hear who has left the choice between GPUs and CPUs to us."""
+    """Return what a user should know who has not said whether to train on GPUs or CPUs; empty: nothing."""
     if chosen:
         room = f"{now or 'none'} of them"
         return (
@@ -78,10 +80,10 @@ def _note(workers: Workers, capacity: Capacity, chosen: bool, now: int) -> str:
     return ""
 
 
-def _words(each: Resources) -> str:
+def _described(each: Resources) -> str:
     return " and ".join(f"{amount:g} {name}" for name, amount in each.items() if amount) or "nothing"
 
 
-def _there(capacity: Capacity, each: Resources) -> str:
+def _available(capacity: Capacity, each: Resources) -> str:
     found = ", ".join(f"{capacity.total(name):g} {name}" for name, amount in each.items() if amount)
     return f"at most {found} with all nodes that may come" if capacity.grows else found

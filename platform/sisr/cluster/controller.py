@@ -1,4 +1,4 @@
-"""Inside Ray Train's controller: a checkpoint before a run that goes on well is stopped, to begin again with more."""
+"""What is added to Ray Train's controller, the actor that starts and watches a run's workers."""
 
 from typing import Any
 
@@ -7,10 +7,11 @@ from ray.train.v2._internal.execution.callback import ControllerCallback, Worker
 from ray.train.v2._internal.execution.controller.state import ResizingState
 
 from sisr.cluster import checkpoint_requests
+from sisr.errors import SisrError
 
 
 class SaveBeforeResizing(ControllerCallback, WorkerGroupCallback):
-    """Ray Train itself ends the workers of a run that it resizes wherever they are."""
+    """Lets workers save a checkpoint before they are stopped to begin again in another number."""
 
     def __init__(self) -> None:
         """Know no workers yet."""
@@ -27,3 +28,16 @@ class SaveBeforeResizing(ControllerCallback, WorkerGroupCallback):
                 self._workers.execute_single(0, checkpoint_requests.save_now)
             except RayError:
                 return  # a worker was lost meanwhile: nothing to save
+
+
+class EndOnError(WorkerGroupCallback):
+    """Ends a run at once when one worker raises an error for the user, while the others may wait for that worker.
+
+    Ray itself would start all workers again, as often as it does after the loss of a node.
+    """
+
+    def after_worker_group_poll_status(self, worker_group_status: Any) -> None:
+        """Raise the error, which makes it the controller's own: Ray tries nothing again after one."""
+        for error in worker_group_status.errors.values():
+            if isinstance(error, SisrError):
+                raise error

@@ -1,4 +1,4 @@
-"""What one forward pass of a generator takes."""
+"""What a generator takes and costs, found by watching one forward pass over a small image."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 
-from sisr.inference.tiles import round_up
+from sisr.recipe import Generator
 
-PROBE_SIDE = 32  # px, of the image on which a generator is measured
+MEMORY_SIDE = 32  # px, of the lr on which memory is measured
+COST_SIDE = 64  # px, of the lr for which multiply-adds are counted
 OVERHEAD = 2.0  # tensors kept for skip connections and the convolutions' own workspace, as a factor on the largest step
 
 # Inference mode shows the one, other modes the other.
@@ -30,16 +32,33 @@ _measured: WeakKeyDictionary[nn.Module, Footprint] = WeakKeyDictionary()
 
 
 @torch.inference_mode()
-def measure(generator: nn.Module) -> Footprint:
-    """Return a generator's footprint, from one pass over a small image; measured once per generator."""
+def footprint(generator: Generator) -> Footprint:
+    """Return a generator's footprint; measured once per generator."""
     if generator not in _measured:
-        like = next(generator.parameters(), torch.empty(0))
-        side = round_up(PROBE_SIDE, int(generator.size_multiple))  # type: ignore[arg-type]
-        lr = torch.full((1, 3, side, side), 0.5, dtype=like.dtype, device=like.device)
+        lr = _grey(generator, MEMORY_SIDE)
         with _Watch() as watch:
             generator(lr)
-        _measured[generator] = Footprint(OVERHEAD * watch.most_bytes / side**2, watch.num_group_norms)
+        _measured[generator] = Footprint(OVERHEAD * watch.most_bytes / lr[0, 0].numel(), watch.num_group_norms)
     return _measured[generator]
+
+
+@torch.no_grad()  # not inference_mode, in which the counter does not see convolutions
+def multiply_adds(generator: Generator) -> int:
+    """Return how many multiplications with an addition one lr image of 64x64 px takes.
+
+    Convolutions, matrix products and attention count; resampling, activations and normalisations do not. The image is
+    larger where the generator does not take this size.
+    """
+    with FlopCounterMode(display=False) as counter:
+        generator(_grey(generator, COST_SIDE))
+    return counter.get_total_flops() // 2
+
+
+def _grey(generator: Generator, side: int) -> Tensor:
+    """Return a grey lr image of at least `side` px, in the generator's type and on its device."""
+    like = next(generator.parameters(), torch.empty(0))
+    side = generator.tiling.padded(side)
+    return torch.full((1, 3, side, side), 0.5, dtype=like.dtype, device=like.device)
 
 
 class _Watch(TorchDispatchMode):

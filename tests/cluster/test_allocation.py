@@ -7,8 +7,11 @@ from types import SimpleNamespace
 import pytest
 
 from sisr.cluster import capacity
-from sisr.cluster.allotment import allot
+from sisr.cluster.allocation import allocate
 from sisr.cluster.capacity import Capacity, NodeType
+from sisr.cluster.launcher import with_defaults
+from sisr.config.yaml import read_yaml
+from sisr.doctor import cluster_file
 from sisr.driver.run.workers import Workers, exactly, parse
 from sisr.errors import ConfigError
 
@@ -39,21 +42,21 @@ def cpu_nodes(*sizes: float) -> Capacity:
 def test_each_worker_gets_what_fits(workers: Workers, there: Capacity, cpu: float | None, gpu: float | None) -> None:
     if cpu is None:
         with pytest.raises(ConfigError, match="3 workers x 1 CPU can't fit: this Ray has 2 CPU, room for 2"):
-            allot(workers, there)
+            allocate(workers, there)
     else:
-        assert allot(workers, there).resources == {"CPU": cpu, "GPU": gpu}
+        assert allocate(workers, there).resources == {"CPU": cpu, "GPU": gpu}
 
 
 def test_who_waits_for_gpu_nodes_is_told_so() -> None:
-    note = allot(exactly(2), FROM_ZERO).note
+    note = allocate(exactly(2), FROM_ZERO).note
     assert "each of 2 workers gets a GPU; there is room for none of them yet, the autoscaler is asked for more" in note
     assert "--gpus-per-worker 0 trains on CPUs" in note
-    assert not allot(exactly(2), FROM_ZERO, gpus=1).note, "who asks for GPUs knows"
-    assert not allot(exactly(1), Capacity(HEAD, (GPU_NODE,), FROM_ZERO.types, 4)).note, "the node is there"
+    assert not allocate(exactly(2), FROM_ZERO, gpus=1).note, "who asks for GPUs knows"
+    assert not allocate(exactly(1), Capacity(HEAD, (GPU_NODE,), FROM_ZERO.types, 4)).note, "the node is there"
 
 
 def test_gpus_that_are_too_few_are_named_with_what_would_use_them() -> None:
-    note = allot(exactly(4), Capacity({"CPU": 8, "GPU": 2}, ())).note
+    note = allocate(exactly(4), Capacity({"CPU": 8, "GPU": 2}, ())).note
     assert "4 workers can't have a GPU each of 2" in note
     assert "--gpus-per-worker 0.5" in note
 
@@ -62,13 +65,13 @@ def test_more_than_an_autoscaler_may_ever_start_is_refused() -> None:
     with pytest.raises(
         ConfigError, match=r"5 workers x 1 CPU and 1 GPU can't fit: .* 4 GPU with all nodes that may come"
     ):
-        allot(exactly(5), FROM_ZERO, gpus=1)
+        allocate(exactly(5), FROM_ZERO, gpus=1)
 
 
 def test_nodes_of_an_unknown_kind_are_waited_for_where_their_user_says_what_they_have() -> None:
     lab = Capacity({"CPU": 8.0, "GPU": 0.0}, (), (NodeType(2, None),), limit=2)
-    assert allot(exactly(2), lab, gpus=1).resources == {"CPU": 1, "GPU": 1}
-    assert "--gpus-per-worker 1 waits for GPUs" in allot(exactly(2), lab).note
+    assert allocate(exactly(2), lab, gpus=1).resources == {"CPU": 1, "GPU": 1}
+    assert "--gpus-per-worker 1 waits for GPUs" in allocate(exactly(2), lab).note
 
 
 def nodes(*resources: dict[str, float]) -> SimpleNamespace:
@@ -91,6 +94,18 @@ def test_the_launcher_s_configuration_on_the_head_says_what_may_come(
     assert (found.grows, found.uncertain, found.limit) == (True, True, 3)
     assert found.types == (NodeType(4, GPU_NODE), NodeType(1, None))
     assert (found.fits({"GPU": 1}), found.may_fit({"GPU": 1}), found.total("CPU")) == (0, 3, 12)
+
+
+def test_machines_of_one_s_own_are_all_up_after_ray_up_so_none_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repository: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    written = dict(cluster_file.plain(read_yaml(repository / "cluster.local.yaml")))
+    written["provider"] = {"type": "local", "head_ip": "10.0.0.1", "worker_ips": ["10.0.0.2", "10.0.0.3"]}
+    (tmp_path / capacity.LAUNCHER_FILE).write_text(json.dumps(with_defaults(written)))
+    node = {"CPU": 2.0, "GPU": 0.0}
+    found = capacity.read(nodes({**node, capacity.HEAD: 1}, node, node))
+    assert (found.grows, found.uncertain, found.may_fit({"CPU": 1})) == (False, False, 6)
 
 
 def test_elsewhere_a_variable_says_it(monkeypatch: pytest.MonkeyPatch) -> None:

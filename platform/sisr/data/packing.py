@@ -1,0 +1,149 @@
+"""Image files packed into a store: each read, judged and decoded once.
+
+A store is a cache. It lies under `$SISR_CACHE` (else `~/.cache/sisr`) in `<root>/<key>`, where the key comes from its
+files' paths, sizes and times of modification; it is built anew, reusing what has not changed, when any of them does,
+and when it is found damaged. Of several processes that ask for it at once, one builds.
+"""
+
+import json
+import logging
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import PIL
+
+from sisr.data.index import MAX_BAD_FRACTION, Index
+from sisr.data.reading import ImageFile, Judged, digest, read_all, stamp
+from sisr.data.store import IMAGES, INDEX, PIXELS, SHAPES, DamagedStoreError, Store, write_sums
+from sisr.disk import atomic, cache, lock
+from sisr.errors import DataError, DiskError
+
+DECODER = f"2/pillow-{PIL.__version__}"  # whatever makes the same file give other pixels
+
+Progress = Callable[[int, int], None]  # files done, files altogether
+
+_log = logging.getLogger(__name__)
+
+
+def pack(
+    files: Sequence[ImageFile],
+    cache_dir: Path | None = None,
+    progress: Progress | None = None,
+    *,
+    max_bad_fraction: float = MAX_BAD_FRACTION,
+) -> Store:
+    """Return the store of these files: opened where it exists and is whole, else built.
+
+    Args:
+        files: In any order.
+        cache_dir: None: see `sisr.disk.cache`.
+        progress: Called after each file while building.
+        max_bad_fraction: More refused files than this stop with an error.
+
+    Raises:
+        DataError: Too many files, or all of them, can't be used; the message has the counts and the first ten.
+        DiskError: The store can't be written.
+    """
+    files = sorted(files, key=lambda file: file.name)
+    if not files:
+        raise DataError("there are no image files to pack")
+    stamps = [stamp(file) for file in files]
+    folder = place(files, stamps, cache_dir)
+    store = _opened(folder)
+    if store is None:
+        with lock.held(folder.parent / ".lock", advice="set SISR_CACHE"):
+            store = _opened(folder, quietly=True)  # another process may have been quicker
+            if store is None:
+                _build(folder, files, stamps, progress or (lambda done, total: None))
+                store = Store(folder)
+    if len(store) < len(files):
+        store.index.check(_root(files), max_bad_fraction)
+    return store
+
+
+def place(files: Sequence[ImageFile], stamps: Sequence[str], cache_dir: Path | None = None) -> Path:
+    """Return the folder in which these files, as they are now, are packed or will be.
+
+    Args:
+        files: Sorted by name.
+        stamps: The `stamp` of each.
+        cache_dir: See `pack`.
+    """
+    root = _root(files)
+    key = [DECODER, *(f"{file.name}/{s}/{file.refused}" for file, s in zip(files, stamps, strict=True))]
+    return (cache_dir or cache.folder()) / f"{Path(root).name}-{digest([root])[:12]}" / digest(key)[:24]
+
+
+def _root(files: Sequence[ImageFile]) -> str:
+    return os.path.commonpath([file.path.parent for file in files])
+
+
+def _opened(folder: Path, *, quietly: bool = False) -> Store | None:
+    """Return the store in a folder; None where there is none, or, with a warning, where it is damaged."""
+    try:
+        return Store(folder) if folder.is_dir() else None
+    except DamagedStoreError as error:
+        if not quietly:
+            _log.warning("%s", str(error).replace("the next start replaces them", "packing them anew"))
+        return None
+
+
+def _build(folder: Path, files: Sequence[ImageFile], stamps: Sequence[str], progress: Progress) -> None:
+    """Pack the files into `folder`; the caller holds the lock. Leftovers and all but the newest older store go."""
+    known = _known(folder.parent, dict(zip((f.name for f in files), stamps, strict=True)))
+    verdicts, shapes, sums, end = [], [], [], 0
+    atomic.remove_unfinished(folder.parent)
+    try:
+        with atomic.folder(folder) as partial:
+            with open(partial / PIXELS, "wb") as file:
+                for verdict, pixels in read_all(files, known):
+                    verdicts.append(verdict)
+                    if pixels is not None:
+                        content = np.ascontiguousarray(pixels).data.cast("B")
+                        shapes.append((end, *pixels.shape[:2]))
+                        sums.append(zlib.crc32(content))
+                        end += file.write(content)
+                    progress(len(verdicts), len(files))
+            index = Index({file.name: verdict for file, verdict in zip(files, verdicts, strict=True)})
+            about = {"decoder": DECODER, "fingerprint": index.fingerprint, "names": index.good}
+            np.save(partial / SHAPES, np.array(shapes, dtype=np.int64).reshape(-1, 3))
+            (partial / IMAGES).write_text(json.dumps(about))
+            (partial / INDEX).write_text(json.dumps({**index.to_columns(), "stamp": list(stamps)}))
+            write_sums(partial, sums)
+    except DiskError as error:
+        raise DiskError(f"packed images: {error}; free some space or set SISR_CACHE") from error
+    for stale in _stores(folder.parent)[:-2]:  # a run may still read the one before
+        shutil.rmtree(stale, ignore_errors=True)
+
+
+def _known(family: Path, stamps: dict[str, str]) -> Callable[[ImageFile], Judged | None]:
+    """Return a function that finds an unchanged file's verdict and pixels in the newest store of the same root."""
+    store = None
+    for folder in _stores(family)[-1:]:
+        with suppress(DamagedStoreError):
+            store = Store(folder)
+    if store is None or json.loads((store.folder / IMAGES).read_text()).get("decoder") != DECODER:
+        return lambda file: None
+    names = dict(zip(json.loads((store.folder / INDEX).read_text())["stamp"], store.index.verdicts, strict=True))
+    position = {name: i for i, name in enumerate(store.names)}
+
+    def known(file: ImageFile) -> Judged | None:
+        name = names.get(stamps[file.name]) if stamps[file.name] else None
+        if name is None:
+            return None
+        try:
+            return store.index.verdicts[name], store[position[name]] if name in position else None
+        except DamagedStoreError:
+            return None
+
+    return known
+
+
+def _stores(family: Path) -> list[Path]:
+    """Return the folders of complete stores, oldest first."""
+    return sorted((path.parent for path in family.glob(f"[!.]*/{IMAGES}")), key=lambda path: path.stat().st_mtime_ns)

@@ -1,0 +1,180 @@
+"""A generator on disk: `generator.safetensors` and `config.json` in a folder, or one file that holds both.
+
+Beside the model of a recipe that is not one of ours lies `recipe.py`: code, which runs only where it is trusted.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as save_bytes
+from torch import nn
+
+from sisr.errors import CheckpointError
+from sisr.models.weights import is_weights_file, refuse_impostors
+
+WEIGHTS = "generator.safetensors"
+CONFIG = "config.json"
+RECIPE = "recipe.py"
+EMBEDDED = "sisr"  # what a weights file calls the content of CONFIG in its metadata
+SHORT = ("recipe", "scale", "step")  # what else its metadata says, for people
+FORMAT = 1
+KINDS = {"recipe": (str, "a text"), "config": (dict, "an object"), "scale": (int, "a whole number >= 1")}
+
+
+def save_model(folder: Path, generator: nn.Module, meta: dict[str, Any]) -> None:
+    """Write a generator's weights and `meta` into `folder`.
+
+    Args:
+        folder: Created where missing.
+        generator: Its state dict is written as float32 (integers stay what they are).
+        meta: At least `recipe`, `config` (the recipe's full settings) and `scale`; must be JSON. A `recipe_source`
+            becomes a file of its own, named in the JSON by its SHA-256.
+    """
+    text = meta.get("recipe_source")
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_weights(folder / WEIGHTS, generator, None)
+    if text:
+        (folder / RECIPE).write_bytes(text.encode())
+    meta = {name: value for name, value in _complete(meta).items() if name != "recipe_source"}
+    (folder / CONFIG).write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n")
+
+
+def save_one_file(path: Path, generator: nn.Module, meta: dict[str, Any]) -> None:
+    """Write weights and `meta` into the one file `path`; arguments as in `save_model`."""
+    _write_weights(path, generator, {"format": "pt", **described(meta)})
+
+
+def described(meta: dict[str, Any]) -> dict[str, str]:
+    """Return `meta` as the texts that go into a file: for people each by its name, for `load_model` together."""
+    short: dict[str, str] = {name: str(meta[name]) for name in SHORT if name in meta}
+    return {**short, EMBEDDED: json.dumps(_complete(meta), sort_keys=True)}
+
+
+def sha256(text: str) -> str:
+    """Return the SHA-256 of a recipe's text, as `sha256sum` gives it for the file."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def find_model(spec: str, runs: Path) -> Path:
+    """Return the model folder or weights file that `spec` names.
+
+    Args:
+        spec: A run's name under `runs` or its folder (its final model, else its best, else its newest checkpoint), a
+            checkpoint folder, a model folder, or a weights file.
+        runs: The folder that holds the runs.
+
+    Raises:
+        CheckpointError: There is nothing to load; the message says where was looked.
+    """
+    if not spec:
+        raise CheckpointError("a model's name is empty; name a run, a folder or a weights file")
+    path = Path(spec)
+    if is_weights_file(path) and path.is_file():
+        return path
+    for folder in (path, runs / spec):
+        if (folder / WEIGHTS).is_file():
+            return folder
+        if (folder / "run.json").is_file():
+            return _of_run(folder)
+    raise CheckpointError(f"no model '{spec}': no run, checkpoint or model folder is at {path} or {runs / spec}")
+
+
+def _of_run(folder: Path) -> Path:
+    if (folder / "model" / WEIGHTS).is_file():
+        return folder / "model"
+    best = folder / "best.json"
+    if best.is_file():
+        kept = folder / "checkpoints" / f"step_{_best_step(best):09d}"
+        if (kept / WEIGHTS).is_file():
+            return kept
+    saved = sorted(p.parent for p in folder.glob(f"checkpoints/step_*/{WEIGHTS}"))
+    if not saved:
+        raise CheckpointError(f"run {folder} has no checkpoint yet: wait for its first evaluation, or train it")
+    return saved[-1]
+
+
+def _best_step(path: Path) -> int:
+    try:
+        return int(json.loads(path.read_text())["step"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged ({error!r}): remove it to use the newest checkpoint") from error
+
+
+def embedded_meta(file: Path) -> dict[str, Any] | None:
+    """Return what a weights file itself says about its model, or None where it says nothing.
+
+    Raises:
+        CheckpointError: It is damaged.
+    """
+    if file.suffix.lower() != ".safetensors" or not file.is_file():
+        return None
+    try:
+        with safe_open(file, "pt") as opened:
+            text: str | None = (opened.metadata() or {}).get(EMBEDDED)
+    except (OSError, SafetensorError) as error:
+        refuse_impostors(file)
+        raise CheckpointError(f"{file} can't be read as safetensors: {error}") from error
+    return None if text is None else _parsed(text, file)
+
+
+def read_meta(path: Path) -> dict[str, Any]:
+    """Return what a model's `CONFIG` says.
+
+    Raises:
+        CheckpointError: It is missing, damaged, or says something else than a model's does.
+    """
+    return _parsed(read_text(path), path)
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file that belongs to a model.
+
+    Raises:
+        CheckpointError: It is missing, or no text.
+    """
+    try:
+        return path.read_bytes().decode()
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+
+
+def _parsed(text: str, path: Path) -> dict[str, Any]:
+    """Return what `text`, found in the file `path`, says about a model."""
+    try:
+        meta: Any = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not a model's {CONFIG}: {error}") from error
+    if not isinstance(meta, dict) or "format" not in meta:
+        raise CheckpointError(f"{path} is not a model's {CONFIG}: it lacks 'format'")
+    if meta["format"] != FORMAT:
+        raise CheckpointError(f"{path} has format {meta['format']}; this version reads format {FORMAT}")
+    for key, (kind, name) in KINDS.items():
+        value = meta.get(key)
+        if type(value) is not kind or (isinstance(value, int) and value < 1):
+            given = f"is {value!r:.60}" if key in meta else "is missing"
+            raise CheckpointError(f"{path} is not a model's {CONFIG}: '{key}' must be {name}, it {given}")
+    for key in ("recipe_source", "recipe_sha256"):
+        if not isinstance(meta.get(key, ""), str):
+            raise CheckpointError(f"{path} is not a model's {CONFIG}: '{key}' must be a text, it is {meta[key]!r:.60}")
+    return meta
+
+
+def _complete(meta: dict[str, Any]) -> dict[str, Any]:
+    text = meta.get("recipe_source")
+    return {"format": FORMAT, **meta, **({"recipe_sha256": sha256(text)} if text else {})}
+
+
+def _write_weights(path: Path, generator: nn.Module, metadata: dict[str, str] | None) -> None:
+    state = {name: _plain(value) for name, value in generator.state_dict().items()}
+    path.write_bytes(save_bytes(state, metadata))  # save_file hides "disk full" in an error of its own
+
+
+def _plain(value: torch.Tensor) -> torch.Tensor:
+    value = value.detach().cpu()
+    return (value.float() if value.is_floating_point() else value).contiguous()
