@@ -30,6 +30,7 @@ def find(data: str) -> "list[ImageFile]":
     Raises:
         DataError: There are none.
     """
+    from sisr.data.pairs import refuse_pairs
     from sisr.data.reading import ImageFile
     from sisr.data.sources.catalogue import open_source
     from sisr.data.sources.folder import find_images
@@ -37,7 +38,9 @@ def find(data: str) -> "list[ImageFile]":
     path = Path(data)
     if path.is_file():
         return [ImageFile(path.resolve(), path.name)]
-    return find_images(path) if data and path.is_dir() else open_source(data).held_out
+    files = find_images(path) if data and path.is_dir() else open_source(data).held_out
+    refuse_pairs(data, files)
+    return files
 
 
 def open_all(

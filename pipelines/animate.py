@@ -6,12 +6,22 @@ fits; what had to be given up for --max-mb is said. MP4 needs the package imagei
 Exit codes: 0 done, 2 a wrong option or no such run, 3 too few or damaged pictures, 4 a damaged record, 73 can't write.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from sisr.pipelines import _samples
+
+from sisr.config.suggest import did_you_mean
+from sisr.disk import atomic
+from sisr.disk.run_folder import RunFolder
+from sisr.errors import ConfigError, DiskError, RunLockedError
+from sisr.evaluation import samples
+from sisr.pictures import animation_files
+from sisr.pictures.animation import Artist
+from sisr.pictures.animation_limit import fit
+from sisr.pictures.contact_sheet import size
+from sisr.terminal import console
+from sisr.tracking.outbox import Outbox
 
 OUTPUT = "File to write: .webp, .gif or .mp4. Default: evolution.webp in the run's folder. An older one is replaced."
 ROWS = "Rows of the sample pictures to show, counted from 1, as in 1,3. Default: all."
@@ -32,23 +42,16 @@ def main(
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Animate a run's sample pictures."""
-    from sisr.disk import atomic
-    from sisr.pictures import animation_files
-    from sisr.pictures.animation import Artist
-    from sisr.pictures.animation_limit import fit
-    from sisr.pictures.contact_sheet import size
-    from sisr.terminal import console
-
     first, last, every = _range(steps)
-    folder = _samples.find(run, runs)
+    folder = _find(run, runs)
     target = output or folder / "evolution.webp"
     suffix = animation_files.check(target)
-    found = _samples.spaced(_samples.read_samples(folder), first, last, every)
-    layout, samples, notes = _samples.alike(folder, found)
-    shown = _rows(rows, min(layout.count_rows(size(sample.path)) for sample in samples))
+    record = RunFolder(folder)
+    found = samples.read_samples(folder, dict(record.evaluations()), record.status().get("baseline") or {})
+    layout, chosen, notes = samples.alike(folder, samples.spaced(found, first, last, every))
+    shown = _rows(rows, min(layout.count_rows(size(sample.path)) for sample in chosen))
     timing = animation_files.Timing(frames_per_second, hold_last)
-    artist = Artist(layout, shown, samples)
-    made = fit(artist.draw, len(samples), layout, suffix, timing, int(max_mb * 1e6))
+    made = fit(Artist(layout, shown, chosen).draw, len(chosen), layout, suffix, timing, int(max_mb * 1e6))
     with atomic.file(target) as unfinished:
         unfinished.write_bytes(made.content)
     why_not = _log(folder, target) if log else "--no-log"
@@ -60,8 +63,8 @@ def main(
         "height": made.size[1],
         "seconds": round(sum(timing.durations_ms(len(made.chosen))) / 1000, 2),
         "rows": [row + 1 for row in shown],
-        "steps": [samples[i].step for i in made.chosen],
-        "notes": notes + made.given_up(len(samples), suffix),
+        "steps": [chosen[i].step for i in made.chosen],
+        "notes": notes + made.given_up(len(chosen), suffix),
         "logged": why_not is None,
         "not_logged_because": why_not,
     }
@@ -71,40 +74,43 @@ def main(
         _print(result)
 
 
+def _find(name: str, runs: Path) -> Path:
+    """Return the folder of the run called `name`, or at the path `name`."""
+    for folder in (runs / name, Path(name)):
+        if (folder / "run.json").is_file():
+            return folder
+    known = sorted(path.parent.name for path in runs.glob("*/run.json"))
+    there = f"there are {', '.join(known)}" if known else f"{runs} holds none: name their folder with --runs"
+    raise ConfigError(f"no run '{name}' in {runs}, and no folder of that name; {did_you_mean(name, known) or there}")
+
+
 def _range(text: str) -> tuple[int, int | None, int]:
     """Return the first and last step (None: the newest) and the least distance that --steps asks for."""
-    from sisr.errors import ConfigError
-
+    wrong = ConfigError(f"--steps {text}: must be FIRST:LAST:EVERY in whole steps, as in 0:10000:1000")
     try:
         first, last, every = (int(part) if part.strip() else None for part in (text + "::").split(":", 3)[:3])
     except ValueError:
-        raise ConfigError(f"--steps {text}: wanted FIRST:LAST:EVERY in whole steps, as in 0:10000:1000") from None
+        raise wrong from None
     if text.count(":") not in (1, 2) or min(first or 0, last or 0) < 0 or (every is not None and every < 1):
-        raise ConfigError(f"--steps {text}: wanted FIRST:LAST:EVERY in whole steps, as in 0:10000:1000")
+        raise wrong
     return first or 0, last, every or 1
 
 
-def _rows(text: str | None, there: int) -> list[int]:
-    """Return the rows that --rows asks for, counted from 0."""
-    from sisr.errors import ConfigError
-
+def _rows(text: str | None, count: int) -> list[int]:
+    """Return the rows that --rows asks for, counted from 0, of the `count` that all pictures have."""
     if text is None:
-        return list(range(there))
+        return list(range(count))
     try:
         chosen = [int(part) - 1 for part in text.split(",")]
     except ValueError:
-        raise ConfigError(f"--rows {text}: wanted numbers from 1 to {there}, as in 1,{there}") from None
-    if len(set(chosen)) < len(chosen) or not all(0 <= row < there for row in chosen):
-        raise ConfigError(f"--rows {text}: wanted different numbers from 1 to {there}; so many rows have all pictures")
+        chosen = []
+    if not chosen or len(set(chosen)) < len(chosen) or not all(0 <= row < count for row in chosen):
+        raise ConfigError(f"--rows {text}: must be different numbers from 1 to {count}, as in 1,{count}")
     return chosen
 
 
 def _log(folder: Path, target: Path) -> str | None:
     """Record the animation as an artifact of its run; return why that was not possible, or None."""
-    from sisr.disk.run_folder import RunFolder
-    from sisr.errors import DiskError, RunLockedError
-    from sisr.tracking.outbox import Outbox
-
     if not target.resolve().is_relative_to(folder.resolve()):
         return f"it lies outside of the run's folder {folder}"
     try:
@@ -117,9 +123,7 @@ def _log(folder: Path, target: Path) -> str | None:
     return None
 
 
-def _print(result: Mapping[str, Any]) -> None:
-    from sisr.terminal import console
-
+def _print(result: dict[str, Any]) -> None:
     size = f"{result['width']}x{result['height']} px, {result['bytes'] / 1e6:.2f} MB"
     frames = f"{len(result['steps'])} frames in {result['seconds']:g} s"
     console.out.print(f"{result['output']}: {frames}, {size}", markup=False)

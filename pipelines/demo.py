@@ -80,23 +80,22 @@ def _say(text: str) -> None:
 
 def _search(steps: int, runs: Path, tracking: "Tracking") -> dict[str, Any]:
     """Return the settings of the best trial."""
-    from sisr.driver.sweep import execute as sweep
-    from sisr.errors import DivergedError
+    from sisr.cluster.tune import RayTune
+    from sisr.driver.sweep.execute import execute, nothing_found
+    from sisr.driver.sweep.planning import plan_of
 
-    wanted = sweep.Wanted(
-        recipe="pixelshuffle",
+    plan, space = plan_of(
+        "pixelshuffle",
+        name=SWEEP,
         space=SPACE,
         settings=tuple(f"{name}={str(value).lower()}" for name, value in SETTINGS.items()),
-        trials=TRIALS,
-        steps=steps,
-        search="random",
-        rungs=(steps // 3,),
-        name=SWEEP,
+        changes={"trials": TRIALS, "steps": steps, "search": "random"},
+        scheduler_options={"rungs": (steps // 3,)},
     )
-    plan, space = sweep.plan_of(wanted)
-    found = sweep.execute(sweep.Order(plan=plan, space=space, runs=runs), tracking).best()
+    sweep = execute(plan, space, RayTune(), tracking, runs=runs)
+    found = sweep.best()
     if found is None:
-        raise DivergedError(f"no trial of {runs / SWEEP} could be evaluated: see its results/index.html")
+        raise nothing_found(sweep, runs / SWEEP)
     return found.params
 
 

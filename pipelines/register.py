@@ -107,12 +107,12 @@ def _register(choice: Choice, rules: "Rules", said: Statement) -> dict[str, Any]
     from sisr.pipelines._gate import Gate
 
     from sisr.errors import ConfigError, GateError
-    from sisr.tracking import candidate, champion, registry, selection
+    from sisr.tracking import address, candidate, champion, registry, selection
 
     if (choice.run is None) == (choice.experiment is None):
         raise ConfigError("say what to register: a run, or --experiment NAME for the best of its runs (or --rollback)")
     folder = None if choice.run is None else selection.locate(choice.run, choice.runs)
-    server = selection.server_of(choice.tracking_uri, choice.runs, folder)
+    server = address.choose(choice.tracking_uri, choice.runs, folder)
     with selection.asking(server) as client:
         found = candidate.fetch(client, server, _run_id(client, choice, folder, server), choice.runs)
         gate = Gate(found, rules, choice.runs)
@@ -166,9 +166,9 @@ def _result(facts: "Facts", verdict: "Verdict", version: str, previous: str | No
 
 def _roll_back(name: str | None, tracking_uri: str | None, runs: Path) -> dict[str, Any]:
     from sisr.errors import ConfigError
-    from sisr.tracking import champion, selection
+    from sisr.tracking import address, champion, selection
 
-    server = selection.server_of(tracking_uri, runs, None)
+    server = address.choose(tracking_uri, runs)
     with selection.asking(server) as client:
         known = champion.names(client)
         if name is None and len(known) != 1:

@@ -9,17 +9,20 @@ Exit codes: 0 ended by Ctrl-C, 2 a wrong option or a port in use, 4 no such mode
 
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from sisr.pipelines import _models
 
-if TYPE_CHECKING:
-    from sisr.pipelines._following import Source
-
-    from sisr.cluster.serve import Plan
-    from sisr.serving.release import Release
+from sisr.cluster.serve import Service, ServiceOptions, stop
+from sisr.driver.served_model import Following, ReleaseSource, checked
+from sisr.serving.limits import Limits
+from sisr.serving.release import Release
+from sisr.terminal import console
+from sisr.tracking import address as addresses
+from sisr.tracking.server import free_port
 
 MODEL = "A run's name or folder, a checkpoint or model folder, a weights file, models:/NAME@champion, or runs:/...."
 HOST = "Address to listen on. There is no login: others than 127.0.0.1 open it to all who reach this machine."
@@ -28,6 +31,7 @@ AT_ONCE = "Pictures that a replica computes at the same time. Default: one for e
 QUEUE = "Requests of a replica that may wait; the next is answered with 503."
 TIME = "Seconds until a picture that is not done is answered with 504."
 EVERY = "Seconds between two looks at the alias."
+ALLOWED = "Names by which clients may call it besides localhost and addresses, such as a proxy's; comma-separated."
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -45,6 +49,7 @@ def main(
     timeout: Annotated[float, typer.Option(min=1, help=TIME)] = 120,
     follow_every: Annotated[float, typer.Option(min=0.1, help=EVERY)] = 5,
     address: Annotated[str | None, typer.Option(help="Of a running Ray cluster. Default: this machine.")] = None,
+    allowed_hosts: Annotated[str, typer.Option(help=ALLOWED)] = "",
     recipe: Annotated[list[str] | None, typer.Option(help=_models.RECIPE)] = None,
     runs: Annotated[Path, typer.Option(help="Folder that holds all runs.")] = Path("runs"),
     tracking_uri: Annotated[
@@ -52,18 +57,11 @@ def main(
     ] = None,
 ) -> None:
     """Serve a model until Ctrl-C."""
-    from sisr.pipelines import _following
-
-    from sisr.cluster.serve import Plan
-    from sisr.serving.limits import Limits
-    from sisr.tracking import address as addresses
-    from sisr.tracking.server import free_port
-
     addresses.export()
     limits = Limits(
         max_bytes=round(max_megabytes * 2**20), max_pixels=round(max_megapixels * 1e6), queue=queue, time_s=timeout
     )
-    plan = Plan(
+    options = ServiceOptions(
         host=host,
         port=port,
         replicas=replicas,
@@ -72,29 +70,38 @@ def main(
         at_once=at_once,
         limits=limits,
         address=address,
+        allowed_hosts=tuple(allowed_hosts.replace(",", " ").split()),
     )
     free_port(port, host=host)
-    release, source = _following.first(model, tracking_uri, runs, recipe or [])
-    _serve(plan, release, source, follow_every)
+    release, source = _first(model, tracking_uri, runs, recipe or [])
+    _serve(options, release, source, follow_every)
 
 
-def _serve(plan: "Plan", release: "Release", source: "Source | None", every_s: float) -> None:
-    from sisr.pipelines import _following
+def _first(
+    spec: str, tracking_uri: str | None, runs: Path, recipes: Sequence[str]
+) -> tuple[Release, ReleaseSource | None]:
+    """Return the model that `spec` names, checked, and where it comes from if that can change."""
+    from sisr.tracking.alias import registered
 
-    from sisr.cluster.serve import Service, stop
-    from sisr.terminal import console
+    found = registered(spec, tracking_uri, runs)
+    if found is None:
+        return checked(_models.locate(spec, runs, tracking_uri), recipes, _models.short(spec)), None
+    source = ReleaseSource(found, recipes)
+    return source.release(found.version()), source if found.alias else None
 
+
+def _serve(options: ServiceOptions, release: Release, source: ReleaseSource | None, every_s: float) -> None:
     # SIGTERM is made to unwind like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if plan.host not in LOOPBACK:
-        console.err.print(f"--host {plan.host}: whoever reaches this machine can use the service", markup=False)
+    if options.host not in LOOPBACK:
+        console.err.print(f"--host {options.host}: whoever reaches this machine can use the service", markup=False)
     console.err.print("starting Ray Serve ...")
     try:
-        service = Service(plan, release)
-        shown = f"[{plan.host}]" if ":" in plan.host else plan.host
+        service = Service(options, release)
+        shown = f"[{options.host}]" if ":" in options.host else options.host
         served = f"{release.name} version {release.version}"
-        console.out.print(f"http://{shown}:{plan.port}  serves {served}  (Ctrl-C ends it)", markup=False)
-        following = _following.Following(service, source)
+        console.out.print(f"http://{shown}:{options.port}  serves {served}  (Ctrl-C ends it)", markup=False)
+        following = Following(service, source)
         while True:
             time.sleep(every_s)
             following.look()

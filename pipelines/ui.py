@@ -3,7 +3,6 @@
 The page is served to this machine only, until Ctrl-C; --host opens it to others, who then may also change and delete.
 """
 
-import os
 import signal
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +23,7 @@ def main(
     from sisr.tracking import address
     from sisr.tracking.server import Server, free_port
 
-    uri = address.absolute(tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or address.default_uri(runs))
+    uri = address.choose(tracking_uri, runs)
     if uri.startswith(("http://", "https://")):
         raise ConfigError(f"{uri} is a server already: open it in a browser")
     runs.mkdir(parents=True, exist_ok=True)

@@ -57,12 +57,11 @@ class Update(Protocol):
 
 
 class Recipe(Protocol):
-    """What the training loop needs of a recipe. Networks and optimizers are its attributes; see `parts_of`."""
+    """What the training loop needs of a recipe.
 
-    @property
-    def roles(self) -> Roles:
-        """See `roles_of`."""
-        ...
+    Networks and optimizers are attributes of any name, see `parts_of`; what some of them are for says `roles`, see
+    `roles_of`.
+    """
 
     @property
     def crop(self) -> Crop:
@@ -130,8 +129,8 @@ def stepped_networks(parts: dict[str, nn.Module | Optimizer]) -> dict[str, str]:
 def roles_of(recipe: Recipe) -> Roles:
     """Return the roles that a recipe declares as its attribute `roles`.
 
-    Recipes that were recorded before roles were declared have those that their names meant then: `discriminator` (of
-    logits) and `critic` (of scores) are judges, `generator/pixel` is the pixel loss.
+    One that declares none has those that its names meant before there were roles, so that recorded recipes go on
+    working: `generator/pixel` is the pixel loss, `discriminator` (of logits) and `critic` (of scores) are judges.
     """
     declared: Roles | None = getattr(recipe, "roles", None)
     if declared is not None:

@@ -1,5 +1,6 @@
 """The verb `train` as a user meets it: real processes, real signals, real Ray."""
 
+import functools
 import json
 import os
 import pty
@@ -18,24 +19,62 @@ import yaml
 from PIL import Image
 
 from sisr import recipes
+from sisr.terminal import cli
 
 EXIT = {"finished": 0, "config": 2, "data": 3, "diverged": 5, "locked": 6, "stopped": 75}
-STEPS, EVALUATE_EVERY = 1200, 200
+STEPS, EVALUATE_EVERY = 800, 100
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    path = tmp_path / "tiny.yaml"
+    return write_config(tmp_path)
+
+
+def write_config(folder: Path) -> Path:
+    path = folder / "tiny.yaml"
     values = recipes.load("pixelshuffle").tiny().model_dump(mode="json")
     path.write_text(yaml.safe_dump(values | {"batch_size": 4, "steps": STEPS}))
     return path
 
 
-def command(config: Path, *extra: str) -> list[str]:
+def words(config: Path, *extra: str) -> list[str]:
     options = [f"evaluate_every={EVALUATE_EVERY}", "threads=1", "validation_side=48", "log_every=10"]
-    words = [word for option in options for word in ("--option", option)]
-    fixed = ["--config", str(config), "--precision", "fp32", "--name", "test", *words]
-    return [sys.executable, "-m", "sisr.terminal.cli", "train", "pixelshuffle", *fixed, *extra]
+    asked = [word for option in options for word in ("--option", option)]
+    return ["train", "pixelshuffle", "--config", str(config), "--precision", "fp32", "--name", "test", *asked, *extra]
+
+
+def command(config: Path, *extra: str) -> list[str]:
+    return [sys.executable, "-m", "sisr.terminal.cli", *words(config, *extra)]
+
+
+@pytest.fixture
+def verb(capsys: pytest.CaptureFixture[str]) -> Any:
+    """Run `sisr train` in this process, which has imported all it needs; return exit code, stdout and stderr."""
+
+    def run(config: Path, *extra: str) -> tuple[Any, str, str]:
+        with pytest.raises(SystemExit) as end:
+            cli.main(words(config, *extra))
+        return (end.value.code or 0, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> Any:
+    """Return a function that gives the digest of a whole run in plain processes that nothing disturbed."""
+
+    @functools.cache
+    def digest(workers: int) -> str:
+        runs = tmp_path_factory.mktemp("plain")
+        path = write_config(runs)
+        plain = command(path, "--local", "--runs", str(runs), "--workers", str(workers))
+        done = subprocess.run(
+            plain, capture_output=True, text=True, env={**os.environ, "SISR_CACHE": str(session_cache)}
+        )
+        assert done.returncode == 0, done.stderr
+        return final_digest(runs / "test")
+
+    return digest
 
 
 @pytest.fixture
@@ -78,20 +117,13 @@ def finish(process: "subprocess.Popen[str]", timeout_s: float = 240) -> tuple[in
     return process.returncode, out, err
 
 
-def final_digest(run: str = "runs/test") -> str:
-    return str(json.loads(Path(run, "checkpoints", f"step_{STEPS:09d}", "manifest.json").read_text())["digest"])
-
-
-def undisturbed(config: Path, tmp_path: Path, *extra: str) -> str:
-    """Return the digest of the same run in plain processes that nothing disturbed."""
-    done = subprocess.run(command(config, "--local", "--runs", "plain", *extra), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return final_digest("plain/test")
+def final_digest(run: Path = Path("runs/test")) -> str:
+    return str(json.loads((run / "checkpoints" / f"step_{STEPS:09d}" / "manifest.json").read_text())["digest"])
 
 
 @pytest.mark.mlflow
-def test_a_local_run_leaves_model_samples_metrics_and_its_record(config: Path, start: Any) -> None:
-    code, out, err = finish(start(config, "--local", "--steps", "20", "--json"))
+def test_a_local_run_leaves_model_samples_metrics_and_its_record(config: Path, verb: Any) -> None:
+    code, out, err = verb(config, "--local", "--steps", "20", "--json")
     assert code == EXIT["finished"], err
     result = json.loads(out)
     assert (result["state"], result["step"]) == ("finished", 20)
@@ -105,7 +137,7 @@ def test_a_local_run_leaves_model_samples_metrics_and_its_record(config: Path, s
 
 
 @pytest.mark.mlflow
-def test_sigterm_saves_and_exits_75_and_the_same_command_goes_on(config: Path, start: Any, tmp_path: Path) -> None:
+def test_sigterm_saves_and_exits_75_and_the_same_command_goes_on(config: Path, start: Any, undisturbed: Any) -> None:
     process = start(config, "--local")
     wait_for_step(250, process)
     process.send_signal(signal.SIGTERM)
@@ -117,7 +149,7 @@ def test_sigterm_saves_and_exits_75_and_the_same_command_goes_on(config: Path, s
     assert Path(f"runs/test/checkpoints/step_{stopped_at:09d}/manifest.json").is_file()
     code, _, err = finish(start(config, "--local"))
     assert code == EXIT["finished"], err
-    assert final_digest() == undisturbed(config, tmp_path)
+    assert final_digest() == undisturbed(1)
 
 
 @pytest.mark.mlflow
@@ -163,9 +195,9 @@ def test_memory_stays_flat_over_two_thousand_steps(config: Path, start: Any) -> 
 
 @pytest.mark.mlflow
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_hopeless_learning_rate_ends_as_diverged_and_says_where(config: Path, start: Any, workers: str) -> None:
+def test_a_hopeless_learning_rate_ends_as_diverged_and_says_where(config: Path, verb: Any, workers: str) -> None:
     hopeless = ("--set", "learning_rate=1e30", "--set", "zero_last=false", "--workers", workers)
-    code, _, err = finish(start(config, "--local", *hopeless))
+    code, _, err = verb(config, "--local", *hopeless)
     assert code == EXIT["diverged"]
     assert "diverged at step" in err
     assert "Traceback" not in err
@@ -173,34 +205,32 @@ def test_a_hopeless_learning_rate_ends_as_diverged_and_says_where(config: Path, 
 
 
 @pytest.mark.mlflow
-def test_other_settings_under_an_old_name_are_listed_and_refused(config: Path, start: Any) -> None:
-    assert finish(start(config, "--local", "--steps", "20"))[0] == 0
-    code, _, err = finish(start(config, "--local", "--steps", "40", "--set", "learning_rate=3e-4"))
+def test_other_settings_under_an_old_name_are_listed_and_refused(config: Path, verb: Any) -> None:
+    assert verb(config, "--local", "--steps", "20")[0] == 0
+    code, _, err = verb(config, "--local", "--steps", "40", "--set", "learning_rate=3e-4")
     assert code == EXIT["config"]
     assert "learning_rate 0.0002 -> 0.0003" in err
-    code, _, err = finish(start(config, "--local", "--steps", "40"))
+    code, _, err = verb(config, "--local", "--steps", "40")
     assert code == 0, "more steps are not another run: " + err
     assert status()["step"] == 40
 
 
 @pytest.mark.mlflow
-def test_images_that_changed_since_are_counted_and_refused(config: Path, start: Any, tmp_path: Path) -> None:
+def test_images_that_changed_since_are_counted_and_refused(config: Path, verb: Any, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
     for number in range(4):
         Image.effect_noise((96, 96), 40 + number).convert("RGB").save(photos / f"{number}.png")
-    first = start(config, "--local", "--steps", "20", "--data", str(photos))
-    assert finish(first)[0] == EXIT["finished"]
+    assert verb(config, "--local", "--steps", "20", "--data", str(photos))[0] == EXIT["finished"]
     (photos / "0.png").unlink()
     Image.effect_noise((96, 96), 90).convert("RGB").save(photos / "new.png")
-    code, _, err = finish(start(config, "--local", "--steps", "40", "--data", str(photos)))
+    code, _, err = verb(config, "--local", "--steps", "40", "--data", str(photos))
     assert code == EXIT["data"]
     assert "+1 -1 ~0 files, e.g. new.png, 0.png" in err
-    code, _, err = finish(start(config, "--local", "--steps", "40", "--data", str(photos), "--allow-changes"))
+    code, _, err = verb(config, "--local", "--steps", "40", "--data", str(photos), "--allow-changes")
     assert code == EXIT["finished"], err
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("extra", "code", "message"),
     [
@@ -216,9 +246,9 @@ def test_images_that_changed_since_are_counted_and_refused(config: Path, start: 
     ],
 )
 def test_a_mistake_is_answered_in_one_line_and_leaves_nothing_behind(
-    config: Path, start: Any, extra: list[str], code: str, message: str
+    config: Path, verb: Any, extra: list[str], code: str, message: str
 ) -> None:
-    found, out, err = finish(start(config, *extra))
+    found, out, err = verb(config, *extra)
     assert (found, out) == (EXIT[code], "")
     assert message in err
     assert len([line for line in err.splitlines() if line.startswith("sisr:")]) == 1
@@ -229,33 +259,33 @@ def test_a_mistake_is_answered_in_one_line_and_leaves_nothing_behind(
 @pytest.mark.mlflow
 @pytest.mark.slow
 def test_two_ray_workers_survive_kill_9_of_the_driver_and_end_as_if_undisturbed(
-    config: Path, start: Any, tmp_path: Path
+    config: Path, start: Any, undisturbed: Any
 ) -> None:
     process = start(config, "--workers", "2")
-    wait_for_step(500, process)
+    wait_for_step(300, process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     wait_until_gone(process.pid)
     code, _, err = finish(start(config, "--workers", "2"))
     assert code == EXIT["finished"], err
-    assert final_digest() == undisturbed(config, tmp_path, "--workers", "2")
+    assert final_digest() == undisturbed(2)
 
 
 @pytest.mark.ray
 @pytest.mark.mlflow
 @pytest.mark.slow
 def test_a_killed_ray_worker_is_replaced_and_the_run_ends_as_if_undisturbed(
-    config: Path, start: Any, tmp_path: Path
+    config: Path, start: Any, undisturbed: Any
 ) -> None:
     process = start(config, "--workers", "2")
-    wait_for_step(500, process)
+    wait_for_step(300, process)
     workers = [p for p in psutil.Process(process.pid).children(recursive=True) if "RayTrainWorker" in p.name()]
     workers = workers or [p for p in descendants(process.pid) if "RayTrainWorker" in " ".join(p.cmdline())]
     assert workers, "no Ray Train worker found"
     workers[-1].kill()
     code, _, err = finish(process)
     assert code == EXIT["finished"], err
-    assert final_digest() == undisturbed(config, tmp_path, "--workers", "2")
+    assert final_digest() == undisturbed(2)
 
 
 @pytest.mark.ray

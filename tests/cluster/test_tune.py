@@ -11,11 +11,13 @@ import psutil
 import pytest
 import yaml
 
-from sisr.cluster import connection, environment, train, tune
+from sisr.cluster import connection, environment
 from sisr.cluster.capacity import Capacity, NodeType, Resources
-from sisr.cluster.trial_allotment import Share, share
+from sisr.cluster.trial_allocation import TrialAllocation, allocate
+from sisr.cluster.tune import RayTune
 from sisr.driver.run.execute import Tracking
-from sisr.driver.sweep import execute
+from sisr.driver.sweep.execute import execute
+from sisr.driver.sweep.planning import plan_of
 from sisr.errors import ConfigError
 from sisr.sweep.state import Sweep
 
@@ -28,42 +30,48 @@ GPU_NODE = {"CPU": 4.0, "GPU": 1.0}
 
 
 def test_on_cpus_every_trial_gets_one_and_all_of_them_are_used() -> None:
-    assert share(nodes({"CPU": 4.0}), trials=10) == Share(workers=1, cpus=1.0, gpus=0.0, concurrency=4)
+    assert allocate(nodes({"CPU": 4.0}), trials=10) == TrialAllocation(workers=1, cpus=1.0, gpus=0.0, concurrency=4)
 
 
 def test_there_are_never_more_at_a_time_than_trials() -> None:
-    assert share(nodes({"CPU": 16.0}), trials=3).concurrency == 3
+    assert allocate(nodes({"CPU": 16.0}), trials=3).concurrency == 3
 
 
 def test_on_gpus_every_trial_gets_one_and_its_part_of_the_cpus() -> None:
     machine = nodes({"CPU": 16.0, "GPU": 4.0})
-    assert share(machine, trials=10) == Share(workers=1, cpus=4.0, gpus=1.0, concurrency=4)
+    assert allocate(machine, trials=10) == TrialAllocation(workers=1, cpus=4.0, gpus=1.0, concurrency=4)
 
 
 def test_a_part_of_the_cpus_is_one_of_the_node_that_has_the_gpu() -> None:
     cluster = nodes({"CPU": 16.0}, *[GPU_NODE] * 4)
-    assert share(cluster, trials=10) == Share(workers=1, cpus=4.0, gpus=1.0, concurrency=4)
+    assert allocate(cluster, trials=10) == TrialAllocation(workers=1, cpus=4.0, gpus=1.0, concurrency=4)
 
 
 def test_trials_may_share_a_gpu() -> None:
-    assert share(nodes({"CPU": 8.0, "GPU": 1.0}), gpus=0.25, trials=10) == Share(cpus=2.0, gpus=0.25, concurrency=4)
+    assert allocate(nodes({"CPU": 8.0, "GPU": 1.0}), gpus=0.25, trials=10) == TrialAllocation(
+        cpus=2.0, gpus=0.25, concurrency=4
+    )
 
 
 def test_trials_with_workers_of_their_own_run_as_often_as_all_workers_fit() -> None:
-    assert share(nodes({"CPU": 8.0}), workers=3, trials=10) == Share(workers=3, cpus=1.0, gpus=0.0, concurrency=2)
+    assert allocate(nodes({"CPU": 8.0}), workers=3, trials=10) == TrialAllocation(
+        workers=3, cpus=1.0, gpus=0.0, concurrency=2
+    )
 
 
 def test_a_cluster_without_work_is_shared_as_its_nodes_to_come_allow() -> None:
     idle = nodes({"CPU": 0.0, "GPU": 0.0}, types=(NodeType(3, GPU_NODE), NodeType(8, {"CPU": 8.0, "GPU": 0.0})))
-    assert share(idle, trials=24) == Share(workers=1, cpus=4.0, gpus=1.0, concurrency=3)
-    assert share(idle, gpus=0.0, cpus=8.0, trials=24) == Share(workers=1, cpus=8.0, gpus=0.0, concurrency=8)
+    assert allocate(idle, trials=24) == TrialAllocation(workers=1, cpus=4.0, gpus=1.0, concurrency=3)
+    assert allocate(idle, gpus=0.0, cpus=8.0, trials=24) == TrialAllocation(
+        workers=1, cpus=8.0, gpus=0.0, concurrency=8
+    )
 
 
 def test_nodes_of_which_nobody_knows_what_they_have_want_a_word_from_the_user() -> None:
     cluster = nodes({"CPU": 0.0}, types=(NodeType(4, None),))
     with pytest.raises(ConfigError, match=r"--gpus-per-trial .* --concurrency"):
-        share(cluster, trials=24)
-    assert share(cluster, gpus=1.0, concurrency=4, trials=24) == Share(cpus=1.0, gpus=1.0, concurrency=4)
+        allocate(cluster, trials=24)
+    assert allocate(cluster, gpus=1.0, concurrency=4, trials=24) == TrialAllocation(cpus=1.0, gpus=1.0, concurrency=4)
 
 
 @pytest.mark.parametrize(
@@ -78,12 +86,12 @@ def test_nodes_of_which_nobody_knows_what_they_have_want_a_word_from_the_user() 
 )
 def test_what_can_never_fit_is_refused_and_says_what_is_missing(wanted: dict[str, float], missing: str) -> None:
     with pytest.raises(ConfigError, match=missing):
-        share(nodes({"CPU": 2.0}), trials=5, **wanted)  # type: ignore[arg-type]
+        allocate(nodes({"CPU": 2.0}), trials=5, **wanted)  # type: ignore[arg-type]
 
 
 def test_a_trial_that_no_node_has_room_for_is_refused_though_all_together_have() -> None:
     with pytest.raises(ConfigError, match="1 trials at a time x 4 CPU can't fit: there are enough in all, but nodes"):
-        share(nodes({"CPU": 2.0}, {"CPU": 2.0}), cpus=4.0, trials=5)
+        allocate(nodes({"CPU": 2.0}, {"CPU": 2.0}), cpus=4.0, trials=5)
 
 
 TINY = {"batch_size": 2, "hr_crop": 16, "num_features": 8, "num_hr_features": 4, "num_blocks": 1}
@@ -93,7 +101,6 @@ TINY = {"batch_size": 2, "hr_crop": 16, "num_features": 8, "num_hr_features": 4,
 def ray() -> Iterator[Any]:
     """A Ray of two CPUs that outlives the sweeps of this file, so that what they leave behind can be seen."""
     environment.prepare()
-    tune.prepare()
     yield connection.connect("local")
     connection.shutdown()
 
@@ -101,13 +108,13 @@ def ray() -> Iterator[Any]:
 @pytest.fixture
 def search(ray: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a function that runs a sweep of tiny networks, and checks that it has given everything back."""
-    monkeypatch.setattr(train, "shutdown", lambda: None)
+    monkeypatch.setattr(connection, "shutdown", lambda: None)
 
     def run(
         space: dict[str, Any],
         *,
         workers: int = 1,
-        interval: int | None = None,
+        scheduler_options: dict[str, Any] | None = None,
         seed: int = 0,
         disturb: Callable[[], None] | None = None,
         **file: Any,
@@ -115,14 +122,18 @@ def search(ray: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         path = tmp_path / "space.yaml"
         content = {"objective": "val/psnr_y", "trials": 4, "fixed": TINY, "space": space}
         path.write_text(yaml.safe_dump(content | file))
-        options = {"threads": 1, "validation_side": 48, "perceptual": "none"}
-        given: dict[str, Any] = {"search_space": path, "options": options, "interval": interval, "seed": seed}
-        plan, found = execute.plan_of(execute.Wanted(recipe="pixelshuffle", name="s", **given))
-        order = execute.Order(plan=plan, space=found, runs=tmp_path / "runs", workers=workers)
+        plan, found = plan_of(
+            "pixelshuffle",
+            name="s",
+            search_space=path,
+            options={"threads": 1, "validation_side": 48, "perceptual": "none"},
+            scheduler_options=scheduler_options,
+            seed=seed,
+        )
         thread = threading.Thread(target=disturb) if disturb else None
         if thread:
             thread.start()
-        result = execute.execute(order, Tracking())
+        result = execute(plan, found, RayTune(workers=workers), Tracking(), runs=tmp_path / "runs")
         if thread:
             thread.join()
         assert_everything_is_free(ray)
@@ -191,7 +202,16 @@ def test_trials_with_two_workers_are_promoted_and_give_everything_back(search: A
 @pytest.mark.slow
 def test_a_trial_with_two_workers_copies_a_better_one(search: Any, tmp_path: Path) -> None:
     space = {"learning_rate": {"loguniform": [1e-5, 1.0]}}
-    found = search(space, search="random", trials=2, scheduler="pbt", steps=6, interval=2, workers=2, seed=11)
+    found = search(
+        space,
+        search="random",
+        trials=2,
+        scheduler="pbt",
+        steps=6,
+        scheduler_options={"interval": 2},
+        workers=2,
+        seed=11,
+    )
     copies = [trial for trial in found.trials if trial.exploits]
     assert len(copies) == 1
     assert copies[0].first_params["learning_rate"] > 0.01 > copies[0].params["learning_rate"]

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sisr.terminal import cli
+
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
@@ -59,3 +61,31 @@ def test_a_missing_folder_ends_with_3() -> None:
     done = _pack("nowhere")
     assert done.returncode == 3
     assert "no images at 'nowhere'" in done.stderr
+
+
+def test_train_accepts_what_pack_accepts(tmp_path: Path, capsys, monkeypatch) -> None:
+    for i in range(5):
+        Image.fromarray(np.full((70 + i, 80, 3), i, np.uint8)).save(tmp_path / f"{i}.png")
+    (tmp_path / "bad.png").write_bytes(b"")
+    monkeypatch.setenv("SISR_CACHE", str(tmp_path / "cache"))
+    words = ["train", "pixelshuffle", "--data", str(tmp_path), "--set", "hr_crop=64", "--dry-run"]
+    for more, code in (([], 3), (["--max-bad", "0.2"], 0)):
+        with pytest.raises(SystemExit) as ended:
+            cli.main([*words, *more])
+        assert int(ended.value.code or 0) == code
+    assert json.loads(capsys.readouterr().out)["data"]["refused"] == {"empty file": 1}
+
+
+def test_training_says_on_which_of_the_held_out_images_it_is_validated(tmp_path: Path, capsys, monkeypatch) -> None:
+    for folder, numbers in (("DIV2K_train_HR", range(2)), ("DIV2K_valid_HR", range(20))):
+        (tmp_path / folder).mkdir()
+        for i in numbers:
+            Image.fromarray(np.full((70, 80, 3), i, np.uint8)).save(tmp_path / folder / f"{folder[6]}{i:02d}.png")
+    monkeypatch.setenv("SISR_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["train", "pixelshuffle", "--data", f"div2k:{tmp_path}", "--set", "hr_crop=64", "--dry-run"])
+    assert not ended.value.code
+    said = capsys.readouterr()
+    data = json.loads(said.out)["data"]
+    assert (data["held_out"], data["held_out_of"], len(data["validated_on"])) == (16, 20, 16)
+    assert "validation while training uses 16 of 20 held-out images, DIV2K_valid_HR/v" in said.err

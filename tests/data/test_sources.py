@@ -32,6 +32,13 @@ def test_a_folder_is_searched_to_the_bottom_and_sorted(tmp_path: Path) -> None:
     assert _names(find_images(tmp_path)) == ["a.bmp", "a/b/c.webp", "a/z.JPG", "b.png"]
 
 
+def test_pictures_that_can_t_be_read_are_in_the_list_and_don_t_vanish(tmp_path: Path) -> None:
+    _images(tmp_path, "a.png")
+    for name in ("b.avif", "c.tga", "d.GIF", "e.heic"):
+        (tmp_path / name).write_bytes(b"x")
+    assert _names(find_images(tmp_path)) == ["a.png", "b.avif", "c.tga", "d.GIF", "e.heic"]
+
+
 def test_a_folder_without_images_is_an_error_that_says_what_was_wanted(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no image file; these are read: .*\.png"):
         find_images(tmp_path)
@@ -180,12 +187,14 @@ def test_celeba_without_its_list_is_split_like_a_folder(tmp_path: Path) -> None:
     assert len(open_source(f"celeba:{tmp_path}").validation) == 2
 
 
-def test_div2k_validates_on_its_own_validation_images(tmp_path: Path) -> None:
+def test_div2k_trains_with_16_of_its_validation_images_and_is_judged_on_all(tmp_path: Path) -> None:
     _images(tmp_path, "DIV2K_train_HR/0001.png", "DIV2K_train_HR/0002.png")
     _images(tmp_path, *(f"DIV2K_valid_HR/{i:04d}.png" for i in range(801, 821)))
     source = open_source(f"div2k:{tmp_path}")
     assert _names(source.train) == ["0001.png", "0002.png"]
     assert len(source.validation) == 16
+    assert _names(source.held_out) == [f"DIV2K_valid_HR/{i:04d}.png" for i in range(801, 821)]
+    assert len(source.files) == 18
     assert all(name.startswith("DIV2K_valid_HR/08") for name in _names(source.validation))
 
 

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import socket
+import tempfile
 from collections import namedtuple
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +18,9 @@ from skimage import data as photographs
 
 from sisr.data import pairs
 from sisr.data.bicubic import resize
-from sisr.doctor import machine
+from sisr.data.packing import pack
+from sisr.data.sources.folder import find_images
+from sisr.doctor import environment, machine
 from sisr.terminal import cli
 
 GIB = 2**30
@@ -38,6 +42,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / ".ray" / "auth_token").touch(mode=0o600)
     (tmp_path / ".ray" / "auth_token").write_text("secret")
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SISR_CACHE", str(tmp_path / "cache"))
     for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
@@ -198,3 +203,99 @@ def test_what_is_absent_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = doctor(capsys, "no/such/folder")
     assert code == DATA
     assert "no images at 'no/such/folder'" in err
+
+
+def pairs_folder(folder: Path) -> Path:
+    """Pairs x4, of which one has no low resolution, one is off by a pixel, and one is called otherwise."""
+    for number in range(6):
+        hr = photograph()[number:, : 300 - 4 * number]
+        write(hr, folder / "HR" / f"{number}.png")
+        height, width = (side // 4 * 4 for side in hr.shape[:2])
+        lr = resize(hr[:height, :width], Fraction(1, 4))
+        if number != 1:
+            name = {3: "renamed"}.get(number, str(number))
+            write(lr[:, 1:] if number == 2 else lr, folder / "LR" / f"{name}.png")
+    return folder
+
+
+def test_low_resolution_that_is_missing_renamed_or_off_by_a_pixel_is_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    _, findings, _ = doctor(capsys, str(pairs_folder(tmp_path / "set")))
+    assert found(findings, "LR")["found"] == "3 pairs x4; low resolution made by: MATLAB bicubic"
+    assert [one["found"] for one in findings if one["what"] == "pairs"] == [
+        "LR/2.png has 72x59 px, and HR/2.png shrunk x4 has 73x59",
+        "HR/1.png has no low resolution x4 of its name",
+        "HR/3.png has no low resolution x4 of its name; LR/renamed.png, which belongs to nothing else, "
+        "has the right size",
+    ]
+
+
+def test_a_folder_of_pairs_is_refused_by_evaluate_and_named_by_train(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = pairs_folder(tmp_path / "set")
+    expected = f"{folder}: 3 pictures are there twice, x4 smaller in 'LR' (LR/0.png and HR/0.png)"
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["evaluate", "bicubic", "--data", str(folder)])
+    assert ended.value.code == DATA
+    assert expected in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["train", "pixelshuffle", "--data", str(folder), "--set", "hr_crop=64", "--dry-run"])
+    assert not ended.value.code
+    assert f"{expected}, and both are taken for originals: name the folder of the originals alone, {folder}/HR" in (
+        capsys.readouterr().err
+    )
+
+
+def test_packed_pixels_that_have_changed_are_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for number in range(2):
+        write(photograph()[number:], tmp_path / "images" / f"{number}.png")
+    folder = pack(find_images(tmp_path / "images")).folder
+    _, findings, _ = doctor(capsys, str(tmp_path / "images"))
+    assert found(findings, "packed")["level"] == "ok"
+    content = bytearray((folder / "pixels.u8").read_bytes())
+    content[5] ^= 1
+    (folder / "pixels.u8").write_bytes(content)
+    _, findings, _ = doctor(capsys, str(tmp_path / "images"))
+    assert found(findings, "packed")["level"] == "warning"
+    assert "the pixels of 0.png have changed" in found(findings, "packed")["found"]
+
+
+# -- what surrounds a run
+
+
+def test_a_temporary_folder_that_is_too_long_for_sockets_is_named(tmp_path: Path, monkeypatch) -> None:
+    long = tmp_path / ("x" * 90)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    assert environment.temporary_folder().level == "warning"
+    assert "Ray's sockets may have 107 characters" in environment.temporary_folder().found
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp")
+    assert environment.temporary_folder().level == "ok"
+
+
+def test_a_proxy_is_asked_whether_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in environment.PROXIES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    assert list(environment.proxies()) == []
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("HTTP_PROXY", f"http://me:secret@127.0.0.1:{listening.getsockname()[1]}")
+        (dead,) = environment.proxies()
+        listening.listen()
+        (alive,) = environment.proxies()
+    assert (dead.level, dead.what, alive.level) == ("error", "http_proxy", "ok")
+    assert "secret" not in dead.found + alive.found
+
+
+def test_a_user_without_a_name_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert environment.user().level == "ok"
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    monkeypatch.delenv("HOME")
+    assert (environment.user().level, environment.user().found) == (
+        "warning",
+        "user 54321 has no name here (no entry in /etc/passwd), and HOME is not set: caches and tokens go to the "
+        "temporary folder",
+    )

@@ -1,6 +1,6 @@
 """From what somebody asked for to the plan of a sweep, without Ray."""
 
-import dataclasses
+import json
 import shutil
 from pathlib import Path
 from random import Random
@@ -9,20 +9,24 @@ from typing import Any
 import pytest
 import yaml
 from PIL import Image
-from sisr.pipelines import tune
 
 from sisr.config.settings import build, read_yaml
-from sisr.driver.run import execute
+from sisr.disk.run_folder import RunFolder
+from sisr.driver.run import order
 from sisr.driver.run.execute import Tracking
-from sisr.driver.sweep import execute as sweep
-from sisr.driver.sweep.execute import Wanted, plan_of
+from sisr.driver.sweep.execute import check_experiment, take_up
 from sisr.driver.sweep.files import write_best
+from sisr.driver.sweep.planning import FREE, best_order, plan_of, prepare
 from sisr.driver.sweep.trial_run import trial_run
-from sisr.errors import ConfigError, DataError
+from sisr.errors import CheckpointError, ConfigError, DataError
 from sisr.recipes import pixelshuffle
 from sisr.sweep import plan as plans
 from sisr.sweep.plan import Plan
+from sisr.sweep.space.space import SearchSpace
 from sisr.sweep.state import Sweep, Trial, replay
+from sisr.tracking import address
+from sisr.tracking.address import Address
+from sisr.training.dataset import TrainingData
 
 # The settings of pixelshuffle's own space, but for one; and a grid of 30 points.
 DROPPED = tuple(f"{name}=" for name in ("schedule", "warmup_steps", "beta1", "beta2", "zero_last"))
@@ -33,39 +37,50 @@ GRID = (
 )
 
 
-def wanted(**changes: Any) -> Wanted:
-    return Wanted(**{"recipe": "pixelshuffle", "steps": 900, **changes})
+OF_FILE = ("trials", "steps", "search", "scheduler", "objective")
+
+
+def planned(**asked: Any) -> tuple[Plan, SearchSpace]:
+    """Plan a sweep of pixelshuffle with 900 steps, or of what is asked."""
+    asked = {"recipe": "pixelshuffle", "steps": 900, **asked}
+    changes = {name: asked.pop(name) for name in OF_FILE if name in asked}
+    return plan_of(asked.pop("recipe"), changes=changes, **asked)
 
 
 def test_asha_compares_at_a_ninth_and_a_third_of_the_steps_and_evaluates_there() -> None:
-    plan, _ = plan_of(wanted())
-    assert plan.rungs == (100, 300)
+    plan, _ = planned()
+    assert plan.scheduler_options == {"rungs": [100, 300]}
     assert plan.options["evaluate_every"] == 50
 
 
 def test_rungs_are_multiples_of_a_given_interval_of_evaluation() -> None:
-    plan, _ = plan_of(wanted(options={"evaluate_every": 40}))
-    assert all(rung % 40 == 0 for rung in plan.rungs)
-    assert len(plan.rungs) == 2
+    plan, _ = planned(options={"evaluate_every": 40})
+    assert plan.scheduler_options == {"rungs": [80, 320]}
 
 
 def test_pbt_compares_at_a_tenth_of_the_steps() -> None:
-    plan, _ = plan_of(wanted(scheduler="pbt"))
-    assert (plan.interval, plan.options["evaluate_every"], plan.rungs) == (90, 90, ())
+    plan, _ = planned(scheduler="pbt")
+    assert (plan.scheduler_options, plan.options["evaluate_every"]) == ({"interval": 90}, 90)
+
+
+def options(scheduler: str = "asha", **options: Any) -> dict[str, Any]:
+    """Ask for a scheduler with these options."""
+    return {"scheduler": scheduler, "scheduler_options": options}
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"scheduler": "pbt", "rungs": (100,)}, "--rungs has no effect with the scheduler pbt"),
-        ({"interval": 100}, "--interval has no effect with the scheduler asha"),
-        ({"rungs": (100, 250)}, "compared at step 250 but evaluated every 100"),
-        ({"rungs": (900,)}, "--rungs must rise and lie between 0 and steps 900, got 900"),
-        ({"rungs": (0, 100)}, "--rungs must rise and lie between 0 and steps 900, got 0,100"),
-        ({"rungs": (300, 100)}, "--rungs must rise"),
+        (options(rungs=(100,), scheduler="pbt"), "no setting 'rungs'; all settings: interval, quantile .scheduler pbt"),
+        (options(interval=100), "no setting 'interval'; all settings: rungs, eta .scheduler asha"),
+        (options(rungs=(100, 250)), "compared at step 250 but evaluated every 100"),
+        (options(rungs=(900,)), "rungs must rise and lie between 0 and steps 900, got 900"),
+        (options(rungs=(0, 100)), "rungs must rise and lie between 0 and steps 900, got 0,100"),
+        (options(rungs=(300, 100)), "rungs must rise"),
         ({"options": {"evaluate_every": 5000}}, "evaluate_every 5000 is no less than their steps 900"),
         ({"options": {"evaluate_every": "abc"}}, "--option: evaluate_every wants"),
-        ({"scheduler": "pbt", "interval": 900}, "--interval 900 is no less than the 900 steps of a trial"),
+        (options(eta=1), "eta wants"),
+        (options(interval=900, scheduler="pbt"), "interval 900 is no less than the 900 steps of a trial"),
         ({"search": "grid", "space": GRID}, "the grid has 30 combinations, but .* trials: 24; --trials 30 tries all"),
         ({"options": {"evaluate_evry": 3}}, "did you mean 'evaluate_every'"),
         ({"recipe": "pixelshufle"}, "did you mean 'pixelshuffle'"),
@@ -74,11 +89,11 @@ def test_pbt_compares_at_a_tenth_of_the_steps() -> None:
 )
 def test_what_cant_work_is_said_before_anything_starts(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        plan_of(wanted(**changes))
+        planned(**changes)
 
 
 def test_a_trial_is_a_run_with_the_plans_settings_and_its_own() -> None:
-    plan, _ = plan_of(wanted(settings=("hr_crop=32",), name="s"))
+    plan, _ = planned(settings=("hr_crop=32",), name="s")
     run = trial_run(plan, Trial(7, {"learning_rate": 3e-4}, {"learning_rate": 3e-4}))
     assert run.name == "s-0007"
     assert (run.config["hr_crop"], run.config["steps"], run.config["learning_rate"]) == (32, 900, 3e-4)
@@ -86,7 +101,7 @@ def test_a_trial_is_a_run_with_the_plans_settings_and_its_own() -> None:
 
 
 def test_best_yaml_holds_the_settings_of_the_best_trial_without_the_length_of_a_trial(tmp_path: Path) -> None:
-    plan, _ = plan_of(wanted(settings=("hr_crop=32",), name="s"))
+    plan, _ = planned(settings=("hr_crop=32",), name="s")
     rows: list[dict[str, Any]] = [
         {"op": "trial", "trial": 0, "params": {"learning_rate": 3e-4, "beta1": 0.8}},
         {"op": "start", "trial": 0, "until": 900},
@@ -103,17 +118,34 @@ def test_best_yaml_holds_the_settings_of_the_best_trial_without_the_length_of_a_
 
 def test_a_grid_smaller_than_the_files_trials_plans_no_more_and_a_larger_one_may_be_begun() -> None:
     small = ("learning_rate=choice(1e-4, 2e-4)", *DROPPED)
-    assert plan_of(wanted(search="grid", space=small))[0].trials == 2
-    assert plan_of(wanted(search="grid", space=small, trials=99))[0].trials == 2
-    assert plan_of(wanted(search="grid", space=GRID, trials=7))[0].trials == 7
+    assert planned(search="grid", space=small)[0].trials == 2
+    assert planned(search="grid", space=small, trials=99)[0].trials == 2
+    assert planned(search="grid", space=GRID, trials=7)[0].trials == 7
 
 
 MINE = {"objective": "val/psnr_y", "trials": 2, "steps": 10, "space": {"beta1": {"choice": [0.5, 0.9]}}}
 
 
-def ordered(tmp_path: Path, workers: int = 1, **changes: Any) -> sweep.Order:
-    plan, space = plan_of(wanted(**{"name": "s", "settings": ("hr_crop=32",), **changes}))
-    return sweep.Order(plan=plan, space=space, runs=tmp_path, workers=workers)
+def prepared(runs: Path, workers: int = 1, **asked: Any) -> tuple[Plan, RunFolder, TrainingData]:
+    """Plan a sweep named s of crops of 32 px, and prepare it."""
+    return prepare(*planned(**{"name": "s", "settings": ("hr_crop=32",), **asked}), runs, workers)
+
+
+def begun(runs: Path, **asked: Any) -> Plan:
+    """Leave what a sweep leaves that was killed just after it had begun."""
+    plan, folder, data = prepared(runs, **asked)
+    folder.path.mkdir(exist_ok=True)
+    take_up(plan, folder, data, allow_changes=False)
+    return plan
+
+
+def taken_up(runs: Path, allow_changes: bool = False, **asked: Any) -> Plan:
+    """Begin a sweep, or go on with it, and return its plan as it is recorded now."""
+    plan, folder, data = prepared(runs, **asked)
+    take_up(plan, folder, data, allow_changes)
+    found = plans.read(folder.path)
+    assert found is not None
+    return found
 
 
 @pytest.mark.parametrize(
@@ -126,12 +158,12 @@ def ordered(tmp_path: Path, workers: int = 1, **changes: Any) -> sweep.Order:
 )
 def test_what_no_trial_would_measure_is_no_objective(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        sweep.prepare(ordered(tmp_path, **changes))
+        prepared(tmp_path, **changes)
 
 
 @pytest.mark.parametrize("objective", [["val/score"], ["val/perceptual"], ["val/psnr_y", "val/swd"]])
 def test_what_every_trial_measures_is_an_objective(tmp_path: Path, objective: list[str]) -> None:
-    assert sweep.prepare(ordered(tmp_path, objective=objective, options={"perceptual": "swd"}))
+    assert prepared(tmp_path, objective=objective, options={"perceptual": "swd"})
 
 
 @pytest.mark.parametrize(
@@ -146,22 +178,22 @@ def test_a_batch_size_that_workers_cant_share_is_refused_though_only_swept(
     tmp_path: Path, space: str, size: int
 ) -> None:
     with pytest.raises(ConfigError, match=f"batch_size {size} can't be split equally among 2 workers"):
-        sweep.prepare(ordered(tmp_path, space=(space,), workers=2))
+        prepared(tmp_path, space=(space,), workers=2)
 
 
 def test_only_batch_sizes_that_trials_have_must_be_shared(tmp_path: Path) -> None:
     assert pixelshuffle.Config().batch_size % 3
-    assert sweep.prepare(ordered(tmp_path, space=("batch_size=choice(3, 6)",), workers=3))
+    assert prepared(tmp_path, space=("batch_size=choice(3, 6)",), workers=3)
 
 
 def test_a_crop_larger_than_all_images_is_refused_though_only_swept(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="2048 x 2048"):
-        sweep.prepare(ordered(tmp_path, settings=(), space=("hr_crop=choice(96, 2048)",)))
+        prepared(tmp_path, settings=(), space=("hr_crop=choice(96, 2048)",))
 
 
 def test_a_copy_keeps_what_decides_the_networks_shapes() -> None:
     space = ("num_features=choice(8, 16, 24)", "num_blocks=randint(1, 9)", "learning_rate=loguniform(1e-5, 1e-3)")
-    _, found = plan_of(wanted(scheduler="pbt", search="random", space=(*space, *DROPPED)))
+    _, found = planned(scheduler="pbt", search="random", space=(*space, *DROPPED))
     assert found.kept == {"num_features", "num_blocks"}
     params = {"num_features": 16, "num_blocks": 4, "learning_rate": 1e-4}
     copies = [found.explore(params, Random(seed)) for seed in range(20)]
@@ -169,95 +201,129 @@ def test_a_copy_keeps_what_decides_the_networks_shapes() -> None:
     assert 1e-4 not in {copy["learning_rate"] for copy in copies}
 
 
-def taken_up(order: sweep.Order) -> None:
-    """Leave what a sweep leaves that was killed just after it had begun."""
-    plan, folder, data = sweep.prepare(order)
-    folder.path.mkdir(exist_ok=True)
-    folder.record_files(data.hashes)
-    plans.write(folder.path, plan, {})
-
-
 def test_other_settings_are_named_one_by_one(tmp_path: Path) -> None:
-    taken_up(ordered(tmp_path))
+    begun(tmp_path)
     with pytest.raises(ConfigError) as caught:
-        sweep.execute(ordered(tmp_path, settings=("hr_crop=64",), space=("beta2=",)), Tracking())
-    assert "differs: fixed.hr_crop 32 -> 64; space.beta2 {'choice': [0.99, 0.999]} -> None. Choose" in str(caught.value)
+        taken_up(tmp_path, settings=("hr_crop=64",), space=("beta2=",))
+    message = "differs: fixed.hr_crop 32 -> 64; space.beta2 {'choice': [0.99, 0.999]} -> None. Choose another --name"
+    assert message in str(caught.value)
     assert f"or remove {tmp_path / 's'} to start anew" in str(caught.value)
+
+
+def test_other_settings_are_taken_up_where_changes_are_allowed_and_their_history_is_kept(tmp_path: Path) -> None:
+    begun(tmp_path)
+    assert taken_up(tmp_path, allow_changes=True, settings=("hr_crop=64",)).fixed["hr_crop"] == 64
+    taken_up(tmp_path, allow_changes=True, settings=("hr_crop=96",))
+    history = json.loads((tmp_path / "s" / plans.FILE).read_text())["changed"]
+    assert history == ["fixed.hr_crop 32 -> 64", "fixed.hr_crop 64 -> 96"]
+
+
+def test_another_recipe_is_refused_though_changes_are_allowed(tmp_path: Path) -> None:
+    begun(tmp_path, space=("learning_rate=choice(1e-4, 1e-3)", *DROPPED))
+    with pytest.raises(ConfigError, match="recipe pixelshuffle -> srresnet"):
+        taken_up(tmp_path, allow_changes=True, recipe="srresnet")
+
+
+@pytest.mark.parametrize("option", ["log_every", "keep_checkpoints", "threads", "sample_rows"])
+def test_how_closely_trials_are_watched_may_change(tmp_path: Path, option: str) -> None:
+    begun(tmp_path)
+    assert taken_up(tmp_path, options={option: 7}).options[option] == 7
+
+
+def test_the_distance_that_trials_are_compared_by_may_not_change(tmp_path: Path) -> None:
+    begun(tmp_path, options={"perceptual": "swd"})
+    with pytest.raises(ConfigError, match=r"options\.perceptual swd -> none"):
+        taken_up(tmp_path, objective=["val/psnr_y"], options={"perceptual": "none"})
 
 
 def test_a_recipe_file_that_has_changed_is_not_printed(tmp_path: Path, repository: Path) -> None:
     text = (repository / "platform/sisr/recipes/pixelshuffle.py").read_text()
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(MINE))
     (tmp_path / "mine.py").write_text(text)
-    asked: dict[str, Any] = {"recipe": str(tmp_path / "mine.py"), "steps": None}
-    taken_up(ordered(tmp_path, **asked))
+    begun(tmp_path, recipe=str(tmp_path / "mine.py"), steps=None)
     (tmp_path / "mine.py").write_text(text + "# changed\n")
     with pytest.raises(ConfigError, match=r"differs: recipe file changed\. Choose"):
-        sweep.execute(ordered(tmp_path, **asked), Tracking())
+        taken_up(tmp_path, recipe=str(tmp_path / "mine.py"), steps=None)
 
 
-def test_images_that_have_changed_are_named_as_train_names_them(tmp_path: Path) -> None:
-    images = tmp_path / "images"
-    images.mkdir()
+def test_more_trials_stay_in_their_sweeps_experiment_and_no_other_is_taken(tmp_path: Path) -> None:
+    plan = begun(tmp_path)
+    folder = RunFolder(tmp_path / "s")
+    address.write(folder.path, Address(address.default_uri(tmp_path), "mine", run_id="1"))
+    assert address.decide(folder.path, None, Tracking().experiment).experiment == "mine"
+    check_experiment(plan, folder, Tracking())
+    check_experiment(plan, folder, Tracking(experiment="mine"))
+    with pytest.raises(ConfigError, match=r"recorded in MLflow experiment 'mine', .* leave out --experiment other"):
+        check_experiment(plan, folder, Tracking(experiment="other"))
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
     for number in range(6):
-        Image.effect_noise((96, 96), 10 + number).convert("RGB").save(images / f"{number}.png")
-    taken_up(ordered(tmp_path, data=str(images)))
+        Image.effect_noise((96, 96), 10 + number).convert("RGB").save(folder / f"{number}.png")
+    return folder
+
+
+def test_images_that_have_changed_are_named_as_train_names_them(tmp_path: Path, images: Path) -> None:
+    begun(tmp_path, data=str(images))
     Image.effect_noise((96, 96), 99).convert("RGB").save(images / "new.png")
     with pytest.raises(DataError, match=r"sweep s exists and differs: images of .*: \+1 -0 ~0 files, e\.g\. new\.png"):
-        sweep.execute(ordered(tmp_path, data=str(images)), Tracking())
+        taken_up(tmp_path, data=str(images))
+
+
+def test_the_same_images_in_another_place_are_the_same_sweep(tmp_path: Path, images: Path) -> None:
+    begun(tmp_path, data=str(images))
+    images.rename(tmp_path / "moved")
+    assert taken_up(tmp_path, data=str(tmp_path / "moved")).data == str(tmp_path / "moved")
+
+
+def test_a_sweep_without_a_name_is_found_again_though_its_images_have_moved(tmp_path: Path, images: Path) -> None:
+    name = prepared(tmp_path, data=str(images), name="")[0].name
+    images.rename(tmp_path / "moved")
+    assert prepared(tmp_path, data=str(tmp_path / "moved"), name="", options={"log_every": 7})[0].name == name
 
 
 def test_a_recipe_from_a_file_is_found_again_to_be_trained_with_the_best_settings_without_a_word_before_json(
-    tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copy(repository / "platform/sisr/recipes/pixelshuffle.py", "mine.py")
     tiny = ("batch_size=2", "hr_crop=16", "num_features=8", "num_hr_features=4", "num_blocks=1")
     Path("mine.yaml").write_text(yaml.safe_dump(MINE))
-    order = ordered(tmp_path, recipe="mine.py", settings=tiny)
-    order = dataclasses.replace(order, recipe="mine.py")
+    plan = prepared(tmp_path, recipe="mine.py", settings=tiny)[0]
     rows: list[dict[str, Any]] = [
         {"op": "trial", "trial": 0, "params": {"beta1": 0.5}},
         {"op": "start", "trial": 0, "until": 900},
         {"op": "end", "trial": 0, "state": "finished", "step": 900, "curve": [[900, {"val/psnr_y": 30.0}]]},
     ]
-    found = replay(order.plan, rows)
+    found = replay(plan, rows)
     (tmp_path / "s").mkdir()
-    best = write_best(tmp_path / "s", found, found.trials[0], order.recipe_argument)
+    best = write_best(tmp_path / "s", found, found.trials[0], "mine.py")
     assert "sisr train mine.py --config best.yaml" in best.read_text()
-    monkeypatch.setattr(execute, "execute", lambda asked, *_: execute.prepare(asked)[0].model_dump())
-    run = tune._train_best(found, order, Tracking(), steps=2)
-    assert (run["config"]["beta1"], run["config"]["hr_crop"], run["config"]["steps"]) == (0.5, 16, 2)
-    assert run["recipe_source"] == Path("mine.py").read_text()
+    run = order.prepare(best_order(plan, tmp_path / "s", "mine.py", workers=1, steps=2))[0]
+    assert (run.config["beta1"], run.config["hr_crop"], run.config["steps"]) == (0.5, 16, 2)
+    assert run.recipe_source == Path("mine.py").read_text()
     assert capsys.readouterr().out == ""
     with open("mine.py", "a") as file:
         file.write("# changed\n")
     with pytest.raises(ConfigError, match=r"mine\.py has changed since the sweep began"):
-        tune._train_best(found, order, Tracking(), steps=2)
+        best_order(plan, tmp_path / "s", "mine.py", workers=1, steps=2)
 
 
-def test_a_sweep_of_the_same_name_but_another_plan_is_refused(tmp_path: Path) -> None:
-    plan, space = plan_of(wanted(name="s", settings=("hr_crop=32",)))
-    folder = tmp_path / "s"
-    folder.mkdir()
-    prepared, _, _ = sweep.prepare(sweep.Order(plan=plan, space=space, runs=tmp_path))
-    plans.write(folder, prepared.model_copy(update={"seed": 1}), {})
-    with pytest.raises(ConfigError, match=r"sweep s exists and differs: seed 1 -> 0\. Choose another --name"):
-        sweep.execute(sweep.Order(plan=plan, space=space, runs=tmp_path), Tracking())
-
-
-def test_a_damaged_plan_is_an_error_and_not_a_new_sweep(tmp_path: Path) -> None:
-    plan, space = plan_of(wanted(name="s", settings=("hr_crop=32",)))
+@pytest.mark.parametrize("content", ['{"sweep": {"name": "s"', "[1]", '{"sweep": [1]}', '{"sweep": {"format": 9}}'])
+def test_a_damaged_plan_is_an_error_and_not_a_new_sweep(tmp_path: Path, content: str) -> None:
     (tmp_path / "s").mkdir()
-    (tmp_path / "s" / plans.FILE).write_text('{"sweep": {"name": "s"')
-    with pytest.raises(Exception, match="can't be read"):
-        sweep.execute(sweep.Order(plan=plan, space=space, runs=tmp_path), Tracking())
+    (tmp_path / "s" / plans.FILE).write_text(content)
+    with pytest.raises(CheckpointError, match="can't be read"):
+        taken_up(tmp_path)
 
 
 def test_a_sweeps_name_differs_where_its_plan_does_but_not_with_more_trials() -> None:
-    plan: Plan = plan_of(wanted())[0]
-    assert plan_of(wanted(trials=99))[0].hash == plan.hash
-    assert plan_of(wanted(seed=1))[0].hash != plan.hash
-    assert plan_of(wanted(space=("beta1=",)))[0].hash != plan.hash
+    plan: Plan = planned()[0]
+    assert planned(trials=99)[0].hash(FREE) == plan.hash(FREE)
+    assert planned(seed=1)[0].hash(FREE) != plan.hash(FREE)
+    assert planned(space=("beta1=",))[0].hash(FREE) != plan.hash(FREE)
 
 
 def test_a_recipes_own_space_lies_beside_it(tmp_path: Path, repository: Path) -> None:
@@ -270,6 +336,6 @@ def test_a_recipes_own_space_lies_beside_it(tmp_path: Path, repository: Path) ->
         "space": {"learning_rate": {"choice": [1e-4, 1e-3]}},
     }
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
-    plan, _ = plan_of(Wanted(recipe=str(tmp_path / "mine.py")))
+    plan, _ = plan_of(str(tmp_path / "mine.py"))
     assert (plan.recipe, plan.trials) == ("mine", 2)
     assert plan.recipe_source == text

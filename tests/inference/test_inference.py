@@ -54,6 +54,18 @@ class PooledNet(LocalNet):
         return functional.pixel_shuffle(self.last(functional.interpolate(x, scale_factor=4)), self.tiling.scale)
 
 
+class MirroredNet(LocalNet):
+    """Reflects its edges, so that it needs as many pixels as it looks beyond them."""
+
+    tiling = Tiling(2, halo=8, size_multiple=2, minimum=9)
+
+    def forward(self, lr):
+        self.require_images(lr)
+        mirrored = functional.pad(lr, (8, 8, 8, 8), mode="reflect")
+        mean = functional.avg_pool2d(mirrored, 17, stride=1)
+        return functional.interpolate(mean, scale_factor=2)
+
+
 class GlobalNet(LocalNet):
     """Every output pixel depends on all of the image."""
 
@@ -117,6 +129,17 @@ def test_every_recipe_upscales_in_tiles_as_in_one_piece(name):
         nn.init.normal_(parameter, std=0.2)  # a last layer of zeros would hide every difference
     lr = image(3 * halo, 2 * halo + 9)
     torch.testing.assert_close(upscale(generator, lr, tile=8), upscale(generator, lr, tile=0), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 3), (5, 40), (21, 10)])
+def test_no_tile_is_smaller_than_the_generator_takes(height, width):
+    generator, lr = build(MirroredNet), image(height, width)
+    whole = upscale(generator, lr, tile=0)
+    assert whole.shape == (1, 3, 2 * height, 2 * width)
+    for tile in (1, 4, 20):
+        assert upscale(generator, lr, tile=tile).shape == whole.shape
+    inner = (slice(None), slice(None), slice(0, 2 * height - 16), slice(0, 2 * width - 16))
+    torch.testing.assert_close(upscale(generator, lr, tile=4)[inner], whole[inner], rtol=0, atol=1e-9)
 
 
 def test_one_pixel_becomes_scale_squared():

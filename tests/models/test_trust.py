@@ -2,18 +2,21 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import tiny_model
 from outside_recipe import write
 from sisr import recipes
 from sisr.errors import CheckpointError, ConfigError
 from sisr.models import trust
 from sisr.models.files import save_model, save_one_file
 from sisr.models.model import load_model
+from sisr.terminal import cli
 
 LOUD = ("from torch", "open('executed', 'w').close()\nfrom torch")  # what it does shows
 
@@ -39,8 +42,6 @@ def saved(tmp_path: Path) -> tuple[Path, Path]:
 
 def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make sure that the code would have to run again."""
-    import sys
-
     for name in [name for name in sys.modules if name.startswith("sisr_user_recipe_")]:
         monkeypatch.delitem(sys.modules, name)
 
@@ -128,6 +129,60 @@ def test_a_model_can_t_name_code_instead_of_a_recipe_of_ours(
     assert not Path("executed").exists()
 
 
+@pytest.mark.parametrize("form", ["folder", "one file"])
+def test_a_name_in_a_model_s_file_is_looked_up_and_never_imported(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here" / "harmful").mkdir(parents=True)
+    (tmp_path / "here" / "harmful" / "__init__.py").write_text("open('executed', 'w').close()\n")
+    (tmp_path / "here" / "harmful" / "x.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path / "here")
+    path = tiny_model.save(tmp_path / "model")
+    if form == "folder":
+        change_config(path, recipe="harmful.x")
+    else:
+        model = load_model(path)
+        path = tmp_path / "one.safetensors"
+        save_one_file(path, model.generator, model.meta | {"recipe": "harmful.x"})
+    with pytest.raises(CheckpointError, match=r"describes no generator.*no recipe 'harmful\.x'.*All recipes: "):
+        load_model(path)
+    assert not Path("executed").exists()
+    assert "harmful" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"scale": "x"}, "'scale' must be a whole number >= 1, it is 'x'"),
+        ({"scale": True}, "'scale' must be a whole number >= 1, it is True"),
+        ({"scale": 0}, "'scale' must be a whole number >= 1, it is 0"),
+        ({"scale": 3}, "says scale 3, but its generator's is 4"),
+        ({"recipe": 7}, "'recipe' must be a text, it is 7"),
+        ({"recipe": None}, "'recipe' must be a text, it is missing"),
+        ({"config": [1]}, "'config' must be an object, it is [1]"),
+        ({"recipe_sha256": 5}, "'recipe_sha256' must be a text, it is 5"),
+        ({"format": 9}, "has format 9; this version reads format 1"),
+    ],
+)
+def test_a_config_that_says_nonsense_is_no_model_and_nobody_s_mistake_but_the_file_s(
+    changes: dict[str, Any], problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tiny_model.save(tmp_path / "model")
+    change_config(folder, **changes)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["export", str(folder), "--format", "safetensors"])
+    assert end.value.code == 4
+    assert problem in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("content", [b"[1]", b"{", b"\xff\xfe", b"{}"])
+def test_a_config_that_is_none_is_no_model(content: bytes, tmp_path: Path) -> None:
+    folder = tiny_model.save(tmp_path / "model")
+    (folder / "config.json").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        load_model(folder)
+
+
 @pytest.mark.parametrize("name", ["json.tool", "../../model/x"])
 def test_trusted_code_under_another_name_is_not_trusted(name: str, saved: tuple[Path, Path]) -> None:
     folder, path = saved
@@ -141,6 +196,40 @@ def test_trust_that_somebody_else_wrote_counts_for_nothing(monkeypatch: pytest.M
     trust.remember("a", "text", "a.py")
     assert trust.is_trusted("a", "text")
     monkeypatch.setattr("os.getuid", lambda: 12345)
+    assert not trust.is_trusted("a", "text")
+
+
+def entry_of(cache: Path) -> Path:
+    trust.remember("a", "text", "a.py")
+    assert trust.is_trusted("a", "text")
+    (entry,) = (cache / "trusted_recipes").iterdir()
+    return entry
+
+
+def test_a_link_is_no_trust(tmp_path: Path) -> None:
+    entry = entry_of(tmp_path / "cache")
+    entry.rename(tmp_path / "mine")
+    entry.symlink_to(tmp_path / "mine")
+    assert not trust.is_trusted("a", "text")
+
+
+def test_a_linked_folder_is_no_trust_and_is_not_written_through(tmp_path: Path) -> None:
+    folder = entry_of(tmp_path / "cache").parent
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    assert not trust.is_trusted("a", "text")
+    trust.remember("b", "text", "b.py")
+    assert len(list((tmp_path / "elsewhere").iterdir())) == 1
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o722])
+def test_a_folder_that_others_can_write_is_no_trust(mode: int, tmp_path: Path) -> None:
+    entry_of(tmp_path / "cache").parent.chmod(mode)
+    assert not trust.is_trusted("a", "text")
+
+
+def test_an_entry_that_everybody_can_write_is_no_trust(tmp_path: Path) -> None:
+    entry_of(tmp_path / "cache").chmod(0o666)
     assert not trust.is_trusted("a", "text")
 
 

@@ -14,10 +14,12 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
+import tiny_model
 from sisr.errors import CheckpointError
 from sisr.inference.receptive_field import receptive_radius
 from sisr.inference.tiled import upscale
 from sisr.models import weights
+from sisr.models.files import find_model
 from sisr.models.model import load_model
 from sisr.models.zoo import recognise
 from sisr.nets.rrdb import RRDBNet
@@ -41,17 +43,33 @@ def rrdb() -> RRDBNet:
     return network
 
 
-@pytest.mark.parametrize("form", ["weights.pth", "average.pth", "weights.safetensors", "parallel.pth"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "weights.pth",
+        "WEIGHTS.PTH",
+        "average.pth",
+        "weights.safetensors",
+        "module.",
+        "generator.",
+        "_orig_mod.",
+        "trained",
+    ],
+)
 def test_spandrel_recognises_our_rrdb_as_esrgan_and_computes_the_same(form: str, rrdb: RRDBNet) -> None:
     state = rrdb.state_dict()
     other = {name: torch.zeros_like(value) for name, value in state.items()}
+    path = Path(form if "." in form[:-1] else "weights.pth")
     if form == "weights.safetensors":
-        save_file(state, form)
+        save_file(state, path)
     elif form == "average.pth":
-        torch.save({"params": other, "params_ema": state}, form)
+        torch.save({"params": other, "params_ema": state}, path)
+    elif form == "trained":  # all networks of a training in one, compiled and then spread over GPUs
+        both = {f"module._orig_mod.generator.{n}": v for n, v in state.items()}
+        torch.save({"state_dict": both | {"module._orig_mod.discriminator.x": torch.zeros(1)}}, path)
     else:
-        torch.save({f"module.{n}": v for n, v in state.items()} if form == "parallel.pth" else state, form)
-    model = load_model(Path(form))
+        torch.save({f"{form}{n}": v for n, v in state.items()} if form.endswith(".") else state, path)
+    model = load_model(find_model(str(path), Path("runs")))
     assert (model.scale, model.meta) == (4, {"architecture": "ESRGAN 16nf 2nb"})
     lr = torch.rand(2, 3, 11, 13)
     with torch.no_grad():
@@ -91,6 +109,49 @@ def test_without_spandrel_the_error_says_what_to_install(rrdb: RRDBNet, monkeypa
     monkeypatch.setitem(sys.modules, "spandrel", None)
     with pytest.raises(CheckpointError, match=r"pip install 'sisr\[zoo\]'"):
         load_model(Path("weights.pth"))
+
+
+@pytest.mark.parametrize("name", ["x.pth", "x.PTH", "x.safetensors"])
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"<!DOCTYPE html>\n<html><body>Sign in</body></html>", "is a web page, not weights"),
+        (b"\n <html>", "is a web page, not weights"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n", "is a pointer of Git LFS"),
+        (b"", "is empty"),
+    ],
+)
+def test_what_is_only_named_like_weights_is_called_what_it_is(content: bytes, what: str, name: str) -> None:
+    Path(name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=f"{name} {what}"):
+        load_model(find_model(name, Path("runs")))
+
+
+def test_text_is_not_called_code() -> None:
+    Path("text.pth").write_text("no weights")
+    with pytest.raises(CheckpointError, match=r"it was not written by torch\.save, or is damaged"):
+        weights.read(Path("text.pth"))
+
+
+def test_an_esrgan_of_another_growth_is_refused_in_two_lines_with_both_shapes() -> None:
+    torch.save(RRDBNet(16, 1, 8).state_dict(), "narrow.pth")
+    with pytest.raises(CheckpointError) as error:
+        load_model(Path("narrow.pth"))
+    said = str(error.value)
+    assert len(said.splitlines()) == 1
+    assert len(said) < 400
+    assert "[8, 16, 3, 3]" in said
+    assert "[32, 16, 3, 3]" in said
+
+
+def test_a_model_s_weights_of_another_width_are_named_with_both_shapes(tmp_path: Path) -> None:
+    folder = tiny_model.save(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["config"]["num_features"] = 16
+    (folder / "config.json").write_text(json.dumps(config))
+    fits = r"does not fit recipe 'pixelshuffle' as configured: 'entry.weight' has the shape \(8, .*\(16, .*; 1 more"
+    with pytest.raises(CheckpointError, match=fits):
+        load_model(folder)
 
 
 class Evil:

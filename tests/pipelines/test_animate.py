@@ -15,6 +15,7 @@ from sisr import recipes
 from sisr.disk.atomic import write_json
 from sisr.disk.journal import rows as journal_rows
 from sisr.disk.run_folder import RunFolder
+from sisr.evaluation import samples
 from sisr.terminal import cli
 from sisr.tracking.outbox import Outbox
 from sisr.training.local import train_here
@@ -78,10 +79,12 @@ def make_run(name: str, steps: list[int], rows: int = 3) -> Path:
     record = {"run": {"options": {"sample_rows": rows}}, "data": {"held_out": 16}}
     (folder / "run.json").write_text(json.dumps(record))
     with Outbox(folder) as outbox:
-        outbox.metrics(0, {"val/bicubic_psnr_y": 25.0, "val/bicubic_ssim_y": 0.7})
-        for step in steps:
-            outbox.metrics(step, {"val/psnr_y": 20 + step / 1000, "val/ssim_y": 0.5})
-            add_sample(folder, step, rows)
+        outbox.status("FINISHED")
+    found = RunFolder(folder)
+    found.write_status(state="finished", baseline={"psnr_y": 25.0, "ssim_y": 0.7})
+    for step in steps:
+        found.add_evaluation(step, {"val/psnr_y": 20 + step / 1000, "val/ssim_y": 0.5})
+        add_sample(folder, step, rows)
     return folder
 
 
@@ -159,15 +162,12 @@ def test_the_caption_changes_with_the_step(drawn: Path) -> None:
     assert len({caption.tobytes() for caption in captions}) == 5
 
 
-def test_words_below_a_frame_are_step_and_metrics(drawn: Path) -> None:
-    from sisr.pipelines import _samples
-
-    with Outbox(drawn) as outbox:
-        outbox.metrics(4000, {"val/psnr_y": 27.123})  # resumed: measured again
+def test_a_caption_has_step_and_metrics(drawn: Path) -> None:
+    RunFolder(drawn).add_evaluation(4000, {"val/psnr_y": 27.123, "val/ssim_y": 0.5})  # resumed: measured again
     add_sample(drawn, 5000)
-    samples = _samples.read_samples(drawn)
-    assert samples[4].words == ("step 4,000", "PSNR-Y 27.12 dB", "SSIM-Y 0.5000", "bicubic 25.00 dB, 0.7000")
-    assert samples[5].words[:3] == ("step 5,000", "PSNR-Y ? dB", "SSIM-Y ?")
+    found = samples.read_samples(drawn, dict(RunFolder(drawn).evaluations()), RunFolder(drawn).status()["baseline"])
+    assert found[4].caption == ("step 4,000", "PSNR-Y 27.12 dB", "SSIM-Y 0.5000", "bicubic 25.00 dB, 0.7000")
+    assert found[5].caption[:3] == ("step 5,000", "PSNR-Y ?", "SSIM-Y ?")
 
 
 def test_rows_are_shown_as_asked_for(drawn: Path) -> None:
@@ -299,7 +299,7 @@ def test_a_run_without_pictures_is_an_error(capsys: pytest.CaptureFixture[str]) 
 def test_one_picture_is_not_enough(capsys: pytest.CaptureFixture[str]) -> None:
     make_run("young", [0])
     assert animate("young") == 3
-    assert "wants two pictures at least, found 1 of 1 (step 0): train on" in capsys.readouterr().err
+    assert "needs at least two pictures, found 1 of 1 (step 0): train on" in capsys.readouterr().err
     assert [path.name for path in Path("runs/young").glob("*evolution*")] == []
 
 
@@ -320,15 +320,15 @@ def test_a_damaged_picture_is_named(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["-o", "out.avi"], "can't write '.avi'; wanted a name with .webp, .gif, .mp4"),
-        (["--rows", "4"], "--rows 4: wanted different numbers from 1 to 3"),
-        (["--rows", "0"], "wanted different numbers from 1 to 3"),
-        (["--rows", "1,1"], "wanted different numbers from 1 to 3"),
-        (["--rows", "all"], "--rows all: wanted numbers from 1 to 3"),
-        (["--steps", "5"], "--steps 5: wanted FIRST:LAST:EVERY"),
-        (["--steps", "a:b"], "--steps a:b: wanted FIRST:LAST:EVERY"),
-        (["--steps", "::0"], "--steps ::0: wanted FIRST:LAST:EVERY"),
-        (["--steps", "1:2:3:4"], "--steps 1:2:3:4: wanted FIRST:LAST:EVERY"),
+        (["-o", "out.avi"], "can't write '.avi'; the name must end with .webp, .gif, .mp4"),
+        (["--rows", "4"], "--rows 4: must be different numbers from 1 to 3"),
+        (["--rows", "0"], "must be different numbers from 1 to 3"),
+        (["--rows", "1,1"], "must be different numbers from 1 to 3"),
+        (["--rows", "all"], "--rows all: must be different numbers from 1 to 3"),
+        (["--steps", "5"], "--steps 5: must be FIRST:LAST:EVERY"),
+        (["--steps", "a:b"], "--steps a:b: must be FIRST:LAST:EVERY"),
+        (["--steps", "::0"], "--steps ::0: must be FIRST:LAST:EVERY"),
+        (["--steps", "1:2:3:4"], "--steps 1:2:3:4: must be FIRST:LAST:EVERY"),
         (["--frames-per-second", "0"], "--frames-per-second"),
     ],
 )

@@ -1,8 +1,6 @@
 """The README's first command, shortened, and what the README says can be done next."""
 
 import json
-import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +8,6 @@ from typing import Any
 
 import pytest
 from PIL import Image
-
-from sisr.terminal import cli
 
 
 def sisr(*words: str) -> Any:
@@ -48,27 +44,3 @@ def test_a_benchmark_measures_both_loops_and_the_waiting() -> None:
     assert result["plain_step_ms"] > 0
     assert result["ratio_to_plain"] == pytest.approx(result["step_ms"] / result["plain_step_ms"])
     assert 0 <= result["data_wait_share"] <= 1
-
-
-def readme_commands(repository: Path) -> list[str]:
-    text = (repository / "README.md").read_text()
-    blocks = re.findall(r"```\n(.*?)```", text, flags=re.DOTALL)
-    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
-    inline = re.findall(r"`(sisr [a-z]+ --?[^`]*)`", text)
-    return [line for line in lines + inline if line.startswith("sisr ")]
-
-
-def test_every_command_in_the_readme_is_understood(repository: Path) -> None:
-    commands = readme_commands(repository)
-    assert len(commands) >= 4
-    for command in commands:
-        verb, *words = shlex.split(command)[1:]
-        name, parsed, _ = cli._group().resolve_command(None, [verb])
-        parsed.make_context(name, words)
-
-
-def test_every_make_target_in_the_readme_exists(repository: Path) -> None:
-    makefile = (repository / "Makefile").read_text()
-    targets = set(re.findall(r"\bmake ([a-z-]+)", (repository / "README.md").read_text()))
-    assert targets
-    assert {target for target in targets if not re.search(rf"^{target}:", makefile, flags=re.MULTILINE)} == set()

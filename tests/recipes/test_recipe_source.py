@@ -2,13 +2,16 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+import espcn
 import outside_recipe
 from outside_recipe import SMALL, write
 from sisr import recipes
@@ -16,10 +19,16 @@ from sisr.disk.run_folder import RunFolder
 from sisr.driver.run.order import Order, prepare
 from sisr.driver.run.record import take_up
 from sisr.errors import ConfigError
+from sisr.inference.tiled import upscale
+from sisr.models.files import save_model
+from sisr.models.model import load_model
+from sisr.recipe import Judge, Recipe, RecipeModule, Roles, Tiling, build_recipe, parts_of, roles_of, stepped_networks
 from sisr.recipes import outside
 from sisr.terminal import cli
 from sisr.training import contract
+from sisr.training.local import train_here
 from sisr.training.run import Options, Run, explain_recipe_errors
+from sisr.training.session import NoLog
 
 VALUES = {"batch_size": 4, "hr_crop": 32, "num_features": 4, "steps": 4}
 
@@ -51,8 +60,56 @@ def final_digest(folder: Path) -> str:
     return str(json.loads((folder / "checkpoints/step_000000004/manifest.json").read_text())["digest"])
 
 
-def test_the_example_is_short_enough_to_be_read() -> None:
+def test_the_example_is_short_enough_to_be_read_and_is_the_file_whose_types_are_checked() -> None:
     assert len(outside_recipe.text().splitlines()) < 40
+    assert Path(espcn.__file__).read_text() == outside_recipe.text()
+
+
+def as_the_contract_says(recipe: espcn.Recipe, module: RecipeModule = espcn) -> Recipe:
+    """Nobody calls this: mypy refuses it where the example does not keep the contract's types."""
+    return recipe
+
+
+@pytest.fixture
+def of_the_first_version(tmp_path: Path) -> Path:
+    """The example as it was before generators had a `tiling` and recipes had `roles`, as runs and models hold it."""
+    shutil.copy(outside_recipe.FIRST_VERSION, tmp_path / "espcn.py")
+    return tmp_path / "espcn.py"
+
+
+def test_a_recipe_of_the_first_version_keeps_the_contract_of_today(of_the_first_version: Path) -> None:
+    module = load(of_the_first_version)
+    assert [(what, str(error)) for what, error in contract.verdicts(module) if error] == []
+    recipe = build_recipe(module, module.tiny())
+    assert recipe.generator.tiling == Tiling(scale=4, halo=4)
+    assert list(parts_of(recipe)) == ["generator", "generator_optimizer"]
+    assert roles_of(recipe) == Roles(pixel_loss="generator/pixel")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("discriminator", "logits"), ("critic", "scores")])
+def test_the_judge_of_a_recipe_of_the_first_version_is_known_by_its_name(
+    name: str, kind: str, of_the_first_version: Path
+) -> None:
+    recipe = build_recipe(load(of_the_first_version), load(of_the_first_version).tiny())
+    parts = parts_of(recipe) | {name: torch.nn.Linear(1, 1)}
+    recipe.parts = lambda: parts  # type: ignore[attr-defined]
+    expected = Judge(network=name, real=f"{name}/real_{kind}", fake=f"{name}/fake_{kind}")
+    assert roles_of(recipe).judges == (expected,)
+
+
+def test_a_model_of_a_recipe_of_the_first_version_is_loaded(of_the_first_version: Path, tmp_path: Path) -> None:
+    module, text = load(of_the_first_version), of_the_first_version.read_text()
+    generator = module.generator(module.tiny())
+    meta = {"recipe": "espcn", "recipe_source": text, "config": module.tiny().model_dump(), "scale": 4}
+    save_model(tmp_path / "model", generator, meta)
+    model = load_model(tmp_path / "model", allowed=[str(of_the_first_version)])
+    lr = torch.rand(1, 3, 6, 5)
+    assert torch.equal(upscale(model.generator, lr, tile=0), generator(lr))
+
+
+def test_an_optimizer_belongs_to_the_network_whose_values_it_steps(tmp_path: Path) -> None:
+    recipe = build_recipe(espcn, espcn.tiny())
+    assert stepped_networks(parts_of(recipe)) == {"optimizer": "generator"}
 
 
 @pytest.mark.mlflow
@@ -110,7 +167,7 @@ def test_a_worker_builds_the_recipe_from_the_run_alone(tmp_path: Path) -> None:
 def test_a_changed_file_is_another_run_and_ours_keep_their_names(tmp_path: Path) -> None:
     first, _, _ = prepared(write(tmp_path / "a"))
     moved, _, _ = prepared(write(tmp_path / "b"))
-    changed, _, _ = prepared(write(tmp_path / "c", "espcn.py", ("nn.Tanh(), last", "nn.ReLU(), last")))
+    changed, _, _ = prepared(write(tmp_path / "c", "espcn.py", ("last = nn.Tanh()", "last = nn.ReLU()")))
     assert first.name == moved.name != changed.name
     fields = {"name": "a", "recipe": "srez", "config": {"scale": 4}, "options": Options(), "data": "demo"}
     assert Run(**fields).config_hash == "80bac694", "runs recorded before recipes could come from outside go on"
@@ -120,11 +177,11 @@ def test_going_on_with_a_changed_file_is_refused_until_it_is_allowed(tmp_path: P
     run, folder, data = prepared(write(tmp_path / "a"), name="mine")
     take_up(run, folder, data, False)
     (folder.checkpoints / "step_000000002").mkdir(parents=True)
-    changed, _, _ = prepared(write(tmp_path / "b", "espcn.py", ("nn.Tanh(), last", "nn.ReLU(), last")), name="mine")
+    changed, _, _ = prepared(write(tmp_path / "b", "espcn.py", ("last = nn.Tanh()", "last = nn.ReLU()")), name="mine")
     with pytest.raises(ConfigError, match="recipe file changed"):
         take_up(changed, folder, data, False)
     assert take_up(changed, folder, data, True)
-    assert "nn.ReLU(), last" in (folder.path / "recipe.py").read_text()
+    assert "last = nn.ReLU()" in (folder.path / "recipe.py").read_text()
 
 
 def test_a_recipe_of_ours_may_be_shadowed_by_a_file_of_its_name(tmp_path: Path) -> None:
@@ -187,12 +244,19 @@ def test_a_file_that_is_no_recipe_is_explained_by_file_and_line(name: str, tmp_p
     assert not [module for module in sys.modules if "user_recipe" in module and name[:-3] in module]
 
 
-WITH_TILING = "as_generator(network, Tiling(config.scale, halo=4))"
+def with_roles(arguments: str) -> tuple[str, str]:
+    """Return the change that lets the example declare its roles."""
+    first = "class Recipe:\n"
+    return first, f"{first}    from sisr.recipe import Judge, Roles\n\n    roles = Roles({arguments})\n"
+
+
+NETWORK = "nn.Sequential(*first, *last)"
+WITHOUT_TILING = (f"as_generator({NETWORK}, Tiling(config.scale, halo=4))", NETWORK)
 CHANGES = {
     "Config must be a class derived from sisr.config.Settings": [("class Config(Settings)", "class Config")],
     "Config lacks steps": [("    steps: int", "    stepz: int")],
-    "the generator Sequential does not say how it may be tiled: .*Tiling": [(WITH_TILING, "network")],
-    "espcn.py:20: ValueError: a generator's scale must be a whole number >= 1, got 4.0": [
+    "the generator Sequential does not say how it may be tiled: .*Tiling": [WITHOUT_TILING],
+    "espcn.py:21: ValueError: a generator's scale must be a whole number >= 1, got 4.0": [
         ("Tiling(config.scale", "Tiling(float(config.scale)")
     ],
     "espcn.py: Recipe lacks degrade": [("def degrade", "def downscale")],
@@ -201,14 +265,13 @@ CHANGES = {
         ("    def degrade", "    def parts(self): return {'net': self.generator}\n    def degrade")
     ],
     "Recipe.roles names the judge 'x', which is no network": [
-        ("Roles(", "Roles(judges=(sisr.recipe.Judge(network='x', real='a', fake='b'),), "),
-        ("from torch", "import sisr.recipe\nfrom torch"),
+        with_roles("judges=(Judge(network='x', real='a', fake='b'),)")
     ],
     r"scale 4 made sr of size \(1, 3, 16, 16\) from lr of size \(1, 3, 8, 8\); it must be \(1, 3, 32, 32\)": [
         ("nn.PixelShuffle(config.scale)", "nn.PixelShuffle(2)"),
         ("3 * config.scale**2", "12"),
     ],
-    "espcn.py:19: NameError: name 'second' is not defined": [("first, second = ", "first, third = ")],
+    "espcn.py:21: NameError: name 'first' is not defined": [("first = ", "second = ")],
 }
 
 
@@ -226,7 +289,7 @@ def test_a_network_that_needs_numbers_to_be_built_is_built(tmp_path: Path) -> No
         "espcn.py",
         (
             "Tiling(config.scale",
-            "Tiling(int(config.scale + 0 * last.bias.sum().item())",
+            "Tiling(int(config.scale + 0 * first[0].bias.sum().item())",
         ),
     )
     run, _, _ = prepared(path)
@@ -288,7 +351,7 @@ JUDGE = (
     ),
 )
 BREAKS: dict[str, tuple[tuple[str, str], ...]] = {
-    "builds from tiny() and has what training and inference ask for": ((WITH_TILING, "network"),),
+    "builds from tiny() and has what training and inference ask for": (WITHOUT_TILING,),
     "makes lr of hr, in the range of images": (("return degradations.quantise(", "return 2 * ("),),
     "gives every trainable value exactly one optimizer": (("Adam(self.generator.p", "Adam(self.generator[0].p"),),
     "moves every network and leaves no NaN": JUDGE,
@@ -307,6 +370,36 @@ BREAKS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "makes sr of every size it claims to take": (("5, padding=2", "5, padding=2, padding_mode='reflect'"),),
 }
+
+
+LOGGED = 'return {"generator/pixel": loss.detach()}'
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ((LOGGED, 'return {"generator/pixel": loss.detach().repeat(2)}'), "'generator/pixel' is a tensor (2,)"),
+        ((LOGGED, 'return {"generator/pixel": "0.1"}'), "'generator/pixel' is '0.1'"),
+        ((LOGGED, "return loss.detach()"), "must return a dict of scalar tensors by name"),
+        (with_roles("pixel_loss='generator/mse'"), "roles names scalars that no step logged: generator/mse"),
+        (("loss.detach()", "loss"), "must return detached tensors: use .detach(); wrong: generator/pixel"),
+        (("nn.PixelShuffle(config.scale)", "nn.Identity()"), "made sr of size (1, 48, 8, 8) from lr of size (1, 3, 8"),
+        (("return degradations.quantise(", "return 2 * ("), "it must lie in 0 .. 1"),
+        (
+            ("degradations.bicubic(hr, ", "degradations.bicubic(hr, 2 * "),
+            "lr of size (2, 3, 2, 2); it must be (2, 3, 4",
+        ),
+    ],
+)
+def test_a_broken_promise_is_explained(change: tuple[str, str], problem: str, tmp_path: Path) -> None:
+    found = [str(error) for _, error in contract.verdicts(load(write(tmp_path, "espcn.py", change))) if error]
+    assert any(problem in error for error in found), found
+
+
+def test_a_step_that_logs_no_scalars_ends_training_with_the_name_of_the_value(tmp_path: Path) -> None:
+    run, folder, _ = prepared(write(tmp_path, "espcn.py", (LOGGED, 'return {"generator/pixel": loss.detach()[None]}')))
+    with pytest.raises(ConfigError, match=r"train_step must return scalar tensors; 'generator/pixel' is a tensor"):
+        train_here(run, folder, NoLog())
 
 
 @pytest.mark.parametrize("what", contract.CHECKS)

@@ -163,7 +163,7 @@ def frames(format_: str) -> bytes:
 
 REFUSED = {
     "a text": (b"hello", 415, "not an image"),
-    "an animated GIF": (frames("GIF"), 415, "not an image"),
+    "an animated GIF": (frames("GIF"), 415, "unsupported format"),
     "an animated WebP": (frames("WEBP"), 422, "several frames"),
     "half a picture": (PICTURE[: len(PICTURE) // 2], 422, "truncated"),
     "32 bits": (file(Image.new("F", (8, 8)), "TIFF"), 422, "unsupported depth"),
@@ -393,7 +393,7 @@ def test_our_own_mistake_is_answered_in_json_and_the_service_goes_on(release, mo
 def test_the_description_names_every_answer_and_header(app):
     found = call(app, "GET", "/openapi.json").json()
     operation = found["paths"]["/upscale"]["post"]
-    assert set(operation["responses"]) == {"200", "406", "408", "413", "415", "422", "503", "504"}
+    assert set(operation["responses"]) == {"200", "403", "406", "408", "413", "415", "422", "503", "504"}
     assert set(operation["requestBody"]["content"]) == {"application/octet-stream", "multipart/form-data"}
     assert {"Sisr-Model", "Sisr-Version", "Sisr-Scale"} <= set(operation["responses"]["200"]["headers"])
     assert {"/upscale", "/health", "/ready"} == set(found["paths"])
@@ -411,3 +411,88 @@ def test_a_page_needs_nothing_from_elsewhere(app, path):
 
 def test_refusals_carry_their_own_headers():
     assert Refusal(503, "busy", "later", retry_after_s=3).headers == {"Retry-After": "3"}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("host", ["localhost:80", "127.0.0.1", "[::1]:80", "192.168.7.3:80", "Photos.Example:443"])
+def test_the_service_answers_to_its_own_names(engine, host):
+    assert call(build(engine, ["photos.example"]), "GET", "/health", host=host).status == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:80", "localhost.evil.example", "", "[", "127.0.0.1.nip.io"]
+)
+@pytest.mark.parametrize("target", ["/health", "/", "/openapi.json"])
+def test_a_name_that_points_here_by_dns_alone_is_refused(app, host, target):
+    answer = call(app, "GET", target, host=host)
+    assert answer.status == 403
+    assert "--allowed-hosts" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("http://127.0.0.1:8000", 200),
+        ("http://localhost:3000", 200),
+        ("https://photos.example", 200),
+        ("https://evil.example", 403),
+        ("http://127.0.0.1.evil.example", 403),
+        ("null", 403),
+        ("http://[", 403),
+    ],
+)
+def test_a_page_from_elsewhere_makes_nothing_compute(engine, origin, status):
+    app = build(engine, ["photos.example"])
+    answer = call(app, "POST", "/upscale", PICTURE, host="127.0.0.1:8000", origin=origin)
+    assert answer.status == status
+    assert answer.taken == (len(PICTURE) if status == 200 else 0)
+
+
+@pytest.mark.parametrize("target", ["/", "/docs", "/health", "/ready", "/openapi.json"])
+def test_head_is_answered_as_get_without_the_body(app, target):
+    head, get = call(app, "HEAD", target), call(app, "GET", target)
+    assert (head.status, head.body) == (200, b"")
+    assert head.headers == get.headers
+
+
+def test_slow_bodies_hold_no_place(release):
+    engine = Engine(release, CPU, Limits(queue=0, body_s=30))
+    app = build(engine)
+
+    async def story():
+        stop = asyncio.Event()
+
+        async def stalled():
+            yield PICTURE[:10]
+            await stop.wait()
+            yield PICTURE[10:]
+
+        slow = [asyncio.ensure_future(acall(app, "POST", "/upscale", stalled())) for _ in range(80)]
+        await asyncio.sleep(0)
+        quick = await acall(app, "POST", "/upscale", PICTURE)
+        for request in slow:
+            request.cancel()
+        await asyncio.gather(*slow, return_exceptions=True)
+        return quick
+
+    assert asyncio.run(story()).status == 200
+
+
+def test_so_many_bodies_arrive_at_once_and_no_more(release):
+    app = build(Engine(release, CPU, Limits(receiving=1)))
+
+    async def story():
+        stop = asyncio.Event()
+
+        async def stalled():
+            await stop.wait()
+            yield PICTURE
+
+        slow = asyncio.ensure_future(acall(app, "POST", "/upscale", stalled()))
+        await asyncio.sleep(0)
+        refused = await acall(app, "POST", "/upscale", PICTURE)
+        stop.set()
+        return await slow, refused
+
+    slow, refused = asyncio.run(story())
+    assert slow.status == 200
+    assert (refused.status, refused.json()["limit"]) == (503, {"receiving": 1})

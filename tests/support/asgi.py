@@ -33,6 +33,8 @@ async def acall(app: Any, method: str, target: str, body: Body = b"", **headers:
     sent = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     if isinstance(body, bytes) and "content_length" not in headers:
         sent.append((b"content-length", str(len(body)).encode()))
+    if "host" not in headers:
+        sent.append((b"host", b"127.0.0.1"))
     scope: dict[str, Any] = {
         "type": "http",
         "asgi": {"version": "3.0"},

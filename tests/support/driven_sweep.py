@@ -1,6 +1,9 @@
-"""A sweep's real driver, files and outboxes, whose slices train nothing: a network is the story of its settings."""
+"""A sweep's real driver, ledger, outboxes and checkpoints in one process; a trial's network is the story of its steps.
 
-import json
+Hundreds of interrupted sweeps are replayed, so nothing is trained: this host does what a `SweepHost` promises of a
+slice (evaluations in the trial's folder, whole checkpoints where they are due, and how it ended).
+"""
+
 import math
 import os
 import shutil
@@ -8,19 +11,17 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
-from sisr.cluster.tune import Outcome, Task
 from sisr.disk.run_folder import RunFolder
 from sisr.driver.sweep.driver import Driver
-from sisr.driver.sweep.execute import Order, Wanted, plan_of
+from sisr.driver.sweep.host import SliceEnd, SliceSource, Task
+from sisr.driver.sweep.planning import plan_of
 from sisr.sweep import plan as plans
 from sisr.sweep.ledger import Ledger
 from sisr.sweep.report import results
 from sisr.sweep.state import Sweep
-from sisr.training.checkpoint import folder_name
-from sisr.training.dataset import TrainingData
+from sisr.training.checkpoint import Checkpoints, load_state
 
 EVERY = 5  # steps from one evaluation to the next
 Score = Callable[[float, int], float]  # (learning rate, step) -> dB; NaN: it diverges there
@@ -31,11 +32,20 @@ def rising(rate: float, step: int) -> float:
     return 20 + math.sqrt(step) - abs(math.log10(rate) + 3)
 
 
-class Host:
+class SteppingHost:
     """Runs a sweep's slices one after the other, in this process."""
 
+    workers = 1
+
     def __init__(
-        self, runs: Path, score: Score = rising, bad: Callable[[float, int], bool] = lambda *_: False, **asked: Any
+        self,
+        runs: Path,
+        score: Score = rising,
+        bad: Callable[[float, int], bool] = lambda *_: False,
+        *,
+        scheduler: str = "asha",
+        scheduler_options: dict[str, Any] | None = None,
+        **changes: Any,
     ):
         """Plan a sweep.
 
@@ -43,77 +53,82 @@ class Host:
             runs: Holds its folder.
             score: What a trial measures.
             bad: Whether a step leaves a network that is not worth a checkpoint.
-            asked: As in `Wanted`.
+            scheduler: Its scheduler.
+            scheduler_options: Of it.
+            changes: Of the plan, such as `trials` and `steps`.
         """
         fixed = ("schedule", "warmup_steps", "beta1", "beta2", "zero_last")
-        asked = {"search": "random"} | asked
-        wanted = Wanted(
-            recipe="pixelshuffle",
+        self.plan, self.space = plan_of(
+            "pixelshuffle",
             name="s",
             settings=("hr_crop=32",),
             space=("learning_rate=loguniform(1e-5, 1e-1)", *(f"{name}=" for name in fixed)),
             options={"evaluate_every": EVERY},
-            **asked,
+            changes={"search": "random", "scheduler": scheduler, **changes},
+            scheduler_options=scheduler_options,
         )
-        plan, space = plan_of(wanted)
-        self.order, self.folder = Order(plan=plan, space=space, runs=runs), RunFolder(runs / "s")
+        self.folder = RunFolder(runs / "s")
         self.folder.path.mkdir(parents=True, exist_ok=True)
-        plans.write(self.folder.path, plan, {})
+        plans.write(self.folder.path, self.plan, {})
         self.score, self.bad = score, bad
         self.slices: list[tuple[int, int, int]] = []  # (trial, from step, to step)
+        self.interrupt: Callable[[Task, int], None] = lambda *_: None  # called at every step
 
     @contextmanager
     def driver(self) -> Iterator[Driver]:
         """Drive the sweep as a new process would."""
         ledger = Ledger(self.folder.path)
         try:
-            data = cast(TrainingData, SimpleNamespace(facts={}))
-            yield Driver(self.order, self.folder, data, ledger)
+            yield Driver(self.folder, ledger, self.space, "pixelshuffle", {})
         finally:
             ledger.close()
 
-    def run(self, interrupt: Callable[[Task, int], None] = lambda *_: None) -> Sweep:
-        """Run the sweep to its end, or until it is asked to stop, and close it; `interrupt` is told every step."""
+    def search(self, interrupt: Callable[[Task, int], None] | None = None) -> Sweep:
+        """Run the sweep to its end, or until it is asked to stop, and close it."""
+        self.interrupt = interrupt or self.interrupt
         with self.driver() as driver:
             driver.take_up()
-            while (task := driver.next_task()) is not None:
-                driver.ended(task, self.slice(task, interrupt))
+            self.run(driver, self.folder.path, self.plan.trials)
             driver.close()
             return driver._sweep
 
-    def slice(self, task: Task, interrupt: Callable[[Task, int], None] = lambda *_: None) -> Outcome:
-        """Do what the training loop does, from the newest checkpoint on."""
+    def run(self, source: SliceSource, folder: Path, trials: int) -> None:
+        while (task := source.next_task()) is not None:
+            source.ended(task, self.slice(task))
+
+    def close(self) -> None:
+        """Do nothing: nothing runs."""
+
+    def slice(self, task: Task) -> SliceEnd:
+        """Go on from the newest checkpoint to the slice's end, or until the sweep is asked to stop."""
         folder, rate = RunFolder(task.folder), float(task.run.config["learning_rate"])
-        newest = max(folder.checkpoints.glob("step_*/manifest.json"), default=None)
-        saved: dict[str, Any] = json.loads(newest.read_text()) if newest else {"step": 0, "story": []}
-        first, story = saved["step"], saved["story"]
-        step = first
+        checkpoints = Checkpoints(folder.checkpoints)
+        newest = checkpoints.newest()
+        saved: dict[str, Any] = newest[1] if newest else {"step": 0, "story": []}
+        step = first = saved["step"]
         for step in range(first + 1, task.until + 1):
-            due, stop = step % EVERY == 0 or step == self.order.plan.steps, step == task.until
-            interrupt(task, step)
+            due, stop = step % EVERY == 0 or step == self.plan.steps, step == task.until
+            self.interrupt(task, step)
             stop = stop or self.folder.stop_requested()
             if due:
                 value = self.score(rate, step)
                 if math.isnan(value):
-                    return Outcome(state="diverged", step=step, message="not a number")
+                    return SliceEnd(state="diverged", step=step, message="not a number", error="DivergedError")
                 folder.add_evaluation(step, {"val/psnr_y": value})
             if (due or stop) and not self.bad(rate, step):
-                self.save(folder, step, [*story, [rate, first, step]])
+                story = _joined([*saved["story"], [rate, first, step]])
+                checkpoints.save(step, {"step": step, "story": story}, lambda path: None, {})
+                checkpoints.prune(None)
             if stop:
                 break
         self.slices.append((task.trial, first, step))
-        return Outcome(state="finished" if step == self.order.plan.steps else "paused", step=step)
+        return SliceEnd(state="finished" if step == self.plan.steps else "paused", step=step)
 
-    def save(self, folder: RunFolder, step: int, story: list[Any]) -> None:
-        """Leave a checkpoint, whole or not at all."""
-        unfinished, final = folder.checkpoints / ".unfinished", folder.checkpoints / folder_name(step)
-        unfinished.mkdir(parents=True, exist_ok=True)
-        (unfinished / "manifest.json").write_text(json.dumps({"step": step, "story": _joined(story)}))
-        if not final.exists():
-            unfinished.rename(final)
-        for old in sorted(folder.checkpoints.glob("step_*"))[:-2]:
-            (old / "manifest.json").unlink()
-            old.rmdir()
+
+def story(checkpoints: Path) -> Any:
+    """The network of the newest of some checkpoints."""
+    folders = sorted(checkpoints.glob("step_*"))
+    return load_state(folders[-1])["story"] if folders else None
 
 
 def _joined(story: list[Any]) -> list[Any]:

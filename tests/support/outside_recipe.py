@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 README = Path(__file__).resolve().parents[2] / "README.md"
+FIRST_VERSION = Path(__file__).with_name("recipe_of_the_first_version.txt")  # as README showed it at first
 # Small enough for a test; as words behind `sisr train FILE`.
 SMALL = [
     *("--steps", "4", "--set", "batch_size=4", "--set", "hr_crop=32", "--set", "num_features=4"),

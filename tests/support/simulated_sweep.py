@@ -1,13 +1,13 @@
-"""Sweeps without training: a schedule, a ledger's rows, and a function that says how good a trial is at a step."""
+"""Sweeps without training: a scheduler, a ledger's rows, and a function that says how good a trial is at a step."""
 
 import json
 import random
 from collections.abc import Callable
 from typing import Any
 
-from sisr.sweep import schedule
+from sisr.sweep import schedulers
 from sisr.sweep.plan import Plan
-from sisr.sweep.schedule import Slice
+from sisr.sweep.schedulers import Slice
 from sisr.sweep.state import Sweep, Trial, replay
 
 Score = Callable[[dict[str, Any], int], float]  # (params, step) -> larger is better; NaN: diverged
@@ -21,7 +21,7 @@ def plan(**changes: Any) -> Plan:
         "objective": ("val/score",),
         "mode": ("max",),
         "trials": 9,
-        "rungs": (1, 3),
+        "scheduler_options": {"rungs": [1, 3]} if changes.get("scheduler", "asha") == "asha" else {},
         "steps": 9,
         "data": "demo",
         **changes,
@@ -53,7 +53,7 @@ class Simulation:
         """Run to the end, or until `limit` rows are written."""
         running: list[Trial] = []
         while limit is None or len(self.rows) < limit:
-            found = schedule.next_slice(self.sweep) if len(running) < self.concurrency else None
+            found = schedulers.next_slice(self.sweep) if len(running) < self.concurrency else None
             if found is not None:
                 running.append(self.begin(found))
             elif running:

@@ -38,9 +38,10 @@ class Writer:
             "trials": 24,
             "data": "demo",
         }
-        fields |= {"objective": ["val/score"], "mode": ["max"], "rungs": list(RUNGS), "steps": STEPS} | changes
+        fields |= {"objective": ["val/score"], "mode": ["max"], "steps": STEPS} | changes
+        if fields.get("scheduler", "asha") == "asha":
+            fields.setdefault("scheduler_options", {"rungs": list(RUNGS)})
         fields["objective"], fields["mode"] = tuple(fields["objective"]), tuple(fields["mode"])
-        fields["rungs"] = tuple(fields["rungs"])
         self.folder, self.plan = folder, Plan(**fields)
         folder.mkdir(parents=True)
         plans.write(folder, self.plan, {})
@@ -137,7 +138,7 @@ def asha(folder: Path, trials: int, *, finished: bool = True, pictures: int = 0,
 
 def pbt(folder: Path, trials: int = 8, interval: int = 300) -> Writer:
     """A sweep by population-based training: the worst quarter copies the best one at each interval."""
-    changes: dict[str, Any] = {"scheduler": "pbt", "interval": interval, "rungs": []}
+    changes: dict[str, Any] = {"scheduler": "pbt", "scheduler_options": {"interval": interval}}
     writer, random = Writer(folder, trials=trials, **changes), np.random.default_rng(1)
     params = [draw(random) for _ in range(trials)]
     for number in range(trials):

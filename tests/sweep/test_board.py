@@ -16,7 +16,7 @@ from sisr.disk.journal import Journal
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import ConfigError
 from sisr.sweep import state, trial_folder
-from sisr.sweep.remaining import seconds_left, steps_left
+from sisr.sweep.remaining import remaining_seconds, remaining_steps
 from sisr.sweep.report import board, live, numbers
 from sisr.terminal import cli
 
@@ -233,28 +233,28 @@ def test_a_refresh_of_200_trials_takes_less_than_10_ms(monkeypatch: pytest.Monke
 
 
 def test_time_left_is_the_steps_left_at_the_measured_speed_and_width() -> None:
-    sweep = state.Sweep(synthetic.Writer(Path("s"), trials=4, scheduler="none", rungs=[], steps=100).plan)
+    sweep = state.Sweep(synthetic.Writer(Path("s"), trials=4, scheduler="none", steps=100).plan)
     for number in range(3):
         sweep.apply({"op": "trial", "trial": number, "params": {}})
     sweep.apply({"op": "end", "trial": 0, "state": "finished", "step": 100, "seconds": 50, "curve": []})
-    assert seconds_left(sweep, {}) is None
+    assert remaining_seconds(sweep, {}) is None
     for number in (1, 2):
         sweep.apply({"op": "start", "trial": number, "until": 100})
-    assert steps_left(sweep, {1: 40}) == 60 + 100 + 100
-    assert seconds_left(sweep, {1: 40}) == 260 * 0.5 / 2
+    assert remaining_steps(sweep, {1: 40}) == 60 + 100 + 100
+    assert remaining_seconds(sweep, {1: 40}) == 260 * 0.5 / 2
 
 
 def test_asha_is_expected_to_send_a_third_on_from_each_rung() -> None:
     sweep = state.Sweep(synthetic.Writer(Path("s"), trials=9).plan)
-    assert steps_left(sweep, {}) == 9 * 300 + 3 * 600 + 1 * 1800
+    assert remaining_steps(sweep, {}) == 9 * 300 + 3 * 600 + 1 * 1800
 
 
 def test_no_steps_are_left_when_all_trials_have_ended() -> None:
-    sweep = state.Sweep(synthetic.Writer(Path("s"), trials=2, scheduler="none", rungs=[], steps=100).plan)
+    sweep = state.Sweep(synthetic.Writer(Path("s"), trials=2, scheduler="none", steps=100).plan)
     for number, end, step in ((0, "finished", 100), (1, "diverged", 30)):
         sweep.apply({"op": "trial", "trial": number, "params": {}})
         sweep.apply({"op": "end", "trial": number, "state": end, "step": step})
-    assert steps_left(sweep, {}) == 0
+    assert remaining_steps(sweep, {}) == 0
 
 
 def test_a_folder_without_a_sweep_is_an_error() -> None:

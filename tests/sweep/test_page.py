@@ -105,18 +105,18 @@ def test_trials_hang_side_by_side_with_the_cells_of_their_own_pictures() -> None
         writer.trial(number, {"learning_rate": 10.0 ** -(3 + number)})
         writer.segment(number, 300, [(300, {"val/score": float(number)})])
         writer.run_folder(number, [0, 300], rows=2)
-    (wall,) = gallery.walls(Path("s"), state.read(Path("s")), 12, 5_000_000)
-    assert (wall.step, [trial.number for trial in wall.trials]) == (300, [2, 1, 0])
+    (samples,) = gallery.step_samples(Path("s"), state.read(Path("s")), 12, 5_000_000)
+    assert (samples.step, [trial.number for trial in samples.trials]) == (300, [2, 1, 0])
     side = synthetic.CELL
     for row in range(2):
         top = HEADER + row * side
-        for trial, column in zip(wall.trials, wall.sr, strict=True):
+        for trial, column in zip(samples.trials, samples.sr, strict=True):
             sheet = np.asarray(synthetic.sample(trial.number, 300, 2)).astype(int)
             wanted = sheet[top : top + side, 2 * side : 3 * side]
             assert np.abs(pixels(column[row]) - wanted).mean() < 8  # WebP keeps colour at half the resolution
         for name, place in (("bicubic", 1), ("HR", 3)):
             wanted = np.asarray(synthetic.sample(0, 300, 2)).astype(int)[top : top + side, place * side :][:, :side]
-            assert np.abs(pixels(wall.references[name][row]) - wanted).mean() < 8
+            assert np.abs(pixels(samples.references[name][row]) - wanted).mean() < 8
 
 
 def test_a_step_is_shown_where_it_adds_a_trial() -> None:
@@ -136,8 +136,8 @@ def test_missing_torn_and_strange_pictures_are_left_out() -> None:
     torn.write_bytes(torn.read_bytes()[:500])
     Path("s/trials/0002/run.json").unlink()
     Image.new("RGB", (200, 77)).save("s/trials/0001/samples/val/step_000000300.png")
-    (wall,) = gallery.walls(Path("s"), state.read(Path("s")), 12, 5_000_000)
-    assert [trial.number for trial in wall.trials] == [4, 2, 0]
+    (samples,) = gallery.step_samples(Path("s"), state.read(Path("s")), 12, 5_000_000)
+    assert [trial.number for trial in samples.trials] == [4, 2, 0]
     assert "trial 0, image 1, step 300" in write("s")[1]
 
 
@@ -145,11 +145,11 @@ def test_missing_torn_and_strange_pictures_are_left_out() -> None:
 def test_pictures_give_way_to_a_limit(limit: int) -> None:
     synthetic.asha(Path("s"), 12, pictures=12)
     sweep = state.read(Path("s"))
-    free = gallery.walls(Path("s"), sweep, 12, 5_000_000)
-    walls = gallery.walls(Path("s"), sweep, 12, limit)
-    took = sum(len(uri) for wall in walls for column in (*wall.references.values(), *wall.sr) for uri in column)
-    assert took <= limit < sum(len(uri) for wall in free for column in wall.sr for uri in column)
-    assert bool(walls) == (limit > 10)
+    free = gallery.step_samples(Path("s"), sweep, 12, 5_000_000)
+    made = gallery.step_samples(Path("s"), sweep, 12, limit)
+    took = sum(len(uri) for one in made for column in (*one.references.values(), *one.sr) for uri in column)
+    assert took <= limit < sum(len(uri) for one in free for column in one.sr for uri in column)
+    assert bool(made) == (limit > 10)
 
 
 @pytest.mark.slow
@@ -294,8 +294,8 @@ def test_a_browser_sorts_filters_changes_step_and_enlarges(browser: Any) -> None
     page.locator(".filters [data-state=diverged]").click()
     assert set(trials()) == {str(trial.number) for trial in sweep.trials if trial.state == "diverged"}
     page.locator(".steps [data-step='300']").click()
-    assert [wall.get_attribute("data-step") for wall in page.locator(".wall:visible").all()] == ["300"]
-    page.locator(".wall:visible tr:first-child td:nth-child(4) button").click()
+    assert [step.get_attribute("data-step") for step in page.locator(".at-step:visible").all()] == ["300"]
+    page.locator(".at-step:visible tr:first-child td:nth-child(4) button").click()
     second, third = (trial.number for trial in sweep.ranking()[1:3])
     shown = page.locator("#zoom figcaption")
     assert shown.all_inner_texts() == [f"{name}, image 1, step 300" for name in ("bicubic", f"trial {second}", "HR")]

@@ -21,7 +21,7 @@ RANDOM = np.random.default_rng(0)
 
 def one_step(folder: str, points: list[tuple[dict[str, Any], float]], space: dict[str, Any]) -> Sweep:
     """A sweep of trials that were evaluated once, at step 100."""
-    changes = {"space": space, "trials": len(points), "scheduler": "none", "rungs": [], "steps": 100}
+    changes = {"space": space, "trials": len(points), "scheduler": "none", "steps": 100}
     writer = synthetic.Writer(Path(folder), **changes)
     for number, (params, score) in enumerate(points):
         writer.trial(number, params)
@@ -188,7 +188,7 @@ def test_without_two_measures_there_is_no_front() -> None:
 
 
 def test_the_descent_of_a_copying_trial_leads_through_its_donors() -> None:
-    writer = synthetic.Writer(Path("s"), trials=2, scheduler="pbt", interval=100, rungs=[], steps=300)
+    writer = synthetic.Writer(Path("s"), trials=2, scheduler="pbt", scheduler_options={"interval": 100}, steps=300)
     for number in (0, 1):
         writer.trial(number, {"learning_rate": 10.0 ** -(number + 3)})
         writer.segment(number, 100, [(100, {"val/score": float(number)})])

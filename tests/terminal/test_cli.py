@@ -132,17 +132,35 @@ def test_an_error_becomes_a_line_and_a_code(
     assert capsys.readouterr() == ("", message)
 
 
-def test_our_own_mistake_exits_70_and_keeps_the_traceback(
+def test_our_own_mistake_exits_70_and_keeps_the_newest_tracebacks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("SISR_CACHE", str(tmp_path))
+    (tmp_path / "crashes").mkdir()
+    for number in range(9):
+        (tmp_path / "crashes" / f"20000101-00000{number}-1.txt").touch()
     assert exit_code(failing(ZeroDivisionError("by zero"))) == 70
     first, second = capsys.readouterr().err.splitlines()
     assert first == "sisr: ZeroDivisionError: by zero"
-    (kept,) = tmp_path.glob("sisr-*.txt")
-    assert str(kept) in second
-    assert "Traceback" in kept.read_text()
-    assert "in verb" in kept.read_text()
+    kept = sorted((tmp_path / "crashes").glob("*.txt"))
+    assert len(kept) == cli.CRASHES_KEPT
+    assert str(kept[-1]) in second
+    assert "Traceback" in kept[-1].read_text()
+    assert "in verb" in kept[-1].read_text()
+
+
+def test_names_in_an_error_can_neither_steer_the_terminal_nor_look_like_another_message(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert exit_code(failing(errors.DataError("\x1b[2J\x9b31m.png\nsisr: all is well\r\udcff"))) == 3
+    assert capsys.readouterr().err == "sisr: \\x1b[2J\\x9b31m.png\n  sisr: all is well\\r\\udcff\n"
+
+
+def test_help_shows_options_in_their_panels() -> None:
+    short, long = sisr_command("train", "-h").stdout, sisr_command("train", "--help").stdout
+    assert short == long
+    titles = [line for line in long.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert titles == ["Arguments:", "Images:", "What is learned:", "How it is run:", "Where it is kept:", "Options:"]
 
 
 def test_debug_anywhere_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:

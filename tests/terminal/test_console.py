@@ -27,6 +27,19 @@ def test_a_table_in_a_pipe_is_as_wide_as_its_cells(capsys: pytest.CaptureFixture
     assert "[b]" in shown
 
 
+def test_no_name_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "\x1b]0;owned\x07\x9b2J.png"
+    console.table("", ("name",), [(name,)])
+    console.out.print(name, markup=False)
+    console.err.print(name, markup=False)
+    with console.progress("packing", 1) as advance:
+        advance(note=name)
+    console.print_json({"name": name})
+    out, err = capsys.readouterr()
+    assert {c for c in out + err if not c.isprintable()} == {"\n"}
+    assert json.loads(out[out.index("{") :]) == {"name": name}
+
+
 def test_progress_in_a_pipe_is_a_line_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     with console.progress("packing", 3) as advance:
         for i in range(3):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import sqlite3
@@ -18,7 +19,7 @@ import pytest
 from PIL import Image
 
 from sisr.errors import TrackingError
-from sisr.tracking import address, courier, progress
+from sisr.tracking import address, courier, delivery, progress
 from sisr.tracking.outbox import FILE, Outbox
 from sisr.tracking.server import Server, free_port
 
@@ -232,7 +233,7 @@ def test_planted_secrets_reach_neither_the_folder_nor_the_database(run_dir, stor
 
 def test_a_password_in_the_server_address_is_neither_kept_nor_on_the_command_line(run_dir):
     Outbox(run_dir).close()
-    handle = courier.start(run_dir, "http://me:plant-4@127.0.0.1:9/", say=lambda line: None)
+    handle = courier.start(run_dir, "http://me:plant-4@127.0.0.1:9/", notify=lambda line: None)
     command = Path(f"/proc/{handle.pid}/cmdline").read_text()
     assert not handle.finish(10).delivered
     assert "plant" not in command
@@ -265,7 +266,7 @@ def test_a_server_that_never_answers_costs_the_trainer_nothing(run_dir):
         said: list[str] = []
         with Outbox(run_dir) as outbox:
             began = time.monotonic()
-            handle = courier.start(run_dir, f"http://127.0.0.1:{silent.getsockname()[1]}", say=said.append)
+            handle = courier.start(run_dir, f"http://127.0.0.1:{silent.getsockname()[1]}", notify=said.append)
             record(outbox, range(1000))
             assert time.monotonic() - began < 2
             wait_for(lambda: said)
@@ -299,9 +300,9 @@ def test_a_wrong_server_that_refuses_everything_loses_nothing(run_dir):
 
 def test_a_required_server_that_is_away_is_an_error(store):
     with pytest.raises(TrackingError, match="can't be used") as caught:
-        courier.require("http://127.0.0.1:9")
+        courier.require(address.Address("http://127.0.0.1:9", "sisr"))
     assert caught.value.exit_code == 69
-    courier.require(store)
+    courier.require(address.Address(store, "sisr"))
 
 
 @pytest.mark.slow
@@ -313,7 +314,7 @@ def test_nothing_is_lost_or_doubled_when_the_server_comes_late_dies_and_comes_ba
     uri, database = f"http://127.0.0.1:{port}", address.default_uri(tmp_path)
     with Outbox(run_dir) as outbox:
         began = time.monotonic()
-        handle = courier.start(run_dir, uri, say=said.append)
+        handle = courier.start(run_dir, uri, notify=said.append)
         record(outbox, range(10))
         assert time.monotonic() - began < 2
         wait_for(lambda: said)
@@ -390,3 +391,192 @@ def wait_for(condition, timeout_s=90):
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.2)
+
+
+def test_a_run_goes_on_where_its_folder_was_moved_to(tmp_path):
+    before, after = tmp_path / "a" / "runs", tmp_path / "b" / "runs"
+    with Outbox(before / "first") as outbox:
+        record(outbox, range(3))
+        outbox.image(1, "val", picture(before / "first"))
+    assert courier.deliver(before / "first").delivered
+    first = run_id_of(before / "first")
+    (tmp_path / "a").rename(tmp_path / "b")
+    with Outbox(after / "first") as outbox:
+        record(outbox, range(3, 6))
+        outbox.image(4, "val", picture(after / "first"))
+    assert courier.deliver(after / "first").delivered
+    uri = address.default_uri(after)
+    assert run_id_of(after / "first") == first
+    assert history(after / "first", uri) == [(i, i / 4) for i in range(6)]
+    assert len(images(after / "first", uri)) == 4
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_copied_folder_of_runs_is_independent(tmp_path):
+    runs, copy = tmp_path / "a" / "runs", tmp_path / "b" / "runs"
+    with Outbox(runs / "first") as outbox:
+        outbox.tags({"sisr.folder": str(runs / "first")})
+        outbox.image(1, "val", picture(runs / "first"))
+    assert courier.deliver(runs / "first").delivered
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    before = sorted((path, path.stat().st_mtime_ns) for path in (tmp_path / "a").rglob("*"))
+    with Outbox(copy / "first") as outbox:
+        record(outbox, range(3))
+        outbox.image(4, "val", picture(copy / "first"))
+    assert courier.deliver(copy / "first").delivered
+    assert len(images(copy / "first", address.default_uri(copy))) == 4
+    assert received(copy / "first", address.default_uri(copy)).data.tags["sisr.folder"] == str(copy / "first")
+    assert sorted((path, path.stat().st_mtime_ns) for path in (tmp_path / "a").rglob("*")) == before
+
+
+def test_what_a_foreign_folder_names_outside_itself_is_set_aside(run_dir, store, tmp_path):
+    (tmp_path / "private.txt").write_text("mine")
+    with Outbox(run_dir) as outbox:
+        record(outbox, [0])
+    rows: list[dict[str, object]] = [
+        {"op": "artifact", "path": "../../private.txt", "to": ""},
+        {"op": "artifact", "path": str(tmp_path / "private.txt"), "to": ""},
+        {"op": "artifact", "path": "link.txt", "to": ""},
+        {"op": "artifact", "path": "outbox.jsonl", "to": "../../../up"},
+        {"op": "image", "path": "../../private.txt", "key": "val", "step": 0},
+        {"op": "model", "path": "../.."},
+        {"op": "metrics", "step": 1, "values": {"loss": "not a number"}},
+        {"op": "metrics", "step": 1},
+        {"op": ["metrics"]},
+    ]
+    (run_dir / "link.txt").symlink_to(tmp_path / "private.txt")
+    with (run_dir / FILE).open("a") as file:
+        file.writelines(json.dumps({"n": n, "t": 1_700_000_000_000} | row) + "\n" for n, row in enumerate(rows, 2))
+        file.write(json.dumps({"t": 1, "op": "tags", "values": {}}) + "\n")  # it lacks its number
+    with Outbox(run_dir) as outbox:
+        record(outbox, [2])
+    report = courier.deliver(run_dir, store)
+    assert report.delivered
+    assert "set aside in" in report.message
+    set_aside = [json.loads(line)["record"]["n"] for line in (run_dir / delivery.REFUSED).read_text().splitlines()]
+    assert set_aside == [2, 3, 4, 5, 6, 7, 8]
+    assert history(run_dir, store) == [(0, 0.0), (2, 0.5)]
+    assert client(store).list_artifacts(run_id_of(run_dir)) == []
+
+
+def test_an_embedded_store_that_sends_files_elsewhere_is_refused(tmp_path):
+    folder = tmp_path / "theirs" / "runs" / "first"
+    with Outbox(folder) as outbox:
+        record(outbox, [0])
+    client(address.default_uri(folder.parent)).create_experiment("sisr", (tmp_path / "mine").as_uri())
+    with pytest.raises(TrackingError, match="keeps the run's files at"):
+        courier.deliver(folder)
+    assert not (tmp_path / "mine").exists()
+
+
+def test_metrics_arrive_while_the_artifact_store_takes_no_files(run_dir, tmp_path):
+    runs = run_dir.parent
+    place = runs / "mlartifacts"
+    runs.mkdir()
+    place.write_text("no folder")
+    with Outbox(run_dir) as outbox:
+        outbox.params({"steps": 5})
+        for step in (1, 2):
+            outbox.image(step, "val", picture(run_dir))
+            record(outbox, [step])
+        (run_dir / "notes.txt").write_text("hello")
+        outbox.artifact("notes.txt")
+        outbox.status("FINISHED")
+    uri = address.default_uri(runs)
+    report = courier.deliver(run_dir)
+    assert (report.delivered, report.pending) == (False, 3)
+    assert "does not store files" in report.message
+    assert history(run_dir, uri) == [(1, 0.25), (2, 0.5)]
+    assert received(run_dir, uri).info.status == "FINISHED"
+    place.unlink()
+    assert courier.deliver(run_dir) == courier.DeliveryState(True, 0, "")
+    assert len(images(run_dir, uri)) == 4
+    assert "notes.txt" in [file.path for file in client(uri).list_artifacts(run_id_of(run_dir))]
+
+
+def test_a_running_courier_brings_files_once_the_artifact_store_takes_them(run_dir):
+    said: list[str] = []
+    runs = run_dir.parent
+    runs.mkdir()
+    (runs / "mlartifacts").write_text("no folder")
+    with Outbox(run_dir) as outbox:
+        outbox.image(1, "val", picture(run_dir))
+        record(outbox, [1])
+        handle = courier.start(run_dir, notify=said.append)
+        wait_for(lambda: said)
+        assert "does not store files" in said[0]
+        assert history(run_dir, address.default_uri(runs)) == [(1, 0.25)]
+        (runs / "mlartifacts").unlink()
+        wait_for(lambda: len(said) > 1)
+    assert "stores files again" in said[1]
+    assert handle.finish().delivered
+
+
+def test_a_dead_proxy_is_named(run_dir, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with Outbox(run_dir) as outbox:
+        record(outbox, [1])
+    report = courier.deliver(run_dir, "http://somewhere.invalid:5000")
+    assert not report.delivered
+    assert "the proxy of http_proxy=http://127.0.0.1:9 can't be used" in report.message
+
+
+def test_a_run_has_a_positive_duration_after_a_clock_was_set_back(run_dir, store):
+    with Outbox(run_dir) as outbox:
+        outbox.status("FINISHED")
+    lines = (run_dir / FILE).read_text().splitlines()
+    early = json.dumps(json.loads(lines[-1]) | {"t": 1_000_000_000_000})
+    (run_dir / FILE).write_text("\n".join([*lines[:-1], early]) + "\n")
+    courier.deliver(run_dir, store)
+    info = received(run_dir, store).info
+    assert info.end_time >= info.start_time
+
+
+def test_secrets_of_the_settings_are_nowhere_in_mlflow(run_dir, tmp_path):
+    settings = {"api_token": "plant-1-abc", "endpoint": "https://me:plant-2@host/d", "steps": 5}
+    (run_dir / "model").mkdir(parents=True)
+    (run_dir / "run.json").write_text(json.dumps({"run": {"config": settings}}))
+    (run_dir / "model" / "generator.safetensors").write_bytes(b"weights")
+    (run_dir / "model" / "config.json").write_text(json.dumps({"recipe": "x", "config": settings}))
+    (run_dir / "page.html").write_text("<td>plant-1-abc</td>")
+    with Outbox(run_dir) as outbox:
+        outbox.params(settings)
+        outbox.artifact("run.json")
+        outbox.artifact("page.html")
+        outbox.artifact("model", "generator")
+        outbox.model("model")
+    assert courier.deliver(run_dir) == courier.DeliveryState(True, 0, "")
+    kept = [path for path in run_dir.parent.rglob("*") if path.is_file() and not path.is_relative_to(run_dir)]
+    assert len([path for path in kept if path.name == "config.json"]) == 2
+    assert not [path for path in kept if b"plant" in path.read_bytes()]
+    assert "plant-1-abc" in (run_dir / "run.json").read_text()
+
+
+def test_a_required_server_must_take_what_a_run_needs(tmp_path):
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    place = address.Address(address.default_uri(runs), "sisr")
+    courier.require(place)
+    speaker = client(place.tracking_uri)
+    experiment = speaker.get_experiment_by_name("sisr").experiment_id
+    assert speaker.search_runs([experiment]) == []
+    assert [path for path in (runs / "mlartifacts").rglob("*") if path.is_file()] == []
+    shutil.rmtree(runs / "mlartifacts")
+    (runs / "mlartifacts").write_text("no folder")
+    with pytest.raises(TrackingError, match=r"can't be used: .*mlartifacts"):
+        courier.require(place)
+    speaker.delete_experiment(experiment)
+    with pytest.raises(TrackingError, match="experiment 'sisr' was deleted"):
+        courier.require(place)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_a_user_without_name_and_home_is_known_by_number():
+    """As in a container that is started with `--user 12345`."""
+    program = (
+        "import os; from sisr.tracking import address, mlflow_run; from pathlib import Path\n"
+        "os.setuid(12345); os.environ.clear()\n"
+        "print(mlflow_run.user_name(), address.decide(Path('/runs/first'), 'http://127.0.0.1:9').tracking_uri)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "uid 12345 http://127.0.0.1:9\n", done.stderr

@@ -114,6 +114,8 @@ def wait_for(condition, timeout_s=90):
 
 def test_a_trial_is_recorded_where_its_sweep_is(sweep, store):
     trial = trial_of(sweep, 3)
+    for server in (store, "http://127.0.0.1:9"):
+        address.choose(server, sweep.parent)  # named by the user once
     assert address.decide(trial) == address.Address(address.default_uri(sweep.parent), "sisr")
     address.write(sweep, address.Address("http://127.0.0.1:9", "hunts", "parent"))
     assert address.decide(trial) == address.Address("http://127.0.0.1:9", "hunts")
@@ -132,7 +134,7 @@ def test_trials_that_come_during_a_sweep_are_nested_below_it(sweep, store):
     wait_for(lambda: courier.standing(trial_of(sweep, 1)).pending == 0)
     write_trial(sweep, 7)
     end(sweep)
-    assert handle.finish() == courier.Report(True, 0, "", {"0000": 0, "0001": 0, "0007": 0})
+    assert handle.finish() == courier.DeliveryState(True, 0, "", {"0000": 0, "0001": 0, "0007": 0})
     found = children(sweep, store)
     assert sorted(found) == ["hunt/0000", "hunt/0001", "hunt/0007"]
     assert {run.info.status for run in found.values()} == {"FINISHED"}
@@ -150,7 +152,7 @@ def test_what_trials_write_after_the_driver_asked_to_end_arrives(sweep, store):
         outbox.status("RUNNING")
         wait_for(lambda: courier.standing(sweep).pending == 0)
         end(sweep)
-        reports: list[courier.Report] = []
+        reports: list[courier.DeliveryState] = []
         finishing = threading.Thread(target=lambda: reports.append(handle.finish()))
         finishing.start()
         time.sleep(3)
@@ -247,7 +249,7 @@ def test_a_trial_deleted_in_mlflow_does_not_hold_up_the_others(sweep, store):
     report = courier.deliver(sweep, store)
     assert report.trials["0000"] > 0
     assert report.trials["0001"] == 0
-    assert "trial 0000 is left out" in report.message
+    assert "trial 0000 is skipped" in report.message
     assert "was deleted" in report.message
     assert history(trial_of(sweep, 1), store) == expected(1, range(5))
 
@@ -262,7 +264,7 @@ def test_a_trial_that_is_stuck_lets_the_others_pass(sweep, store):
     with Outbox(trial_of(sweep, 0)) as outbox:
         outbox.artifact("notes.txt", "docs")
     write_trial(sweep, 1)
-    handle = courier.start(sweep, store, say=lambda line: None)
+    handle = courier.start(sweep, store, notify=lambda line: None)
     report = handle.finish()
     assert (report.trials, report.delivered) == ({"0000": 1, "0001": 0}, False)
     assert history(trial_of(sweep, 1), store) == expected(1)
@@ -274,7 +276,7 @@ def test_sync_delivers_a_sweep_that_no_server_has_seen(sweep, store, capsys):
     from sisr.pipelines.sync import main
 
     said: list[str] = []
-    handle = courier.start(sweep, "http://127.0.0.1:9", say=said.append)
+    handle = courier.start(sweep, "http://127.0.0.1:9", notify=said.append)
     write_trial(sweep, 0)
     write_trial(sweep, 1)
     end(sweep)
@@ -331,7 +333,7 @@ def test_nothing_of_a_sweep_is_lost_or_doubled_when_the_server_comes_late_dies_a
     said: list[str] = []
     port = free_port(None, 5700)
     uri, database = f"http://127.0.0.1:{port}", address.default_uri(tmp_path)
-    handle = courier.start(sweep, uri, say=said.append)
+    handle = courier.start(sweep, uri, notify=said.append)
     write_trial(sweep, 0)
     wait_for(lambda: said)
     server = Server(database, port, tmp_path / "server.log")

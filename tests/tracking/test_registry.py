@@ -96,7 +96,7 @@ def test_the_model_carries_example_and_requirements_but_no_pickle(run):
 def test_the_model_brings_the_code_it_needs_and_no_other(run):
     path = next((run.parent / "mlartifacts" / "models").glob("m-*/artifacts"))
     code = {p.relative_to(path / "code" / "sisr").as_posix() for p in (path / "code").rglob("*.py")}
-    assert {"models.py", "inference.py", "recipes/pixelshuffle.py", "nets/pixelshuffle.py"} <= code
+    assert {"models/model.py", "inference/tiled.py", "recipes/pixelshuffle.py", "nets/pixelshuffle.py"} <= code
     assert not [p for p in code if p.startswith(("training/", "tracking/", "cluster/", "recipes/srez"))]
 
 

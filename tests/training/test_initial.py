@@ -93,13 +93,15 @@ def test_other_first_weights_are_another_run() -> None:
 
 def test_weights_that_do_not_fit_are_refused_before_anything_starts() -> None:
     torch.save(random_weights(num_features=4), "narrow.pth")
-    with pytest.raises(ConfigError, match=r"'conv_first.weight' is \(4, 3, 3, 3\) there, \(8, 3, 3, 3\) here"):
+    with pytest.raises(
+        ConfigError, match=r"'conv_first.weight' has the shape \(4, 3, 3, 3\) there and \(8, 3, 3, 3\) here"
+    ):
         prepare(order(init="narrow.pth"))
     torch.save(random_weights(num_blocks=2), "deep.pth")
     with pytest.raises(ConfigError, match=r"it has 'body.1.rdb1.conv1.weight', which this network lacks"):
         prepare(order(init="deep.pth"))
     torch.save({"other": torch.zeros(1)}, "other.pth")
-    with pytest.raises(ConfigError, match=r"it lacks 'conv_first.weight' and has 'other'"):
+    with pytest.raises(ConfigError, match=r"it lacks 'conv_first.weight' and it has 'other'"):
         prepare(order(init="other.pth"))
     with pytest.raises(CheckpointError, match="--init nobody: no model 'nobody'"):
         prepare(order(init="nobody"))

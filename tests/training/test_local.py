@@ -18,7 +18,7 @@ from sisr.training.local import train_in_processes
 from sisr.training.run import Options, Run
 from sisr.training.session import NoLog
 
-PHOTOS = Path(__file__).parent / "recorded" / "photos"
+PHOTOS = Path(__file__).parent / "recorded_run" / "photos"
 SOON_S = 15.0
 LOSS = "        loss = pixel.l1("  # of the recipe; what a test does in its step stands before it
 pytestmark = pytest.mark.slow

@@ -38,7 +38,7 @@ def connect(address: str | None) -> Any:
     options: dict[str, Any] = {"address": found or "local"}
     if found:
         _probe(found, origin)
-    elif short := _short_temp():
+    elif short := short_temp():
         options["_temp_dir"] = short
     # ray.init puts a handler of its own on SIGTERM, which would end the driver without a checkpoint.
     ours = signal.getsignal(signal.SIGTERM)
@@ -100,7 +100,7 @@ def _probe(address: str, origin: str) -> None:
     )
 
 
-def _short_temp() -> str:
+def short_temp() -> str:
     """Return where Ray's sockets go instead if the temporary directory's path is too long for them; else nothing."""
     from ray._common.utils import get_default_ray_temp_dir
 

@@ -1,9 +1,9 @@
-"""What a replica takes when it starts, whenever that is; a process of its own, and a light one."""
+"""The release that replicas take when they start, whenever that is; in a light process of its own."""
 
 from sisr.serving.release import Release
 
 
-class Shelf:
+class ReleaseStore:
     """Holds one release."""
 
     def __init__(self) -> None:
@@ -15,7 +15,7 @@ class Shelf:
 
     def take(self) -> Release:
         """Return the release."""
-        assert self._release is not None, "the shelf is empty; Serve tries again"
+        assert self._release is not None, "no release yet; Serve tries again"
         return self._release
 
     def version(self) -> str:

@@ -9,13 +9,15 @@ import contextlib
 import io
 import logging
 import math
+import os
 import threading
 from dataclasses import dataclass, field
 from typing import Any
 
 from sisr.cluster import capacity, connection, environment
-from sisr.cluster.release_store import Shelf
+from sisr.cluster.release_store import ReleaseStore
 from sisr.errors import CheckpointError, ConfigError, SisrError
+from sisr.serving import proxy
 from sisr.serving.limits import Limits
 from sisr.serving.release import Release
 
@@ -31,7 +33,7 @@ class UnreachableError(SisrError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class ServiceOptions:
     """How the service runs."""
 
     host: str = "127.0.0.1"
@@ -42,13 +44,19 @@ class Plan:
     at_once: int | None = None  # pictures that a replica computes at the same time; None: one a thread; 1 on a GPU
     limits: Limits = field(default_factory=Limits)
     address: str | None = None  # of a running cluster; as in `cluster.train.Scaling`
+    allowed_hosts: tuple[str, ...] = ()  # names by which clients call it, besides `host`, localhost and addresses
+
+    @property
+    def names(self) -> list[str]:
+        """The names that a request may call the service by."""
+        return [self.host, *self.allowed_hosts]
 
 
 class Service:
     """A running service.
 
     Args:
-        plan: How it runs.
+        options: How it runs.
         release: What it serves at first; one that works.
 
     Raises:
@@ -57,23 +65,24 @@ class Service:
         UnreachableError: Ray Serve does not start.
     """
 
-    def __init__(self, plan: Plan, release: Release) -> None:
+    def __init__(self, options: ServiceOptions, release: Release) -> None:
         environment.prepare(environment.PROMPT)
-        self._ray = connection.connect(plan.address)
+        os.environ.update(proxy.environment(options.limits, options.names))
+        self._ray = connection.connect(options.address)
         self.release = release
         from ray import serve
         from ray.exceptions import RayError
 
         for name in ("ray.serve", "ray"):
             logging.getLogger(name).setLevel(logging.ERROR)
-        threads, gpus = _share(plan, self._ray.cluster_resources())
+        threads, gpus = _resources(options, self._ray.cluster_resources())
         if serve.status().applications:
             raise ConfigError("a Serve runs in this Ray already; --address local starts a Ray of its own")
         try:
-            self._shelf = self._ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Shelf).remote()
-            self._ray.get(self._shelf.put.remote(release))
-            serve.start(http_options={"host": plan.host, "port": plan.port}, logging_config=QUIET)
-            self._handle = serve.run(_application(plan, self._shelf, threads, gpus), name=NAME, route_prefix="/")
+            self._store = self._ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(ReleaseStore).remote()
+            self._ray.get(self._store.put.remote(release))
+            serve.start(http_options={"host": options.host, "port": options.port}, logging_config=QUIET)
+            self._handle = serve.run(_application(options, self._store, threads, gpus), name=NAME, route_prefix="/")
         except RayError as error:
             raise UnreachableError(f"Ray Serve did not start: {_last_line(error)}") from error
         except RuntimeError as error:
@@ -91,16 +100,16 @@ class Service:
             self._broadcast("replace", self.release)
             raise CheckpointError(failures[0])
         self.release = release
-        self._ray.get(self._shelf.put.remote(release))
+        self._ray.get(self._store.put.remote(release))
 
     def mend(self) -> None:
-        """Bring replicas that were started anew meanwhile, and the shelf, up to the release.
+        """Bring replicas that were started anew meanwhile, and the store of releases, up to the release.
 
         Raises:
             UnreachableError: A replica does not answer; ask again.
         """
-        if self._ray.get(self._shelf.version.remote()) != self.release.version:
-            self._ray.get(self._shelf.put.remote(self.release))
+        if self._ray.get(self._store.version.remote()) != self.release.version:
+            self._ray.get(self._store.put.remote(self.release))
         if any(version != self.release.version for version in self._broadcast("version")):
             self._broadcast("replace", self.release)
 
@@ -115,22 +124,22 @@ class Service:
             raise UnreachableError(f"a replica does not answer: {reason}") from error
 
 
-def _application(plan: Plan, shelf: Any, threads: int, gpus: float) -> Any:
+def _application(options: ServiceOptions, store: Any, threads: int, gpus: float) -> Any:
     """Return what Serve runs: replicas, each with so many CPU threads and GPUs."""
     from ray import serve
 
     deployment = serve.deployment(
         name="upscaler",
-        num_replicas=plan.replicas,
+        num_replicas=options.replicas,
         ray_actor_options={"num_cpus": threads, "num_gpus": gpus},
         max_ongoing_requests=PLENTY,
         graceful_shutdown_timeout_s=STOP_S,
         graceful_shutdown_wait_loop_s=0.2,
         logging_config=QUIET,
     )
-    at_once = plan.at_once or (1 if gpus else threads)
+    at_once = options.at_once or (1 if gpus else threads)
     return deployment(serve.ingress()(_Replica)).bind(
-        shelf, plan.limits, at_once, max(1, threads // at_once), use_gpu=gpus > 0
+        store, options.limits, at_once, max(1, threads // at_once), options.names, use_gpu=gpus > 0
     )
 
 
@@ -152,7 +161,7 @@ def stop() -> None:
 class _Replica:
     """One process that computes."""
 
-    def __init__(self, shelf: Any, limits: Limits, at_once: int, threads: int, use_gpu: bool) -> None:
+    def __init__(self, store: Any, limits: Limits, at_once: int, threads: int, names: list[str], use_gpu: bool) -> None:
         import ray
         import torch
 
@@ -160,13 +169,14 @@ class _Replica:
 
         # Ray believes in GPUs that its user declared; torch knows whether there is one.
         device = torch.device("cuda" if use_gpu and torch.cuda.is_available() else "cpu")
-        release = ray.get(shelf.take.remote())
+        release = ray.get(store.take.remote())
+        self._names = names
         self._engine = Engine(release, device, limits, at_once, None if device.type == "cuda" else threads)
 
     def __serve_build_asgi_app__(self) -> Any:
         from sisr.serving.app import build
 
-        return build(self._engine)
+        return build(self._engine, self._names)
 
     async def replace(self, release: Release) -> str:
         """Serve another release; return why that is not possible, or nothing."""
@@ -180,17 +190,17 @@ class _Replica:
         return self._engine.serving.release.version
 
 
-def _share(plan: Plan, cluster: dict[str, float]) -> tuple[int, float]:
+def _resources(options: ServiceOptions, cluster: dict[str, float]) -> tuple[int, float]:
     """Return the CPUs, each for a thread, and the GPUs of one replica."""
-    gpus = plan.gpus_per_replica
+    gpus = options.gpus_per_replica
     if gpus is None:
-        gpus = 1.0 if cluster.get("GPU", 0) >= plan.replicas else 0.0
-    threads = plan.threads or (1 if gpus else max(1, math.floor(cluster.get("CPU", 1) / plan.replicas)))
+        gpus = 1.0 if cluster.get("GPU", 0) >= options.replicas else 0.0
+    threads = options.threads or (1 if gpus else max(1, math.floor(cluster.get("CPU", 1) / options.replicas)))
     for name, each in (("CPU", threads), ("GPU", gpus)):
         there = cluster.get(name, 0.0)
-        if each * plan.replicas > there + 1e-9 and not capacity.can_grow():
+        if each * options.replicas > there + 1e-9 and not capacity.can_grow():
             raise ConfigError(
-                f"--replicas {plan.replicas} with {each:g} {name} each needs {each * plan.replicas:g}, but this "
+                f"--replicas {options.replicas} with {each:g} {name} each needs {each * options.replicas:g}, but this "
                 f"Ray has {there:g}: use fewer --replicas, --threads or --gpus-per-replica"
             )
     return threads, gpus

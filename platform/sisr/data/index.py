@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
+from sisr.config.printable import printable
 from sisr.data.images import Verdict
 from sisr.errors import DataError
 
@@ -95,11 +96,6 @@ def changes(before: Mapping[str, str], after: Mapping[str, str]) -> str:
     modified = [name for name in after if name in before and before[name] != after[name]]
     examples = [printable(name) for name in (added + removed + modified)[:3]]
     return f"+{len(added)} -{len(removed)} ~{len(modified)} files, e.g. {', '.join(examples)}" if examples else ""
-
-
-def printable(name: str) -> str:
-    """Return the name fit for a terminal: what isn't text, or would steer the terminal, is escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in name)
 
 
 _COLUMNS = ("name", *(field.name for field in fields(Verdict)))

@@ -13,12 +13,15 @@ import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL
 
+from sisr.config.printable import printable
 from sisr.data.index import MAX_BAD_FRACTION, Index
 from sisr.data.reading import ImageFile, Judged, digest, read_all, stamp
+from sisr.data.sources.source import Source
 from sisr.data.store import IMAGES, INDEX, PIXELS, SHAPES, DamagedStoreError, Store, write_sums
 from sisr.disk import atomic, cache, lock
 from sisr.errors import DataError, DiskError
@@ -147,3 +150,21 @@ def _known(family: Path, stamps: dict[str, str]) -> Callable[[ImageFile], Judged
 def _stores(family: Path) -> list[Path]:
     """Return the folders of complete stores, oldest first."""
     return sorted((path.parent for path in family.glob(f"[!.]*/{IMAGES}")), key=lambda path: path.stat().st_mtime_ns)
+
+
+def report(source: Source, store: Store) -> dict[str, Any]:
+    """Return what is known of a packed source, ready for JSON."""
+    return {
+        "source": source.name,
+        "files": len(source.files),
+        "train": len(store.subset(file.name for file in source.train)),
+        "held_out": len(store.subset(file.name for file in source.validation)),
+        "held_out_of": len(source.held_out),
+        "narrowest_px": int(store.shapes[:, 2].min()),
+        "lowest_px": int(store.shapes[:, 1].min()),
+        "converted": store.index.notes(),
+        "refused": {printable(name): f"{v.kind}: {v.detail}" for name, v in store.index.refused.items()},
+        "fingerprint": store.fingerprint,
+        "pixels_mb": round(store.nbytes / 1e6, 1),
+        "folder": str(store.folder),
+    }

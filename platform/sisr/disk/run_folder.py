@@ -38,6 +38,7 @@ class RunFolder:
         self._evaluations = path / "evaluations.jsonl"
         self.init = path / "init.safetensors"
         self.run = path / "run.json"  # what is executed: `sisr.training.run` reads and writes it
+        self.next_run = path / ".run.json.next"  # takes its place once a checkpoint was restored with what it says
         self._files = path / "files.json"
         self._status = path / "status.json"
         self._stop = path / ".stop"

@@ -7,7 +7,7 @@ from typing import Any
 
 from sisr.config.yaml import Located, read_yaml
 from sisr.doctor import exposure
-from sisr.doctor.diagnosis import Finding
+from sisr.doctor.diagnosis import Diagnosis
 from sisr.doctor.exposure import TOKEN
 from sisr.errors import ConfigError
 
@@ -23,7 +23,7 @@ class RefusedError(ConfigError):
         self.remedy, self.keys = remedy, keys
 
 
-def examine(path: Path, with_defaults: Callable[[dict[str, Any]], dict[str, Any]]) -> list[Finding]:
+def examine(path: Path, with_defaults: Callable[[dict[str, Any]], dict[str, Any]]) -> list[Diagnosis]:
     """Return what was found in a file of Ray's cluster launcher.
 
     Args:
@@ -40,35 +40,35 @@ def examine(path: Path, with_defaults: Callable[[dict[str, Any]], dict[str, Any]
     try:
         findings += exposure.examine(with_defaults(plain(written)), lambda *keys: where(path, written, keys))
     except RefusedError as error:
-        findings.append(Finding("error", where(path, written, error.keys), str(error), error.remedy))
-    return findings or [Finding("ok", str(path), "valid for Ray, and nothing unsafe was found")]
+        findings.append(Diagnosis("error", where(path, written, error.keys), str(error), error.remedy))
+    return findings or [Diagnosis("ok", str(path), "valid for Ray, and nothing unsafe was found")]
 
 
-def _placeholders(path: Path) -> Iterator[Finding]:
+def _placeholders(path: Path) -> Iterator[Diagnosis]:
     for number, line in enumerate(path.read_text().splitlines(), 1):
         for name in PLACEHOLDER.findall(line.partition("#")[0]):
-            yield Finding("error", f"{path}:{number}", f"{name} is not filled in", line.partition("#")[2].strip())
+            yield Diagnosis("error", f"{path}:{number}", f"{name} is not filled in", line.partition("#")[2].strip())
 
 
-def _files(path: Path, written: Located) -> Iterator[Finding]:
+def _files(path: Path, written: Located) -> Iterator[Diagnosis]:
     """Yield which files that `ray up` uses are missing or unwise; their paths count from the cluster file's folder."""
     mounts = written.get("file_mounts")
     for remote, local in mounts.items() if isinstance(mounts, dict) else ():
         place = where(path, written, ["file_mounts", remote])
         source = (path.parent / Path(str(local)).expanduser()).resolve()
         if remote != TOKEN and not source.exists():
-            yield Finding("error", place, f"{local} is not there", "run ray from the folder of the cluster file")
+            yield Diagnosis("error", place, f"{local} is not there", "run ray from the folder of the cluster file")
         elif source == path.parent.resolve():
             found = f"{local} is the whole project: Ray reads all of it, .venv and runs too, at every `ray up`"
-            yield Finding("warning", place, found, "mount the folders that the nodes need, as the shipped file does")
+            yield Diagnosis("warning", place, found, "mount the folders that the nodes need, as the shipped file does")
     key = written.get("auth", {}).get("ssh_private_key") if isinstance(written.get("auth"), dict) else None
     if isinstance(key, str) and not PLACEHOLDER.search(key):
         place = where(path, written, ["auth", "ssh_private_key"])
         file = Path(key).expanduser()
         if not file.is_file():
-            yield Finding("error", place, f"{key} is not there", "name the private key of the key pair")
+            yield Diagnosis("error", place, f"{key} is not there", "name the private key of the key pair")
         elif file.stat().st_mode & 0o077:
-            yield Finding("error", place, f"others on this machine can read {key}", f"chmod 600 {key}")
+            yield Diagnosis("error", place, f"others on this machine can read {key}", f"chmod 600 {key}")
 
 
 def where(path: Path, config: Any, keys: Sequence[str]) -> str:

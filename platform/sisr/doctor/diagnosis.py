@@ -1,4 +1,4 @@
-"""What an examination finds: one line each, with what to do about it."""
+"""What an examination says of one thing: how it is, and what to do about it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ Level = Literal["ok", "warning", "error"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     """One thing that was looked at."""
 
     level: Level  # ok; warning: works, but will disappoint; error: must be changed first
@@ -17,6 +17,6 @@ class Finding:
     remedy: str = ""  # what would be right; empty where nothing need be done
 
 
-def errors(findings: Iterable[Finding]) -> list[Finding]:
-    """Return the findings that must be dealt with."""
-    return [finding for finding in findings if finding.level == "error"]
+def errors(diagnoses: Iterable[Diagnosis]) -> list[Diagnosis]:
+    """Return those that must be dealt with."""
+    return [one for one in diagnoses if one.level == "error"]

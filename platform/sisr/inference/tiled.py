@@ -93,9 +93,7 @@ class TiledImage:
         side = _tile_side(generator, sides, halo) if tile is None else tile or max(sides)
         if halo is None and side < max(sides):
             raise DataError("this generator depends on all of the image at once and can't work in tiles")
-        self._rows, self._columns = (
-            tile_ranges(size, side, halo or 0, tiling.size_multiple, tiling.minimum) for size in sides
-        )
+        self._rows, self._columns = (tile_ranges(size, side, halo or 0, tiling) for size in (height, width))
         whole = len(self._rows) == len(self._columns) == 1
         self._num_norms = 0 if whole else footprint(generator).num_group_norms
 

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from torch import Tensor
 
-from sisr.nets.generator import round_up
+from sisr.nets.generator import Tiling, round_up
 
 
 @dataclass(frozen=True)
@@ -50,22 +50,23 @@ class Tile:
         return x[..., self.rows.core_of(x.shape[-2]), self.columns.core_of(x.shape[-1])]
 
 
-def tile_ranges(size: int, tile: int, halo: int, multiple: int, minimum: int = 1) -> list[TileRange]:
-    """Return the tiles along one axis.
+def tile_ranges(size: int, tile: int, halo: int, tiling: Tiling) -> list[TileRange]:
+    """Return the tiles along one axis of an image, which is padded at its end where the generator needs it.
 
     Args:
-        size: px, a multiple of `multiple`, at least `minimum`.
-        tile: px, side of a core; rounded up to a multiple.
-        halo: px of context on both sides; rounded up to a multiple; less at the image's edges.
-        multiple: Every edge falls on a multiple of this, so that strided layers see the grid of the whole image.
-        minimum: px, the least that a tile reads.
+        size: px of the image.
+        tile: px, side of a core; rounded up to a multiple of the generator's.
+        halo: px of context on both sides; rounded up likewise; less at the image's edges.
+        tiling: Every edge falls on a multiple of its `size_multiple`, so that strided layers see the grid of the whole
+            image; no tile reads less than its `minimum`.
     """
-    tile, halo, minimum = (round_up(side, multiple) for side in (tile, halo, minimum))
+    end, multiple = tiling.padded(size), tiling.size_multiple
+    tile, halo, minimum = round_up(tile, multiple), round_up(halo, multiple), tiling.padded(1)
     found = []
     for start in range(0, size, tile):
-        outer_stop = min(max(start + tile + halo, minimum), size)
+        outer_stop = min(max(start + tile + halo, minimum), end)
         outer_start = max(min(start - halo, outer_stop - minimum), 0)
-        found.append(TileRange(start, min(start + tile, size), outer_start, outer_stop))
+        found.append(TileRange(start, min(start + tile, end), outer_start, outer_stop))
     return found
 
 

@@ -1,1 +1,1 @@
-"""Pictures for people: contact sheets, the slider of pages, animations."""
+"""What people look at: the base of all web pages, contact sheets of samples, animations. Knows no torch."""

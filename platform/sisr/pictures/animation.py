@@ -1,4 +1,4 @@
-"""Frames of an animation, drawn from sample pictures: chosen rows, smaller where wanted, with a caption below.
+"""Frames of an animation, drawn from sample pictures: chosen rows, smaller where asked for, with a caption below.
 
 The pixels of the cells stay as they are unless a frame has to be smaller.
 """
@@ -13,21 +13,21 @@ from sisr.pictures.contact_sheet import Layout, read
 
 FONT_SIZE = 13  # px
 LINE = 18  # px, height of one line of a caption
-MARGIN = 4  # px, left of a caption's words and above its first line
-GAP = 14  # px, between the words of a line
+MARGIN = 4  # px, left of a caption and above its first line
+GAP = 14  # px, between the parts of a line
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A sample picture on the disk, and what to write below it."""
+    """A sample picture on the disk."""
 
     step: int
     path: Path
-    words: tuple[str, ...]
+    caption: tuple[str, ...]  # parts, each of which keeps its place from frame to frame
 
 
 class Artist:
-    """Draws frames that differ only in what changed between two samples: every word keeps its place."""
+    """Draws frames that differ only in what changed between two samples: every part of a caption keeps its place."""
 
     def __init__(self, layout: Layout, rows: Sequence[int], samples: Sequence[Sample]) -> None:
         """Plan the captions.
@@ -35,12 +35,12 @@ class Artist:
         Args:
             layout: Of all samples.
             rows: The rows to show, from 0, in this order.
-            samples: In the order of time; all have the same number of words.
+            samples: In the order of time; their captions have the same number of parts.
         """
         self._layout, self._rows, self._samples = layout, rows, samples
         self._font = ImageFont.load_default(FONT_SIZE)
-        columns = zip(*(sample.words for sample in samples), strict=True)
-        self._word_widths = [max(int(self._font.getlength(word)) + 1 for word in column) for column in columns]
+        columns = zip(*(sample.caption for sample in samples), strict=True)
+        self._widths = [max(int(self._font.getlength(part)) + 1 for part in column) for column in columns]
 
     def draw(self, chosen: Sequence[int], factor: float) -> list[Image.Image]:
         """Return the frames of the samples at the indices `chosen`, cells smaller by `factor` (at most 1).
@@ -55,7 +55,7 @@ class Artist:
         width, height = (max(1, round(side * factor)) for side in (plan.column_width, plan.row_height))
         sheet_height = plan.header + len(self._rows) * height
         places, caption_height = self._places(plan.columns * width)
-        frame_width = max(plan.columns * width, MARGIN + max(self._word_widths))
+        frame_width = max(plan.columns * width, MARGIN + max(self._widths))
         frame = Image.new("RGB", (frame_width, sheet_height + caption_height), "white")
         for column in range(plan.columns):
             left = column * plan.column_width
@@ -66,23 +66,23 @@ class Artist:
                 cell = cell if factor == 1 else cell.resize((width, height), Image.Resampling.LANCZOS)
                 frame.paste(cell, (column * width, plan.header + line * height))
         pen = ImageDraw.Draw(frame)
-        for (x, y), word in zip(places, sample.words, strict=True):
-            pen.text((x, sheet_height + y), word, fill="black", font=self._font)
+        for (x, y), part in zip(places, sample.caption, strict=True):
+            pen.text((x, sheet_height + y), part, fill="black", font=self._font)
         return frame
 
     def _places(self, width: int) -> tuple[list[tuple[int, int]], int]:
-        """Return where each word stands below a sheet, and how many px high the lines are that this takes."""
+        """Return where each part of a caption stands below a sheet, and the height of all lines in px."""
         places, x, y = [], MARGIN, MARGIN
-        for word_width in self._word_widths:
-            if x > MARGIN and x + word_width > width:
+        for part_width in self._widths:
+            if x > MARGIN and x + part_width > width:
                 x, y = MARGIN, y + LINE
             places.append((x, y))
-            x += word_width + GAP
+            x += part_width + GAP
         return places, y + LINE
 
 
-def spread(count: int, wanted: int) -> list[int]:
-    """Return `wanted` indices of `count`, evenly spread; the first and the last are among them."""
-    if wanted >= count:
+def spread(count: int, chosen: int) -> list[int]:
+    """Return `chosen` indices of `count`, evenly spread; the first and the last are among them."""
+    if chosen >= count:
         return list(range(count))
-    return [round(i * (count - 1) / (wanted - 1)) for i in range(wanted)]
+    return [round(i * (count - 1) / (chosen - 1)) for i in range(chosen)]

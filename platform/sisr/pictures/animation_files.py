@@ -106,7 +106,7 @@ def check(target: Path) -> str:
     """
     suffix = target.suffix.lower()
     if suffix not in SUFFIXES:
-        raise ConfigError(f"--output {target}: can't write '{suffix}'; wanted a name with {', '.join(SUFFIXES)}")
+        raise ConfigError(f"--output {target}: can't write '{suffix}'; the name must end with {', '.join(SUFFIXES)}")
     if suffix == ".mp4":
         _ffmpeg()
     return suffix

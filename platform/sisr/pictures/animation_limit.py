@@ -28,7 +28,7 @@ class Attempt:
     size: tuple[int, int] = (0, 0)  # px
 
     def given_up(self, count: int, suffix: str) -> list[str]:
-        """Return in words what of `count` unchanged frames was given up."""
+        """Return a note for each thing that was given up of `count` unchanged frames."""
         notes = []
         if len(self.chosen) < count:
             notes.append(f"{len(self.chosen)} of {count} frames")
@@ -71,15 +71,15 @@ def fit(draw: Draw, count: int, layout: Layout, suffix: str, timing: Timing, lim
         plan = smaller
 
 
-def _smaller(plan: Attempt, count: int, column_width: int, suffix: str, share: float) -> Attempt | None:
-    """Return what to try after a plan that took 1 / share of the limit; None where nothing is left to try."""
+def _smaller(plan: Attempt, count: int, column_width: int, suffix: str, ratio: float) -> Attempt | None:
+    """Return what to try after a plan whose file was 1 / ratio times the limit; None where nothing is left to try."""
     least, frames = min(1.0, LEAST_COLUMN / column_width), len(plan.chosen)
     if plan.lossless and suffix == ".webp":
         return replace(plan, lossless=False)
     if frames > FEW:
-        return replace(plan, chosen=spread(count, max(FEW, min(frames - 1, int(frames * share)))))
+        return replace(plan, chosen=spread(count, max(FEW, min(frames - 1, int(frames * ratio)))))
     if plan.factor > least:
-        return replace(plan, factor=max(least, plan.factor * min(0.9, max(0.5, math.sqrt(share) * 0.95))))
+        return replace(plan, factor=max(least, plan.factor * min(0.9, max(0.5, math.sqrt(ratio) * 0.95))))
     if frames > 2:
-        return replace(plan, chosen=spread(count, max(2, min(frames - 1, int(frames * share)))))
+        return replace(plan, chosen=spread(count, max(2, min(frames - 1, int(frames * ratio)))))
     return None

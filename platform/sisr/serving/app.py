@@ -1,6 +1,8 @@
 """The HTTP service: a picture in, a larger one out, and the pages for people."""
 
 import logging
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -10,12 +12,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 import sisr
 from sisr.data.writing import QUALITY
 from sisr.serving import body, pages
 from sisr.serving.engine import Engine, Upscaled
 from sisr.serving.formats import MEDIA_TYPES, choose
+from sisr.serving.hosts import HeadAsGet, OnlyFor
 from sisr.serving.limits import Refusal
 
 _log = logging.getLogger(__name__)
@@ -44,6 +48,7 @@ class State(BaseModel):
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": meaning}
     for status, meaning in {
+        403: "Host or Origin names another service.",
         406: "Accept leaves no format that can be written.",
         408: "The body did not arrive in time.",
         413: "Too many bytes or pixels.",
@@ -76,11 +81,12 @@ BODY = {
         "multipart/form-data": {"schema": FORM},
     },
 }
+CLIENT_GONE = 499  # as nginx calls it in its log
 FORMAT = "Of the answer; default: the first of image/png, image/webp, image/jpeg that Accept names."
 
 
-def build(engine: Engine) -> FastAPI:
-    """Return the service on an engine."""
+def build(engine: Engine, names: Iterable[str] = ()) -> FastAPI:
+    """Return the service on an engine, which may be called by `names` besides localhost and addresses."""
     app = FastAPI(
         title="sisr", version=sisr.__version__, description=pages.ABOUT, docs_url=None, redoc_url=None, debug=False
     )
@@ -89,11 +95,14 @@ def build(engine: Engine) -> FastAPI:
     pages.add(app)
     for kind, answer in {
         Refusal: _refused,
+        ClientDisconnect: _gone,
         HTTPException: _failed,
         RequestValidationError: _invalid,
         Exception: _crashed,
     }.items():
         app.add_exception_handler(kind, answer)
+    app.add_middleware(HeadAsGet)
+    app.add_middleware(OnlyFor, names=names)
     return app
 
 
@@ -115,9 +124,11 @@ def _add_upscale(app: FastAPI, engine: Engine) -> None:
         EXIF orientation is applied; grey stays grey and transparency stays, but in JPEG; 16 bits become 8.
         """
         suffix = choose(format, request.headers.get("accept"))
-        with engine.place():
-            picture = await body.read_picture(request, engine.limits)
-            done = await engine.upscale(picture, suffix, quality)
+        async with AsyncExitStack() as stack:
+            with engine.receiving():
+                picture = await stack.enter_async_context(body.picture(request, engine.limits))
+            with engine.place():
+                done = await engine.upscale(picture, suffix, quality)
         return Response(done.data, media_type=MEDIA_TYPES[suffix], headers=_described(done))
 
 
@@ -156,6 +167,10 @@ def _described(done: Upscaled) -> dict[str, str]:
 
 async def _refused(request: Request, error: Any) -> JSONResponse:
     return JSONResponse(error.body, error.status, error.headers)
+
+
+async def _gone(request: Request, error: Any) -> Response:
+    return Response(status_code=CLIENT_GONE)  # which nobody reads
 
 
 async def _failed(request: Request, error: Any) -> JSONResponse:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import IO
 
 import torch
 
@@ -44,7 +45,7 @@ class Upscaled:
 class _Job:
     """One picture on its way."""
 
-    data: bytes
+    file: IO[bytes]  # an image file, read when its turn comes: hundreds may wait
     suffix: str
     quality: int
     interruption: Interruption = field(default_factory=Interruption)
@@ -70,13 +71,13 @@ class Engine:
     ) -> None:
         self.limits, self.device = limits, device
         self.serving = Serving(release, _opened(release, device))
-        self._at_once, self._present, self._mean_s = at_once, 0, 1.0
+        self._at_once, self._present, self._receiving, self._mean_s = at_once, 0, 0, 1.0
         initializer = None if threads is None else lambda: torch.set_num_threads(threads)
         self._pool = ThreadPoolExecutor(at_once, "upscale", initializer)
 
     @property
     def waiting(self) -> int:
-        """Requests that are received or wait, besides those being computed."""
+        """Requests that wait, besides those being computed."""
         return max(0, self._present - self._at_once)
 
     @property
@@ -93,33 +94,48 @@ class Engine:
         self.serving = Serving(release, _opened(release, self.device))
 
     @contextmanager
+    def receiving(self) -> Iterator[None]:
+        """Count a request whose body arrives in the block; it holds no place among those that wait.
+
+        Raises:
+            Refusal: Too many arrive, or it would find no place.
+        """
+        if self._receiving >= self.limits.receiving:
+            detail = f"{self._receiving} requests are arriving, which is the most"
+            raise self._busy(detail, {"receiving": self.limits.receiving})
+        self._refuse_if_full()
+        self._receiving += 1
+        try:
+            yield
+        finally:
+            self._receiving -= 1
+
+    @contextmanager
     def place(self) -> Iterator[None]:
-        """Hold a place among the requests for the block.
+        """Hold a place among the requests that wait or are computed for the block.
 
         Raises:
             Refusal: There is none left.
         """
-        if self.is_full:
-            detail = f"{self.waiting} requests wait already, which is the most"
-            raise self._busy(detail)
+        self._refuse_if_full()
         self._present += 1
         try:
             yield
         finally:
             self._present -= 1
 
-    async def upscale(self, data: bytes, suffix: str, quality: int) -> Upscaled:
+    async def upscale(self, file: IO[bytes], suffix: str, quality: int) -> Upscaled:
         """Return an image file enlarged; to be called while holding a place.
 
         Args:
-            data: An image file.
+            file: An image file; closing it must wait until this ends.
             suffix: .png, .jpg or .webp: the format to return.
             quality: Of JPEG and WebP, 1 .. 100.
 
         Raises:
             Refusal: It can't be used, or is not done in time.
         """
-        job = _Job(data, suffix, quality)
+        job = _Job(file, suffix, quality)
         asked = time.monotonic()
         future = asyncio.get_running_loop().run_in_executor(self._pool, self._compute, job)
         try:
@@ -143,12 +159,16 @@ class Engine:
         with job.interruption:
             result, size = enlarge_bytes(
                 serving.model.generator,
-                job.data,
+                job.file.read(),
                 job.suffix,
                 quality=job.quality,
                 max_pixels=self.limits.max_pixels,
             )
         return serving, result, size
+
+    def _refuse_if_full(self) -> None:
+        if self.is_full:
+            raise self._busy(f"{self.waiting} requests wait already, which is the most")
 
     def _too_slow(self, job: _Job) -> Refusal:
         limit = {"time_s": self.limits.time_s}

@@ -11,6 +11,7 @@ from sisr.errors import DataError
 # Of what `sisr.data.images` refuses; anything else that a file holds is 422: understood, but not usable.
 STATUS_BY_KIND = {
     "not an image": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    "unsupported format": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     "too many pixels": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
 }
 
@@ -21,9 +22,12 @@ class Limits:
 
     max_bytes: int = 10 * 2**20  # of a request's body
     max_pixels: int = 4_000_000  # of the picture that is sent
-    queue: int = 64  # requests that are received or wait, besides those being computed
+    queue: int = 64  # requests that wait with their whole body, besides those being computed
+    receiving: int = 256  # requests whose bodies are arriving
     time_s: float = 120.0  # from the last byte of the body to the answer
     body_s: float = 30.0  # for the body to arrive
+    header_s: float = 15.0  # for a connection's first header to arrive
+    passing: int = 16  # large bodies on the way from Ray Serve's proxy to all replicas
 
 
 class Refusal(Exception):

@@ -11,11 +11,12 @@ from sisr.sweep.state import LEDGER, Sweep
 
 
 class Ledger:
-    """The one writer of a sweep's ledger, and the sweep as its rows tell it.
+    """The one writer of a sweep's ledger, and the sweep as its rows record it.
 
-    Rows: `resume` (a driver begins), `trial` (number and params of a new one), `start` (trial, until which step),
-    `exploit` (trial copies donor's checkpoint of `step`, to go on until `until` with `params`), `end` (trial's state,
-    step, curve, seconds, message, and whether a checkpoint of that step is `saved`) and `sweep` (finished or stopped).
+    Rows: `resume` (a driver begins; `format` is that of the rows that follow), `trial` (number and params of a new
+    one), `start` (trial, until which step), `exploit` (trial copies donor's checkpoint of `step`, to go on until
+    `until` with `params`), `end` (trial's state, step, curve, seconds, message, the name of its `error`, and whether a
+    checkpoint of that step is `saved`) and `sweep` (finished or stopped).
     """
 
     def __init__(self, folder: Path) -> None:
@@ -31,7 +32,7 @@ class Ledger:
             assert plan is not None, "the plan is written first"
             self.sweep: Sweep = state.replay(plan, state.records(folder))
             self.was_finished = self.sweep.state == "finished"  # before this driver: nothing was left to do
-            self.write("resume")
+            self.write("resume", format=state.FORMAT)
         except BaseException:
             self._journal.close()
             raise

@@ -2,23 +2,27 @@
 
 import hashlib
 import json
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from sisr.config.settings import Settings, build
+from sisr.disk import atomic
 from sisr.disk.sweep_folder import FILE as FILE
 from sisr.errors import CheckpointError
 from sisr.metrics.catalogue import SCORE
 from sisr.metrics.catalogue import Mode as Mode
 from sisr.metrics.catalogue import value_of as value_of
 
+Search = Literal["random", "grid", "tpe"]
+
 
 class Plan(Settings):
     """Everything that decides which trials there are and how far each of them gets."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     name: str
     recipe: str
     recipe_source: str = ""  # of a recipe that is not ours: its file's text
@@ -27,10 +31,9 @@ class Plan(Settings):
     objective: tuple[str, ...] = Field(min_length=1, max_length=2)  # metrics of a validation
     mode: tuple[Mode, ...] = Field(min_length=1, max_length=2)
     trials: int = Field(ge=1)
-    search: Literal["random", "grid", "tpe"] = "random"
-    scheduler: Literal["asha", "pbt", "none"] = "asha"
-    rungs: tuple[int, ...] = ()  # asha: steps at which trials are compared, below `steps`
-    interval: int | None = Field(None, ge=1, description="pbt: steps from one comparison to the next")
+    search: Search = "random"
+    scheduler: str = "asha"
+    scheduler_options: dict[str, Any] = {}  # those that are not the scheduler's defaults
     steps: int = Field(ge=1)  # of a trial that goes all the way
     seed: int = Field(0, ge=0)  # of the search; the trials' own seed is among `options`
     options: dict[str, Any] = {}  # how trials run: `sisr.training.run.Options`
@@ -42,30 +45,46 @@ class Plan(Settings):
     def _fits(self) -> Self:
         if len(self.mode) != len(self.objective):
             raise ValueError(f"mode must name max or min for each of {', '.join(self.objective)}")
-        if list(self.rungs) != sorted(set(self.rungs)) or any(not 0 < rung < self.steps for rung in self.rungs):
-            raise ValueError(f"rungs must rise and lie between 0 and steps {self.steps}, got {list(self.rungs)}")
-        if self.scheduler == "pbt" and self.interval is None:
-            raise ValueError("pbt needs an interval")
         return self
-
-    @property
-    def hash(self) -> str:
-        """Return 8 hexadecimal digits that differ where anything differs that makes another sweep."""
-        content = self.model_dump(mode="json", exclude={"format", "name", "trials"})
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
     @property
     def rank_metric(self) -> tuple[str, Mode]:
         """The one metric that trials are ranked by while the sweep runs, and its mode."""
         return (self.objective[0], self.mode[0]) if len(self.objective) == 1 else (f"val/{SCORE.name}", SCORE.mode)
 
+    def hash(self, free: Collection[str]) -> str:
+        """Return 8 hexadecimal digits that differ where anything differs that makes another sweep.
 
-def write(folder: Path, plan: Plan, facts: dict[str, Any]) -> None:
-    """Record a plan and `facts` about it, before the first trial."""
-    content = {"sweep": plan.model_dump(mode="json"), **facts}
-    unfinished = folder / f".{FILE}"
-    unfinished.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
-    unfinished.replace(folder / FILE)
+        Args:
+            free: Names of `options` that may change.
+        """
+        content = self.model_dump(mode="json", exclude={"format", "name", "trials", "data", "validation"})
+        content["options"] = {name: value for name, value in self.options.items() if name not in free}
+        return _digest(content)
+
+    @property
+    def hash_1(self) -> str:
+        """The hash that format 1 gave the same plan: sweeps without a name were named by it."""
+        content = self.model_dump(mode="json", exclude={"format", "name", "trials", "scheduler_options"})
+        return _digest(content | {"rungs": [], "interval": None, **self.scheduler_options})
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _from_format_1(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a plan of format 1, where the options of two schedulers were the plan's own, in format 2."""
+    kept = {name: value for name, value in content.items() if name not in ("rungs", "interval")}
+    options = {name: content[name] for name in ("rungs", "interval") if content.get(name)}
+    return {**kept, "format": 2, "scheduler_options": options}
+
+
+def write(folder: Path, plan: Plan, facts: dict[str, Any], changed: Sequence[str] = ()) -> None:
+    """Record a plan and `facts` about it, before the first trial, and what was `changed` since an earlier one."""
+    path = folder / FILE
+    before = json.loads(path.read_text()).get("changed", []) if path.is_file() else []
+    atomic.write_json(path, {"sweep": plan.model_dump(mode="json"), **facts, "changed": [*before, *changed]})
 
 
 def read(folder: Path) -> Plan | None:
@@ -78,6 +97,7 @@ def read(folder: Path) -> Plan | None:
     if not path.is_file():
         return None
     try:
-        return build(Plan, json.loads(path.read_text())["sweep"], source=str(path))
-    except (ValueError, KeyError, TypeError) as error:
+        content = json.loads(path.read_text())["sweep"]
+        return build(Plan, _from_format_1(content) if content.get("format") == 1 else content, source=str(path))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} can't be read ({error}); restore it, or use another --name") from error

@@ -3,33 +3,29 @@
 from collections.abc import Mapping
 from itertools import pairwise
 
-from sisr.sweep.schedule import REDUCTION_FACTOR
+from sisr.sweep import schedulers
 from sisr.sweep.state import ENDED, Sweep
 
 
-def steps_left(sweep: Sweep, done: Mapping[int, int]) -> int:
+def remaining_steps(sweep: Sweep, done: Mapping[int, int]) -> int:
     """Return how many steps a sweep still takes, about, summed over its trials.
-
-    Asha's share is an estimate: one of `REDUCTION_FACTOR` trials goes on from each rung.
 
     Args:
         sweep: A sweep.
         done: Steps that running trials, by number, have done since their last evaluation was recorded; may be empty.
     """
-    plan = sweep.plan
-    factor = REDUCTION_FACTOR if plan.scheduler == "asha" else 1
-    levels = (0, *plan.rungs, plan.steps) if plan.scheduler == "asha" else (0, plan.steps)
-    left = 0.0
-    for level, (low, high) in enumerate(pairwise(levels)):
-        wanted = max(1, plan.trials // factor**level)
+    plan, scheduler = sweep.plan, schedulers.scheduler_of(sweep)
+    remaining = 0.0
+    for level, (low, high) in enumerate(pairwise((0, *scheduler.goals(plan.steps, 0)))):
         inside = [min(max(done.get(t.number, t.step), t.step, low), high) - low for t in sweep.trials]
         given_up = sum(high - low - part for t, part in zip(sweep.trials, inside, strict=True) if t.state in ENDED)
         possible = plan.trials * (high - low) - sum(inside) - given_up
-        left += max(0.0, min(wanted * (high - low) - sum(inside), possible))
-    return round(left)
+        expected = scheduler.expected(plan.trials, level) * (high - low) - sum(inside)
+        remaining += max(0.0, min(expected, possible))
+    return round(remaining)
 
 
-def seconds_left(sweep: Sweep, done: Mapping[int, int]) -> float | None:
+def remaining_seconds(sweep: Sweep, done: Mapping[int, int]) -> float | None:
     """Return how long a sweep still takes at the speed of its trials so far and as many at a time as now.
 
     Returns:
@@ -39,4 +35,4 @@ def seconds_left(sweep: Sweep, done: Mapping[int, int]) -> float | None:
     seconds, steps = sum(t.seconds for t in sweep.trials), sum(t.step for t in sweep.trials if t.seconds)
     if not running or not steps or not seconds:
         return None
-    return steps_left(sweep, done) * seconds / steps / running
+    return remaining_steps(sweep, done) * seconds / steps / running

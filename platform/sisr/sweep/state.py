@@ -19,6 +19,8 @@ Measures = tuple[tuple[str, Mode], ...]  # metrics, and where better lies
 # waiting: recorded, not begun. paused: stands at `step`, and may go on. The last three never go on.
 State = Literal["waiting", "running", "paused", "finished", "diverged", "failed"]
 ENDED: tuple[State, ...] = ("finished", "diverged", "failed")
+LOST: tuple[State, ...] = ("diverged", "failed")
+FORMAT = 1  # of the ledger's rows; those without a number were written before there were numbers, and are of format 1
 
 
 @dataclass
@@ -44,6 +46,7 @@ class Trial:
     exploits: list[Exploit] = field(default_factory=list)
     seconds: float = 0.0  # of running, start-up included
     message: str = ""  # why it diverged or failed
+    error: str = ""  # the class of `sisr.errors` that says so; empty: none of ours, or written before it was kept
     saved: bool = False  # whether others may copy it: its last slice left a checkpoint of `step`, and of its own
 
     @property
@@ -88,6 +91,11 @@ class Sweep:
         elif row["op"] in ("start", "exploit", "end"):
             _apply_to(self.trials[row["trial"]], row)
 
+    @property
+    def may_begin(self) -> bool:
+        """Whether the plan has more trials than have begun."""
+        return len(self.trials) < self.plan.trials
+
     def pause(self) -> None:
         """Take note that no driver is at work on the trials that were running."""
         for trial in self.trials:
@@ -102,12 +110,16 @@ class Sweep:
             return -math.inf
         return value if mode == "max" else -value
 
+    def score_at(self, trial: Trial, step: int) -> float:
+        """Return a trial's `rank_score` at exactly this step."""
+        return self.rank_score(trial.values_at(step))
+
     def ranking(self) -> list[Trial]:
         """Return the trials that may be chosen, best first: those evaluated further on before all others.
 
         Values at unequal steps don't compare. Diverged and failed trials, and those never evaluated, are left out.
         """
-        found = [t for t in self.trials if t.state not in ("diverged", "failed")]
+        found = [t for t in self.trials if t.state not in LOST]
         found = [t for t in found if math.isfinite(self.rank_score(t.values))]
         return sorted(found, key=lambda t: (-t.evaluated_at, -self.rank_score(t.values), t.number))
 
@@ -149,6 +161,7 @@ def _apply_to(trial: Trial, row: dict[str, Any]) -> None:
         trial.until = row.get("until", trial.until)
     else:
         trial.state, trial.step, trial.message = row["state"], row["step"], row.get("message", "")
+        trial.error = row.get("error", "")
         trial.saved = row.get("saved", True)
         trial.seconds += row.get("seconds", 0.0)
         trial.curve += [(int(step), dict(values)) for step, values in row.get("curve", [])]
@@ -163,8 +176,13 @@ def replay(plan: Plan, records: Iterable[dict[str, Any]]) -> Sweep:
 
 def _applied(plan: Plan, records: Iterable[dict[str, Any]]) -> Sweep:
     sweep = Sweep(plan)
-    for record in records:
-        sweep.apply(record)
+    for number, record in enumerate(records, 1):
+        try:
+            sweep.apply(record)
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"record {number} of the ledger of sweep {plan.name} is damaged: {error!r}"
+            ) from error
     return sweep
 
 
@@ -201,6 +219,8 @@ def records(folder: Path) -> list[dict[str, Any]]:
     for number, (row, _) in enumerate(rows(path), 1):
         if row is None:
             torn = torn or number
+        elif row.get("format", FORMAT) > FORMAT:
+            raise CheckpointError(f"{path}:{number} has format {row['format']}: a newer sisr wrote it, update this one")
         elif torn and row["op"] != "resume":  # what a crash tore is followed by the next attempt's first row
             reason = "is damaged, and not by a crash: restore the file, or start another sweep"
             raise CheckpointError(f"{path}:{torn} {reason}")

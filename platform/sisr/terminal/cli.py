@@ -12,10 +12,9 @@ import io
 import os
 import pkgutil
 import sys
-import tempfile
+import time
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, NoReturn
@@ -25,13 +24,19 @@ from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
 import sisr
+from sisr.config.printable import printable
 from sisr.config.suggest import did_you_mean
-from sisr.disk import atomic, code_revision
+from sisr.disk import atomic, cache, code_revision
 from sisr.errors import ConfigError, DiskError, SisrError
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR)
 # Plain help: it survives pipes and narrow terminals, and shows [a, b] as written.
-STYLE: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": False}
+STYLE: dict[str, Any] = {
+    "rich_markup_mode": None,
+    "pretty_exceptions_enable": False,
+    "context_settings": {"help_option_names": ["-h", "--help"]},
+}
+CRASHES_KEPT = 5
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -44,7 +49,7 @@ def run(verb: Callable[..., Any], argv: Sequence[str] | None = None) -> NoReturn
     module = sys.modules.get(verb.__module__)
     doc = getattr(module, "__doc__", None)
     name = Path(sys.argv[0]).name
-    _notice(code_revision.complaint_about_script(Path(getattr(module, "__file__", None) or name)))
+    _warn(code_revision.complaint_about_script(Path(getattr(module, "__file__", None) or name)))
     _execute(_command(verb, name, doc), name, sys.argv[1:] if argv is None else argv)
 
 
@@ -116,9 +121,24 @@ def _root(
         typer.echo(ctx.get_help())
 
 
+class Verb(TyperCommand):
+    """A verb, whose help shows its options in their panels."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write arguments and options; those of each `rich_help_panel` under its title."""
+        panels: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            kind = "Arguments" if parameter.param_type_name == "argument" else "Options"
+            if (line := parameter.get_help_record(ctx)) is not None:
+                panels.setdefault(getattr(parameter, "rich_help_panel", None) or kind, []).append(line)
+        for title, lines in panels.items():
+            with formatter.section(title):
+                formatter.write_dl(lines)
+
+
 def _command(verb: Callable[..., Any], name: str, doc: str | None) -> Any:
     app = typer.Typer(add_completion=False, **STYLE)
-    app.command(name, help=doc)(verb)
+    app.command(name, cls=Verb, help=doc)(verb)
     return typer.main.get_command(app)
 
 
@@ -131,7 +151,7 @@ def _execute(command: Any, name: str, argv: Sequence[str]) -> NoReturn:
     try:
         if f"_{name.upper()}_COMPLETE" in os.environ:
             command.main(argv, prog_name=name)  # answers the shell and ends the process
-        _notice(code_revision.complaint_about_submitted())
+        _warn(code_revision.complaint_about_submitted())
         with command.make_context(name, argv) as context:  # not main(), which handles errors in its own way
             code = command.invoke(context)
         sys.stdout.flush()
@@ -152,34 +172,36 @@ def _prepare_streams() -> None:
 
 
 def _report(error: BaseException, debug: bool) -> int | str | None:
-    """Say on stderr what went wrong; return the exit code."""
+    """Write to stderr what went wrong; return the exit code."""
     if isinstance(error, SystemExit):
         return error.code
     if isinstance(error, typer.Exit):
         return error.exit_code
     if isinstance(error, KeyboardInterrupt | typer.Abort):
-        return _say("interrupted", 130)
+        return _fail("interrupted", 130)
     if isinstance(error, BrokenPipeError):  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     if isinstance(error, TyperException):
-        return _say(_usage(error), 2)
+        return _fail(_usage(error), 2)
     if isinstance(error, SisrError):
-        return _say(str(error), error.exit_code)
+        return _fail(str(error), error.exit_code)
     if isinstance(error, OSError) and error.errno in UNWRITABLE:
         place = error.filename or "can't write the output"
-        return _say(f"{place}: {error.strerror}", DiskError.exit_code)
+        return _fail(f"{place}: {error.strerror}", DiskError.exit_code)
     kept = "" if debug else f" The traceback is in {_keep_traceback(error)}; --debug shows it here."
-    return _say(f"{type(error).__name__}: {error}\nsisr: this is our mistake, not yours.{kept}", SisrError.exit_code)
+    return _fail(f"{type(error).__name__}: {error}\nThis is our mistake, not yours.{kept}", SisrError.exit_code)
 
 
-def _notice(complaint: str | None) -> None:
+def _warn(complaint: str | None) -> None:
     if complaint:
-        _say(complaint, 0)
+        _fail(complaint, 0)
 
 
-def _say(message: str, code: int) -> int:
-    sys.stderr.write(f"sisr: {message}\n")
+def _fail(message: str, code: int) -> int:
+    """Write a message to stderr, whose further lines are indented: no name with a line end looks like one of ours."""
+    text = printable(message, keep="\n").replace("\n", "\n  ")
+    sys.stderr.write(f"sisr: {text}\n")
     return code
 
 
@@ -198,13 +220,23 @@ def _usage(error: TyperException) -> str:
 
 
 def _keep_traceback(error: BaseException) -> str:
-    """Write down where an error was raised, and return where: in its run's folder, else in one file for each user."""
+    """Write a traceback into a file and return its path; of all such files the newest few are kept.
+
+    A run's own folder may hold it already.
+    """
     if kept := getattr(error, "kept_at", None):
         return str(kept)
-    path = Path(tempfile.gettempdir()) / f"sisr-crash-{os.getuid()}.txt"
-    with suppress(OSError):
-        atomic.write_text(path, "".join(traceback.format_exception(error)))
-    return str(path)
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+    text = "".join(traceback.format_exception(error))
+    try:
+        folder = cache.folder() / "crashes"
+        atomic.write_text(folder / name, text)
+        for old in sorted(folder.glob("*.txt"))[:-CRASHES_KEPT]:
+            old.unlink(missing_ok=True)
+    except SisrError as unwritable:
+        sys.stderr.write(text)
+        return f"the lines above ({unwritable})"
+    return str(folder / name)
 
 
 if __name__ == "__main__":

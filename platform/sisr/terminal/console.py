@@ -13,8 +13,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from sisr.config.printable import printable
+
 
 class _Console(Console):
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print; control characters in plain texts, other than line ends, are escaped."""
+        super().print(*(printable(o, keep="\n\t") if isinstance(o, str) else o for o in objects), **options)
+
     def on_broken_pipe(self) -> None:
         """Let `sisr.terminal.cli` decide what a reader that has seen enough (`head`) means; rich would exit with 1."""
         raise BrokenPipeError
@@ -27,21 +33,22 @@ PLAIN_EVERY_S = 5.0  # between two plain progress lines, so that a log stays sho
 
 
 def print_json(content: Any) -> None:
-    """Write one JSON document to stdout. NaN and infinity, which JSON can't say, become null."""
+    """Write one JSON document to stdout. NaN and infinity, which JSON has no words for, become null."""
     content = finite(content)
     text = json.dumps(content, indent=2, ensure_ascii=False, default=str)
     try:
         text.encode(sys.stdout.encoding or "utf-8")
-    except (
-        UnicodeEncodeError
-    ):  # a file name that is not UTF-8, or an output that knows ASCII only: escapes say the same
+        escaped = printable(text, keep="\n") != text
+    except UnicodeEncodeError:  # a file name that is not UTF-8, or an output that knows ASCII only
+        escaped = True
+    if escaped:  # the same in ASCII
         text = json.dumps(content, indent=2, default=str)
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
 def finite(content: Any) -> Any:
-    """Return what JSON is made of, with null for NaN and infinity, which JSON can't say."""
+    """Return what JSON is made of, with null for NaN and infinity."""
     if isinstance(content, float):
         return content if math.isfinite(content) else None
     if isinstance(content, dict):
@@ -68,7 +75,9 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return printable(str(value), keep="\n")
 
 
 def _width(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str) -> int:
@@ -91,7 +100,7 @@ class Advance(Protocol):
     """Reports progress."""
 
     def __call__(self, count: int = 1, note: str = "") -> None:
-        """Say that `count` more are done; `note` is shown behind the numbers."""
+        """Count `count` more as done; `note` is shown behind the numbers."""
         ...
 
 
@@ -112,20 +121,20 @@ def _bar(description: str, total: int) -> Iterator[Advance]:
         task = bar.add_task(description, total=total, note="")
 
         def advance(count: int = 1, note: str = "") -> None:
-            bar.update(task, advance=count, note=note)
+            bar.update(task, advance=count, note=printable(note))
 
         yield advance
 
 
 @contextmanager
 def _lines(description: str, total: int) -> Iterator[Advance]:
-    done, said = 0, time.monotonic()
+    done, shown_at = 0, time.monotonic()
 
     def advance(count: int = 1, note: str = "") -> None:
-        nonlocal done, said
+        nonlocal done, shown_at
         done += count
-        if done >= total or time.monotonic() - said >= PLAIN_EVERY_S:
-            said = time.monotonic()
+        if done >= total or time.monotonic() - shown_at >= PLAIN_EVERY_S:
+            shown_at = time.monotonic()
             err.print(f"{description}: {done}/{total} {note}".rstrip(), markup=False)
 
     yield advance

@@ -9,6 +9,7 @@ from typing import Any
 from rich.live import Live
 from rich.text import Text
 
+from sisr.config.printable import printable
 from sisr.disk.run_folder import RunFolder
 from sisr.metrics.catalogue import DISTANCES, PIXELS, SCORE
 from sisr.terminal.console import duration, err
@@ -25,9 +26,9 @@ class Display:
         self._folder = folder
         self._live = Live(console=err, refresh_per_second=2, transient=True) if err.is_terminal else None
         self._last: dict[str, Any] = {}
-        self._said_at = 0.0
+        self._shown_at = 0.0
         self._warned = len(folder.warnings())  # those of earlier attempts were shown then
-        self._said_validation = -1
+        self._shown_validation = -1
 
     def __enter__(self) -> "Display":
         if self._live:
@@ -50,18 +51,19 @@ class Display:
         if not status or status == self._last:
             return
         self._last = status
-        self._say_validation(status)
+        self._show_validation(status)
         if self._live:
-            self._live.update(Text(line(status), no_wrap=False, overflow="fold"))  # a narrow terminal shows all, too
-        elif status["state"] == "running" and "losses" in status and time.monotonic() - self._said_at >= PLAIN_EVERY_S:
-            self._said_at = time.monotonic()
+            # A narrow terminal shows all of it, too.
+            self._live.update(Text(printable(line(status)), no_wrap=False, overflow="fold"))
+        elif status["state"] == "running" and "losses" in status and time.monotonic() - self._shown_at >= PLAIN_EVERY_S:
+            self._shown_at = time.monotonic()
             err.print(line(status), markup=False)
 
-    def _say_validation(self, status: dict[str, Any]) -> None:
+    def _show_validation(self, status: dict[str, Any]) -> None:
         step = status.get("validation_step", -1)
-        if step == self._said_validation:
+        if step == self._shown_validation:
             return
-        self._said_validation = step
+        self._shown_validation = step
         err.print(f"step {step:,}: {validation(status)}; bicubic {quality(status['baseline'])}", markup=False)
 
 

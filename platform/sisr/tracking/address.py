@@ -1,16 +1,28 @@
-"""Where a run's MLflow is: the tracking server or database, the artifacts, and what was agreed for this run before."""
+"""Where a run's MLflow is: the tracking server or database, the artifacts, and what was agreed for this run before.
+
+Without any choice of its user a run is recorded in the embedded store: the SQLite file `mlflow.db` and the folder
+`mlartifacts` beside the runs. That is kept as "beside the runs", not as a path, so that the folder of runs can be moved
+or copied. Any other address is used only where this user has named it on this machine: an address that comes with a
+folder of somebody else's would be sent the user's files and MLflow credentials.
+"""
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from sisr.disk import atomic
+from sisr.disk.atomic import write_json
 from sisr.disk.sweep_folder import sweep_of
 from sisr.errors import TrackingError
+from sisr.models import trust
 from sisr.tracking.redact import HIDDEN, redact_text
 
 FILE = "mlflow.json"
+FORMAT = 2  # 1 (it had no number) kept the embedded store's path
+SQLITE = "sqlite:///"
+DATABASE = "mlflow.db"
+EXPERIMENT = "sisr"
+TRUSTED_AS = "MLflow server"  # as which `sisr.models.trust` knows an address
 
 # For every process of ours that imports mlflow. A server that hangs costs seconds, not the default of four minutes.
 ENVIRONMENT = {
@@ -45,8 +57,13 @@ class Address:
 
 
 def default_uri(runs: Path) -> str:
-    """Return the address of the SQLite file in the folder that holds the runs."""
-    return f"sqlite:///{runs.resolve()}/mlflow.db"
+    """Return the address of the embedded store: the SQLite file in the folder that holds the runs."""
+    return f"{SQLITE}{runs.resolve()}/{DATABASE}"
+
+
+def database(tracking_uri: str) -> Path | None:
+    """Return the file of a SQLite address; `None` for any other address."""
+    return Path(tracking_uri.removeprefix(SQLITE)).resolve() if tracking_uri.startswith(SQLITE) else None
 
 
 def artifact_location(tracking_uri: str) -> str | None:
@@ -54,33 +71,58 @@ def artifact_location(tracking_uri: str) -> str | None:
 
     MLflow's own default for a SQLite file is a folder below the current one, wherever that happens to be.
     """
-    if not tracking_uri.startswith("sqlite:///"):
-        return None
-    database = Path(tracking_uri.removeprefix("sqlite:///")).resolve()
-    return (database.parent / "mlartifacts").as_uri()
+    file = database(tracking_uri)
+    return None if file is None else (file.parent / "mlartifacts").as_uri()
+
+
+def choose(tracking_uri: str | None, runs: Path, run_dir: Path | None = None) -> str:
+    """Return an MLflow address: as asked for, else `MLFLOW_TRACKING_URI`, else the run's last one, else the embedded.
+
+    Args:
+        tracking_uri: Any MLflow tracking address; a relative SQLite path counts from the current folder.
+        runs: The folder that holds the runs.
+        run_dir: Of a run whose last address counts; `None`: no run's.
+
+    Raises:
+        TrackingError: The run was recorded at an address that its user must confirm: its password is not kept, or it
+            was never named on this machine.
+    """
+    embedded = default_uri(runs)
+    if named := tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"):
+        uri = absolute(named)
+        if uri != embedded:
+            trust.remember(TRUSTED_AS, uri, redact_text(uri))
+        return uri
+    before = read(run_dir) if run_dir else None
+    if before is None or before.tracking_uri == embedded:
+        return embedded
+    if HIDDEN in before.tracking_uri:
+        raise TrackingError(f"{run_dir} was recorded at {before.tracking_uri}: give the whole address: --tracking-uri")
+    if not trust.is_trusted(TRUSTED_AS, before.tracking_uri):
+        raise TrackingError(
+            f"{run_dir} names the tracking server {before.tracking_uri}, which you have not named on this machine yet: "
+            f"if the run's files and your MLflow credentials may go there, say --tracking-uri {before.tracking_uri}"
+        )
+    return before.tracking_uri
 
 
 def decide(run_dir: Path, tracking_uri: str | None = None, experiment: str | None = None) -> Address:
-    """Return where a run is recorded: as asked for, else `MLFLOW_TRACKING_URI`, else as before, else beside the runs.
-
-    A trial is recorded with its sweep.
+    """Return where a run is recorded, a trial with its sweep.
 
     Args:
         run_dir: The run's folder.
-        tracking_uri: Any MLflow tracking address; a relative SQLite path counts from the current folder.
-        experiment: MLflow's experiment; "sisr" for a new run.
-
-    Raises:
-        TrackingError: The run was recorded at an address with a password, which is not kept, so it must be given again.
+        tracking_uri: See `choose`; and what is raised.
+        experiment: MLflow's experiment; `None`: as before, "sisr" for a new run.
     """
     if (sweep := sweep_of(run_dir)) is not None:
         return of_trial(run_dir, decide(sweep, tracking_uri, experiment))
+    return at(run_dir, choose(tracking_uri, run_dir.resolve().parent, run_dir), experiment)
+
+
+def at(run_dir: Path, uri: str, experiment: str | None = None) -> Address:
+    """Return where a run that is no trial is recorded, given the server; arguments as in `decide`."""
     before = read(run_dir)
-    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or (before and before.tracking_uri)
-    uri = absolute(uri or default_uri(run_dir.resolve().parent))
-    if HIDDEN in uri:
-        raise TrackingError(f"{run_dir} was recorded at {uri}: give the whole address with --tracking-uri")
-    name = experiment or (before.experiment if before else "sisr")
+    name = experiment or (before.experiment if before else EXPERIMENT)
     return Address(uri, name, _run_there(before, uri))
 
 
@@ -100,14 +142,35 @@ def recorded(run_dir: Path) -> Address | None:
 def read(run_dir: Path) -> Address | None:
     """Return where the run was recorded last, passwords hidden; `None` for a run that never was."""
     try:
-        return Address(**json.loads((run_dir / FILE).read_text()))
-    except (FileNotFoundError, ValueError, TypeError):
+        found = dict(json.loads((run_dir / FILE).read_text()))
+    except (OSError, ValueError, TypeError):
         return None
+    uri, experiment, run_id = (found.get(name) for name in ("tracking_uri", "experiment", "run_id"))
+    if not isinstance(uri, str | None) or not isinstance(experiment, str) or not isinstance(run_id, str | None):
+        return None
+    runs = runs_of(run_dir)
+    if uri is None or ("format" not in found and _was_embedded(uri, runs)):
+        uri = default_uri(runs)
+    return Address(uri, experiment, run_id)
 
 
 def write(run_dir: Path, address: Address) -> None:
     """Keep where the run is recorded, without passwords."""
-    atomic.write_json(run_dir / FILE, asdict(address) | {"tracking_uri": redact_text(address.tracking_uri)})
+    embedded = address.tracking_uri == default_uri(runs_of(run_dir))
+    uri = None if embedded else redact_text(address.tracking_uri)
+    content = {"format": FORMAT, "tracking_uri": uri, "experiment": address.experiment, "run_id": address.run_id}
+    write_json(run_dir / FILE, content)
+
+
+def runs_of(run_dir: Path) -> Path:
+    """Return the folder that holds the runs, also for a trial in its sweep's folder."""
+    return (sweep_of(run_dir) or run_dir.resolve()).parent
+
+
+def _was_embedded(uri: str, runs: Path) -> bool:
+    """Whether format 1 means the embedded store by this path, of which the folder of runs was moved or copied away."""
+    file = database(uri)
+    return file is not None and file.name == DATABASE and ((runs / DATABASE).exists() or not file.exists())
 
 
 def _run_there(before: Address | None, uri: str) -> str | None:
@@ -116,6 +179,5 @@ def _run_there(before: Address | None, uri: str) -> str | None:
 
 def absolute(uri: str) -> str:
     """Return a tracking address that does not depend on the current folder."""
-    if not uri.startswith("sqlite:///"):
-        return uri
-    return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).resolve()}"
+    file = database(uri)
+    return uri if file is None else f"{SQLITE}{file}"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sisr.config.suggest import did_you_mean
 from sisr.errors import CheckpointError
-from sisr.tracking import champion, registry, selection
+from sisr.tracking import address, champion, registry, selection
 from sisr.tracking.redact import redact_text
 
 _ADDRESS = re.compile(r"models:/+([^/@]+)(?:@([^/@]+)|/(\d+))/?")
@@ -57,4 +57,4 @@ def registered(spec: str, tracking_uri: str | None, runs: Path) -> Registered | 
     if found is None:
         return None
     name, alias, version = found.groups()
-    return Registered(name, alias, version, selection.server_of(tracking_uri, runs, None), runs)
+    return Registered(name, alias, version, address.choose(tracking_uri, runs), runs)

@@ -6,9 +6,9 @@ from typing import Any
 
 from mlflow.entities import Metric, Param, RunTag
 
-from sisr.disk.journal import rows
+from sisr.tracking.outbox import records
 
-Row = dict[str, Any]
+Record = dict[str, Any]
 
 # What MLflow accepts in one request, which may not exceed 1 MB either, and in one value.
 LIMITS = {"metrics": 1000, "params": 100, "tags": 100}
@@ -16,11 +16,11 @@ MAX_BYTES = 500_000
 MAX_PARAM, MAX_TAG = 6000, 8000  # characters
 
 
-def groups(path: Path, offset: int) -> Iterator[tuple[list[Row], int]]:
+def groups(path: Path, offset: int) -> Iterator[tuple[list[Record], int]]:
     """Yield neighbouring records that fit into one request (none for a torn line), with the offset behind the last."""
-    group: list[Row] = []
+    group: list[Record] = []
     start, values = offset, 0
-    for row, end in rows(path, offset):
+    for row, end in records(path, offset):
         more = len((row or {}).get("values", ()))
         if group and (row is None or not _fits(row, group, values + more, end - start)):
             yield group, offset
@@ -34,12 +34,12 @@ def groups(path: Path, offset: int) -> Iterator[tuple[list[Row], int]]:
         yield group, offset
 
 
-def _fits(row: Row, group: list[Row], values: int, size: int) -> bool:
+def _fits(row: Record, group: list[Record], values: int, size: int) -> bool:
     op = row["op"]
     return op == group[0]["op"] and op in LIMITS and values <= LIMITS[op] and size <= MAX_BYTES
 
 
-def batches(group: list[Row]) -> Iterator[dict[str, list[Any]]]:
+def batches(group: list[Record]) -> Iterator[dict[str, list[Any]]]:
     """Yield one kind of records as arguments of `log_batch`; of several values of a tag the last stays."""
     op, limit = group[0]["op"], LIMITS[group[0]["op"]]
     entities: list[Any]

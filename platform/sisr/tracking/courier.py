@@ -18,7 +18,6 @@ from sisr.disk.sweep_folder import sweep_of, trials
 from sisr.errors import TrackingError
 from sisr.tracking import address, progress
 from sisr.tracking.address import Address
-from sisr.tracking.address import default_uri as default_uri
 from sisr.tracking.redact import redact_text
 
 MODULE = "sisr.tracking.courier"
@@ -26,21 +25,21 @@ LOG = "courier.log"
 CHECK_TIMEOUT_S = 30.0
 RESTARTS = 3
 
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Report:
+class DeliveryState:
     """How delivery stands."""
 
     delivered: bool  # everything in the outbox has arrived; of a sweep: everything in its trials' too
     pending: int  # records that have not
-    message: str  # for the user; empty if there is nothing to tell
+    message: str  # for the user; empty if there is nothing to report
     trials: dict[str, int] = field(default_factory=dict)  # of a sweep: how many of `pending` are whose
 
 
 def start(
-    folder: Path, tracking_uri: str | None = None, experiment: str | None = None, say: Say | None = None
+    folder: Path, tracking_uri: str | None = None, experiment: str | None = None, notify: Notify | None = None
 ) -> "Courier":
     """Start delivering in a process of its own, and return at once.
 
@@ -49,7 +48,7 @@ def start(
             Of a trial: means its sweep.
         tracking_uri: See `address.decide`.
         experiment: See `address.decide`.
-        say: Gets a line when the server stops answering and when it answers again; the default writes to stderr.
+        notify: Gets a line when the server stops answering and when it answers again; the default writes to stderr.
 
     Raises:
         TrackingError: The address of an earlier attempt had a password and must be given again.
@@ -58,15 +57,15 @@ def start(
     folder.mkdir(parents=True, exist_ok=True)
     place = address.decide(folder, tracking_uri, experiment)
     address.write(folder, place)
-    return Courier(folder.resolve(), place.tracking_uri, say or _to_stderr)
+    return Courier(folder.resolve(), place.tracking_uri, notify or _to_stderr)
 
 
 class Courier:
     """A running courier. One that is killed is started again."""
 
-    def __init__(self, folder: Path, tracking_uri: str, say: Say):
+    def __init__(self, folder: Path, tracking_uri: str, notify: Notify):
         """Start it; see `start`."""
-        self._folder, self._uri, self._say = folder, tracking_uri, say
+        self._folder, self._uri, self._notify = folder, tracking_uri, notify
         self._ending = self._given_up = False
         self._lock = threading.Lock()
         self._process = self._spawn()
@@ -78,7 +77,7 @@ class Courier:
         """The process id, of the latest process where it had to be started again."""
         return self._process.pid
 
-    def finish(self, timeout_s: float = 60.0) -> Report:
+    def finish(self, timeout_s: float = 60.0) -> DeliveryState:
         """Let it deliver what is left, and end it: at the latest after `timeout_s`, soon if the server is down."""
         with self._lock:
             self._ending = True
@@ -113,7 +112,7 @@ class Courier:
         for _ in range(RESTARTS + 1):
             assert self._process.stdout is not None
             for line in self._process.stdout:
-                self._say(line.rstrip())
+                self._notify(line.rstrip())
             ended_well = self._process.wait() in (0, TrackingError.exit_code)
             with self._lock:
                 if ended_well or self._given_up:
@@ -123,7 +122,7 @@ class Courier:
                     self._ask_to_end()
 
 
-def standing(folder: Path) -> Report:
+def standing(folder: Path) -> DeliveryState:
     """Return how far the outboxes of a run, a sweep or a trial have been delivered to where they were recorded last."""
     place = address.recorded(folder)
     report = _count(folder, place)
@@ -134,7 +133,7 @@ def standing(folder: Path) -> Report:
     return replace(report, message=message)
 
 
-def deliver(folder: Path, tracking_uri: str | None = None, experiment: str | None = None) -> Report:
+def deliver(folder: Path, tracking_uri: str | None = None, experiment: str | None = None) -> DeliveryState:
     """Deliver the outboxes of a run or a sweep now, in this process.
 
     Args:
@@ -159,32 +158,33 @@ def deliver(folder: Path, tracking_uri: str | None = None, experiment: str | Non
     return replace(report, message=problem or report.message)
 
 
-def _count(folder: Path, place: Address | None) -> Report:
+def _count(folder: Path, place: Address | None) -> DeliveryState:
     """Return, without words, what of a run or a sweep has arrived at `place`; `None`: nothing has."""
     of_trials = {
         trial.name: progress.pending(trial, address.of_trial(trial, place).run_id if place else None)
         for trial in trials(folder)
     }
     left = progress.pending(folder, place.run_id if place else None) + sum(of_trials.values())
-    return Report(left == 0, left, "", of_trials)
+    return DeliveryState(left == 0, left, "", of_trials)
 
 
-def require(tracking_uri: str) -> None:
-    """Make sure that the server answers and lets us in.
+def require(place: Address) -> None:
+    """Try what recording a run at `place` will need: a run with a metric and a file, which is removed again.
 
     Raises:
-        TrackingError: It does not; the message says why.
+        TrackingError: It is not possible; the message says why.
     """
-    command = [sys.executable, "-m", MODULE, "--check"]
+    command = [sys.executable, "-m", MODULE, "--check", "--experiment", place.experiment]
+    command += ["--run-id", place.run_id] if place.run_id else []
     try:
         done = subprocess.run(
-            command, env=environment(tracking_uri), capture_output=True, text=True, timeout=CHECK_TIMEOUT_S
+            command, env=environment(place.tracking_uri), capture_output=True, text=True, timeout=CHECK_TIMEOUT_S
         )
         problem = done.stdout.strip() or done.stderr.strip()[-300:] if done.returncode else ""
     except subprocess.TimeoutExpired:
         problem = f"no answer within {CHECK_TIMEOUT_S:.0f} s"
     if problem:
-        raise TrackingError(f"tracking server {redact_text(tracking_uri)} can't be used: {problem}")
+        raise TrackingError(f"tracking server {redact_text(place.tracking_uri)} can't be used: {problem}")
 
 
 def environment(tracking_uri: str) -> dict[str, str]:
@@ -212,16 +212,18 @@ def main() -> None:
     """Run the courier's process."""
     parser = argparse.ArgumentParser(prog="python -m sisr.tracking.courier", description="Deliver outboxes.")
     parser.add_argument("folder", type=Path, nargs="?", help="of the run or sweep")
-    parser.add_argument("--tracking-uri", help="default: MLFLOW_TRACKING_URI")
     parser.add_argument("--parent-pid", type=int, help="end when this process is gone or closes the standard input")
-    parser.add_argument("--check", action="store_true", help="only ask the server for an answer")
+    parser.add_argument("--check", action="store_true", help="only try whether a run can be recorded")
+    parser.add_argument("--experiment", help="for --check")
+    parser.add_argument("--run-id", help="for --check: the run that is to go on")
     options = parser.parse_args()
-    os.environ.update(environment(options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")))
+    server = os.environ["MLFLOW_TRACKING_URI"]
+    os.environ.update(environment(server))
     from sisr.tracking import service
 
     if options.check:
-        sys.exit(service.check(os.environ["MLFLOW_TRACKING_URI"]))
-    sys.exit(service.serve(options.folder, address.decide(options.folder), options.parent_pid))
+        sys.exit(service.check(Address(server, options.experiment, options.run_id)))
+    sys.exit(service.serve(options.folder, address.at(options.folder, server), options.parent_pid))
 
 
 if __name__ == "__main__":

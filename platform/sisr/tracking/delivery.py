@@ -1,68 +1,91 @@
-"""Records of an outbox, sent to MLflow in order. Sending one again changes nothing, so a crash costs a repetition."""
+"""Records of an outbox, sent to MLflow in order. Sending one again changes nothing, so a crash costs a repetition.
 
+Files go another way than numbers, to the artifact store. Where that takes none, they wait, and the records behind them
+pass. What the server refuses for good is set aside in a file.
+"""
+
+import json
 import logging
-import re
+import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import requests
 from mlflow import MlflowClient
 from mlflow.entities import Metric
-from mlflow.exceptions import MlflowException
 from PIL import Image, UnidentifiedImageError
-from sqlalchemy.exc import SQLAlchemyError
 
-from sisr.errors import CheckpointError, TrackingError
-from sisr.tracking import address, mlflow_run, outbox, progress, registry
+from sisr.errors import CheckpointError, DataError, TrackingError
+from sisr.tracking import address, mlflow_run, outbox, progress, registry, store, upload
 from sisr.tracking.address import Address
-from sisr.tracking.batching import Row, batches, groups
+from sisr.tracking.batching import Record, batches, groups
+from sisr.tracking.failures import FAILURES, FilesWaitError, OfflineError, RecordRefusedError, is_refusal, why
 from sisr.tracking.redact import redact_text
 
 T = TypeVar("T")
 
+REFUSED = "outbox.refused.jsonl"  # records that are set aside, each with the reason
+WITH_FILES = {"image", "artifact", "model"}
 THUMBNAIL_SIDE = 256  # px, as MLflow's own log_image makes it
 
-FAILURES = (MlflowException, requests.RequestException, SQLAlchemyError, OSError)
-
 _log = logging.getLogger(__name__)
-
-
-class OfflineError(Exception):
-    """The server can't be reached, or not by us; later is worth a try."""
-
-
-class _RefusedError(OfflineError):
-    """The server will never accept this record."""
 
 
 class Delivery:
     """The way of one run's records to one MLflow run, which is found or created with the first of them."""
 
-    def __init__(self, run_dir: Path, place: Address, parent_id: str | None = None):
-        """Prepare; nothing is sent yet. `parent_id`: see `mlflow_run.find_or_create`."""
-        self.run_dir, self.place, self._parent_id = run_dir, place, parent_id
+    def __init__(
+        self, run_dir: Path, place: Address, parent_id: str | None = None, notify: Callable[[str], None] = _log.warning
+    ):
+        """Prepare; nothing is sent yet.
+
+        Args:
+            run_dir: The run's folder.
+            place: Where it is recorded.
+            parent_id: See `mlflow_run.find_or_create`.
+            notify: Gets a line when records are set aside.
+        """
+        self.run_dir, self.place, self._parent_id, self._notify = run_dir, place, parent_id, notify
         self.progress = progress.read(run_dir, place.run_id)
         self._client: MlflowClient | None = None
 
-    def deliver(self) -> None:
-        """Send everything that the outbox holds now.
+    def deliver(self, attempts: int = 1) -> list[str]:
+        """Send everything that the outbox holds now, but files that the artifact store does not take.
+
+        Args:
+            attempts: So many files may fail; after that, or with 0, files wait without being tried.
+
+        Returns:
+            Why files failed; `progress.waiting` says which ones wait.
 
         Raises:
-            OfflineError: Not everything could be sent; what was is remembered.
+            OfflineError: Not everything else could be sent; what was is remembered.
             TrackingError: The MLflow run was deleted.
         """
         path = self.run_dir / outbox.FILE
-        if not path.is_file() or path.stat().st_size <= self.progress.offset:
-            return
-        self._reach_run(path)
+        if not path.is_file() or (path.stat().st_size <= self.progress.offset and not self.progress.waiting):
+            return []
+        self._find_run(path)
+        failed: list[str] = []
+        for start in self.progress.waiting[:] if attempts else ():
+            if len(failed) < attempts:
+                self._send_waiting(next(outbox.records(path, start))[0], start, failed)
         for group, end in groups(path, self.progress.offset):
-            refused = self._send_group(group)
-            self.progress = progress.Progress(self.place.run_id, end, self.progress.refused + refused)
-            progress.write(self.run_dir, self.progress)
+            refused, waiting = 0, self.progress.waiting
+            if group and group[0]["op"] in WITH_FILES and (waiting or not attempts):
+                waiting = (*waiting, self.progress.offset)  # behind the others, so that the order stays
+            else:
+                try:
+                    refused = self._send_group(group)
+                except FilesWaitError as error:
+                    failed.append(str(error))
+                    waiting = (*waiting, self.progress.offset)
+            self._advance(offset=end, refused=self.progress.refused + refused, waiting=waiting)
+        return failed
 
     def log_system(self, step: int, timestamp: int, values: dict[str, float]) -> None:
         """Send system metrics; nothing is remembered about them."""
@@ -71,54 +94,91 @@ class Delivery:
             self._attempt(lambda: self._connect().log_batch(self.place.run_id, metrics=metrics))
 
     def close_lost_run(self) -> None:
-        """Mark a run killed whose process has vanished without a word."""
+        """Mark a run killed whose process ended without a last status."""
         if self.place.run_id is not None and outbox.last_status(self.run_dir) == "RUNNING":
             self._attempt(lambda: self._connect().set_terminated(self.place.run_id, "KILLED"))
 
-    def _reach_run(self, path: Path) -> None:
+    def _find_run(self, path: Path) -> None:
         run_id = self._attempt(lambda: mlflow_run.find_or_create(self._connect(), self.place, path, self._parent_id))
         if run_id != self.place.run_id:
             self.place = replace(self.place, run_id=run_id)
             self.progress = progress.read(self.run_dir, run_id)
             address.write(self.run_dir, self.place)
+        self._check_artifacts(run_id)
+
+    def _check_artifacts(self, run_id: str) -> None:
+        """Make sure that the embedded store, which may have come with a folder, sends no files elsewhere."""
+        if self.place.tracking_uri != address.default_uri(address.runs_of(self.run_dir)):
+            return
+        here = address.artifact_location(self.place.tracking_uri)
+        uri = self._attempt(lambda: self._connect().get_run(run_id)).info.artifact_uri
+        if ".." in uri or not uri.startswith(f"{here}/"):
+            raise TrackingError(
+                f"experiment '{self.place.experiment}' of {self.place.tracking_uri} keeps the run's files at {uri}, "
+                f"not in {here}: use another --experiment, or another --tracking-uri"
+            )
 
     def _connect(self) -> MlflowClient:
         if self._client is None:
-            self._client = MlflowClient(self.place.tracking_uri)
+            self._client = store.client(self.place.tracking_uri)
         return self._client
 
-    def _send_group(self, group: list[Row]) -> int:
+    def _advance(self, **changes: Any) -> None:
+        self.progress = replace(self.progress, run_id=self.place.run_id, **changes)
+        progress.write(self.run_dir, self.progress)
+
+    def _send_waiting(self, record: Record | None, start: int, failed: list[str]) -> None:
+        """Try a record again whose file waits; one that fails goes behind the others."""
+        others = tuple(other for other in self.progress.waiting if other != start)
+        try:
+            refused = self._send_group([record] if record else [])
+            self._advance(refused=self.progress.refused + refused, waiting=others)
+        except FilesWaitError as error:
+            failed.append(str(error))
+            self._advance(waiting=(*others, start))
+
+    def _send_group(self, group: list[Record]) -> int:
         """Send records as one request where possible; return how many the server refuses for good."""
         if not group:
             return 0
         try:
-            self._attempt(lambda: self._send(group))
+            self._attempt(lambda: self._send(group), may_wait=group[0]["op"] in WITH_FILES)
             return 0
-        except _RefusedError as error:
+        except RecordRefusedError as error:
             if len(group) == 1:
-                _log.warning("record %s (%s) can't be delivered: %s", group[0]["n"], group[0]["op"], error)
+                self._set_aside(group[0], str(error))
                 return 1
-        return sum(self._send_group([row]) for row in group)
+        return sum(self._send_group([record]) for record in group)
 
-    def _attempt(self, action: Callable[[], T]) -> T:
+    def _set_aside(self, record: Record, reason: str) -> None:
+        file = self.run_dir / REFUSED
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW  # the folder may be somebody else's
+        with os.fdopen(os.open(file, flags, 0o644), "w") as lines:
+            lines.write(json.dumps({"record": record, "reason": reason}) + "\n")
+        message = f"record {record['n']} ({record['op']}) can't be delivered and is set aside in {file}: {reason}"
+        _log.warning("%s", message)
+        if self.progress.refused == 0:  # the first; the file has the others
+            self._notify(message)
+
+    def _attempt(self, action: Callable[[], T], *, may_wait: bool = False) -> T:
         """Do `action`, and tell a server that can't be reached from a record that it does not accept."""
         try:
             return action()
-        except (FileNotFoundError, UnidentifiedImageError, CheckpointError) as error:
-            raise _RefusedError(redact_text(str(error))) from error
+        except (FileNotFoundError, UnidentifiedImageError, CheckpointError, DataError) as error:
+            raise RecordRefusedError(redact_text(str(error))) from error
         except FAILURES as error:
-            reason = why(error)
-            if _is_refusal(error) and self._run_answers():
-                raise _RefusedError(reason) from error
-            raise OfflineError(reason) from error
+            kind = OfflineError
+            if self._run_answers():  # only then it is about the record, not about where we knocked
+                kind = RecordRefusedError if is_refusal(error) else FilesWaitError if may_wait else OfflineError
+            raise kind(why(error)) from error
         except TrackingError:
             raise
         except Exception as error:  # our mistake or a library's: it must not hold up the records behind it
             _log.exception("a record can't be delivered")
-            raise _RefusedError(redact_text(repr(error))) from error
+            raise RecordRefusedError(redact_text(repr(error))) from error
 
     def _run_answers(self) -> bool:
-        """Whether the server knows our run: only then a refusal is about the record, not about where we knocked."""
+        """Whether the server knows our run."""
         if self.place.run_id is None:
             return False
         try:
@@ -127,81 +187,51 @@ class Delivery:
         except FAILURES:
             return False
 
-    def _send(self, group: list[Row]) -> None:
-        assert self.place.run_id is not None
-        first = group[0]
+    def _send(self, group: list[Record]) -> None:
+        run_id, first = self.place.run_id, group[0]
+        assert run_id is not None
         match first["op"]:
             case "image":
-                self._send_image(first)
+                with self._picture(first) as folder:
+                    self._connect().log_artifacts(run_id, str(folder), "images")
+                self._connect().set_tag(run_id, "mlflow.loggedImages", True)
             case "artifact":
-                self._send_files(self.run_dir / first["path"], first["to"])
+                with upload.staged(self.run_dir, first["path"]) as folder:
+                    self._connect().log_artifacts(run_id, str(folder), upload.target(first["to"]))
             case "model":
-                key = mlflow_run.record_uuid(self.place.run_id, first)
-                registry.log_generator(self._connect(), self.place.run_id, self.run_dir / first["path"], key)
+                key = mlflow_run.record_uuid(run_id, first)
+                registry.log_generator(self._connect(), run_id, upload.inside(self.run_dir, first["path"]), key)
             case "status":
-                self._send_status(first)
+                self._send_status(run_id, first)
             case "metrics" | "params" | "tags":
                 for batch in batches(group):
-                    self._connect().log_batch(self.place.run_id, **batch)
+                    self._connect().log_batch(run_id, **batch)
             case _:
                 pass  # "open", and what later versions may add
 
-    def _send_status(self, row: Row) -> None:
-        if row["status"] == "RUNNING":
-            self._connect().update_run(self.place.run_id, status="RUNNING")
-        else:
-            self._connect().set_terminated(self.place.run_id, row["status"], end_time=row["t"])
+    def _send_status(self, run_id: str, record: Record) -> None:
+        if record["status"] == "RUNNING":
+            self._connect().update_run(run_id, status="RUNNING")
+            return
+        began = self._connect().get_run(run_id).info.start_time  # later, where the clock was set back since
+        self._connect().set_terminated(run_id, record["status"], end_time=max(record["t"], began))
 
-    def _send_files(self, path: Path, to: str) -> None:
-        """Send a file into the folder `to`, or what a folder holds."""
-        if path.is_dir():
-            self._connect().log_artifacts(self.place.run_id, str(path), to or None)
-        elif path.is_file():
-            self._connect().log_artifact(self.place.run_id, str(path), to or None)
-        else:
-            raise FileNotFoundError(f"{path} is gone")
-
-    def _send_image(self, row: Row) -> None:
-        """Send a picture under the names by which MLflow's page finds its image grid (see `MlflowClient.log_image`).
+    @contextmanager
+    def _picture(self, record: Record) -> Iterator[Path]:
+        """Give a folder with a picture, named so that MLflow's page finds it (see `MlflowClient.log_image`).
 
         The last part of the name is the record's own, instead of a random one, so that sending it again overwrites it.
         """
-        key = row["key"].replace("/", "~")
-        name = f"{key}+step+{row['step']}+timestamp+{row['t']}+{mlflow_run.record_uuid(self.place.run_id, row)}"
-        with tempfile.TemporaryDirectory() as folder:
-            picture = Path(folder) / f"{name}.png"
-            with Image.open(self.run_dir / row["path"]) as image:
+        key, uuid = record["key"].replace("/", "~"), mlflow_run.record_uuid(self.place.run_id, record)
+        name = f"{key}+step+{record['step']}+timestamp+{record['t']}+{uuid}"
+        source = upload.inside(self.run_dir, record["path"])
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            with Image.open(source) as image:
                 if image.format == "PNG":
-                    shutil.copyfile(self.run_dir / row["path"], picture)
+                    shutil.copyfile(source, folder / f"{name}.png")
                 else:
-                    image.save(picture)
+                    image.save(folder / f"{name}.png")
                 image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-                image.save(Path(folder) / f"{name}+compressed.webp")
-            self._connect().log_artifacts(self.place.run_id, folder, "images")
-        self._connect().set_tag(self.place.run_id, "mlflow.loggedImages", True)
-
-
-def why(error: Exception) -> str:
-    """Return in a few words, without secrets, why a server did not do what it was asked for.
-
-    What HTTP libraries say of a server that is away names the address three times before it names the reason.
-    """
-    text = str(error)
-    if "Max retries exceeded" in text or "HTTPConnectionPool" in text:
-        for form in (
-            r"\[Errno -?\d+\] ([^'\")]+)",
-            r"((?:Read|connect\w*|Connection to \S+) timed out)",
-            r"Caused by (.+)",
-        ):
-            if found := re.search(form, text):
-                return redact_text(found[1].strip()[:200])
-    return redact_text(text.strip().splitlines()[0] if text.strip() else repr(error))[:300]
-
-
-def _is_refusal(error: Exception) -> bool:
-    status: int | None = None
-    if isinstance(error, MlflowException):
-        status = error.get_http_status_code()
-    elif isinstance(error, requests.HTTPError) and error.response is not None:
-        status = error.response.status_code
-    return status is not None and 400 <= status < 500 and status not in (401, 403, 407, 408, 429)
+                image.save(folder / f"{name}+compressed.webp")
+            yield folder

@@ -1,6 +1,7 @@
 """The MLflow run that belongs to a run's outbox: one, whatever crashes and however often delivery starts anew."""
 
-import getpass
+import os
+import pwd
 import uuid
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,10 @@ from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from sisr.disk.journal import rows
 from sisr.errors import TrackingError
 from sisr.tracking import views
 from sisr.tracking.address import Address, artifact_location
+from sisr.tracking.outbox import records
 
 UID_TAG = "sisr.run_uid"
 
@@ -28,19 +29,16 @@ def find_or_create(client: MlflowClient, place: Address, outbox_path: Path, pare
         parent_id: The MLflow run of the sweep, for a trial's run: MLflow's page shows it below that.
 
     Raises:
-        TrackingError: The run or the experiment was deleted in MLflow.
+        TrackingError: The run or the experiment was deleted in MLflow, or the outbox does not say which run it is of.
     """
-    if place.run_id is not None:
-        try:
-            check(client, place.run_id)
-            return place.run_id
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-    opened = next(row for row, _ in rows(outbox_path) if row is not None and row["op"] == "open")
-    experiment_id = _experiment(client, place)
-    wanted = f"tags.`{UID_TAG}` = '{opened['run_uid']}'"
-    for run in client.search_runs([experiment_id], wanted, ViewType.ALL, max_results=1):
+    if place.run_id is not None and is_known(client, place.run_id):
+        return place.run_id
+    opened = next((row for row, _ in records(outbox_path) if row is not None and row["op"] == "open"), None)
+    if opened is None:
+        raise TrackingError(f"{outbox_path} is damaged: no record in it says which run it is of")
+    experiment_id = find_experiment(client, place)
+    this_run = f"tags.`{UID_TAG}` = '{opened['run_uid']}'"
+    for run in client.search_runs([experiment_id], this_run, ViewType.ALL, max_results=1):
         check(client, run.info.run_id)
         return str(run.info.run_id)
     return _create(client, experiment_id, opened, {MLFLOW_PARENT_RUN_ID: parent_id} if parent_id else {})
@@ -55,12 +53,38 @@ def check(client: MlflowClient, run_id: str) -> None:
         )
 
 
+def is_known(client: MlflowClient, run_id: str) -> bool:
+    """Whether the server knows the run; raises `TrackingError` if the run was deleted."""
+    try:
+        check(client, run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
+    return True
+
+
 def record_uuid(run_id: str | None, row: dict[str, Any]) -> str:
     """Return an identifier of a record, the same each time it is delivered to the same MLflow run."""
     return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{run_id}/{row['n']}"))
 
 
-def _experiment(client: MlflowClient, place: Address) -> str:
+def user_name() -> str:
+    """Return who runs this; a container's user may have no name, only a number."""
+    if name := os.environ.get("LOGNAME") or os.environ.get("USER"):
+        return name
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"
+
+
+def find_experiment(client: MlflowClient, place: Address) -> str:
+    """Return the id of the experiment, which is created where there is none.
+
+    Raises:
+        TrackingError: It was deleted in MLflow.
+    """
     found = client.get_experiment_by_name(place.experiment)
     if found is None:
         try:
@@ -78,7 +102,7 @@ def _experiment(client: MlflowClient, place: Address) -> str:
 def _create(client: MlflowClient, experiment_id: str, opened: dict[str, Any], more_tags: dict[str, str]) -> str:
     tags = {
         UID_TAG: opened["run_uid"],
-        "mlflow.user": getpass.getuser(),
+        "mlflow.user": user_name(),
         "mlflow.source.name": "sisr",
         "mlflow.source.type": "LOCAL",
         **more_tags,

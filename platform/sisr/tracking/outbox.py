@@ -1,4 +1,4 @@
-"""What a run wants recorded: a file beside the run, written first and delivered to MLflow later.
+"""What MLflow is to get of a run: a file beside the run, written first and delivered later.
 
 The trainer appends here; `sisr.tracking.courier` reads. Nothing here speaks to a server, so no server can slow or stop
 training. Each line holds `n` (sequence number), `t` (milliseconds since 1970), `op` and the operation's fields.
@@ -11,7 +11,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +26,21 @@ FILE = "outbox.jsonl"
 
 # MLflow's rules for names; image keys do without the "+" that separates the parts of an image's file name.
 _NAME = re.compile(r"[A-Za-z0-9_\-. :/]{1,250}")
+_RESUMED = re.compile(r"resume\.\d+\.(.+)")  # the tag of a setting that a later attempt has changed
 _KEY = re.compile(r"[A-Za-z0-9_\-./ ]{1,100}")
+
+# The fields of each operation's record, besides those that every record has.
+EVERY = {"n": int, "t": int, "op": str}
+FIELDS: dict[str, dict[str, type]] = {
+    "open": {"run_uid": str, "run_name": str},
+    "metrics": {"step": int, "values": dict},
+    "params": {"values": dict},
+    "tags": {"values": dict},
+    "image": {"step": int, "key": str, "path": str},
+    "artifact": {"path": str, "to": str},
+    "model": {"path": str},
+    "status": {"status": str},
+}
 
 
 class Outbox:
@@ -47,7 +61,8 @@ class Outbox:
         self._journal = Journal(self.run_dir / FILE)
         self._lock = threading.RLock()
         self._recorded: set[tuple[Any, ...]] | None = None  # by earlier attempts, from the first step logged here on
-        self._params: dict[str, str] = {}
+        self._params: dict[str, str] = {}  # as MLflow has them
+        self._settings: dict[str, str] = {}  # the same, with what later attempts have changed
         self._next = 0
         self.attempt = 0  # how often the run was started before
         run_uid = self._read_past() or uuid.uuid4().hex
@@ -79,13 +94,14 @@ class Outbox:
     def params(self, values: Mapping[str, Any]) -> None:
         """Record settings, before the attempt's `status("RUNNING")`.
 
-        MLflow changes no setting: one that differs from an earlier attempt's becomes the tag `resume.ATTEMPT.NAME`.
+        MLflow changes no setting: one that differs from the attempt before becomes the tag `resume.ATTEMPT.NAME`.
         """
         clean = {_checked(name, _NAME): _text(value) for name, value in redact(values).items()}
         with self._lock:
             fresh = {k: v for k, v in clean.items() if k not in self._params}
-            changed = {f"resume.{self.attempt}.{k}": v for k, v in clean.items() if self._params.get(k, v) != v}
+            changed = {f"resume.{self.attempt}.{k}": v for k, v in clean.items() if self._settings.get(k, v) != v}
             self._params |= fresh
+            self._settings |= clean
             if fresh:
                 self._append("params", values=fresh)
             if changed:
@@ -132,7 +148,7 @@ class Outbox:
 
     def _read_past(self) -> str | None:
         run_uid = None
-        for row, _ in rows(self._journal.path):
+        for row, _ in records(self._journal.path):
             if row is None:
                 continue
             self._next = row["n"] + 1
@@ -142,6 +158,10 @@ class Outbox:
                 self.attempt += row["status"] == "RUNNING"
             elif row["op"] == "params":
                 self._params |= row["values"]
+                self._settings |= row["values"]
+            elif row["op"] == "tags":
+                changed = (_RESUMED.fullmatch(name) for name in row["values"])
+                self._settings |= {found[1]: row["values"][found[0]] for found in changed if found}
         return run_uid
 
     def _is_new(self, step: int, what: tuple[Any, ...]) -> bool:
@@ -156,19 +176,33 @@ class Outbox:
         return path.as_posix()
 
 
+def records(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any] | None, int]]:
+    """Yield the records of an outbox from a byte offset on, each with the offset behind it.
+
+    A line that is no whole record, torn by a crash or written by somebody else, is yielded as `None`.
+    """
+    for row, end in rows(path, offset):
+        yield row if row is not None and _is_whole(row) else None, end
+
+
+def _is_whole(row: dict[str, Any]) -> bool:
+    fields = EVERY | (FIELDS.get(row["op"], {}) if isinstance(row["op"], str) else {})
+    return all(isinstance(row.get(name), kind) for name, kind in fields.items())
+
+
 def last_status(run_dir: Path) -> str | None:
     """Return how the run stands by its last word about that; `None` if it has never said."""
     with (run_dir / FILE).open("rb") as file:
         lines = [line for line in file if b'"op":"status"' in line]  # few of many: reading them all as JSON is slow
     for line in reversed(lines):
-        with contextlib.suppress(ValueError):  # torn by a crash
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # torn by a crash
             return str(json.loads(line)["status"])
     return None
 
 
 def _recorded_since(path: Path, step: int) -> set[tuple[Any, ...]]:
     found: set[tuple[Any, ...]] = set()
-    for row, _ in rows(path):
+    for row, _ in records(path):
         if row is None or row.get("step", -1) < step:
             continue
         if row["op"] == "metrics":

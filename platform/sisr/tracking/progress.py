@@ -4,8 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sisr.disk import atomic
-from sisr.disk.journal import rows
+from sisr.disk.atomic import write_json
 from sisr.tracking import outbox
 
 FILE = "outbox.ack"
@@ -18,6 +17,7 @@ class Progress:
     run_id: str | None  # the MLflow run that received it
     offset: int = 0  # bytes of the outbox file
     refused: int = 0  # records that the server never accepts, or whose files are gone
+    waiting: tuple[int, ...] = ()  # offsets of earlier records whose files could not be stored yet
 
 
 def read(run_dir: Path, run_id: str | None) -> Progress:
@@ -26,12 +26,14 @@ def read(run_dir: Path, run_id: str | None) -> Progress:
         found = Progress(**json.loads((run_dir / FILE).read_text()))
     except (FileNotFoundError, ValueError, TypeError):
         return Progress(run_id)
-    return found if found.run_id == run_id and run_id is not None else Progress(run_id)
+    if found.run_id != run_id or run_id is None:
+        return Progress(run_id)
+    return Progress(run_id, found.offset, found.refused, tuple(found.waiting))
 
 
 def write(run_dir: Path, progress: Progress) -> None:
     """Keep how far delivery came. Losing this to a crash only means delivering again what arrived already."""
-    atomic.write_json(run_dir / FILE, asdict(progress))
+    write_json(run_dir / FILE, asdict(progress))
 
 
 def pending(run_dir: Path, run_id: str | None) -> int:
@@ -39,4 +41,5 @@ def pending(run_dir: Path, run_id: str | None) -> int:
     path = run_dir / outbox.FILE
     if not path.is_file():
         return 0
-    return sum(row is not None for row, _ in rows(path, read(run_dir, run_id).offset))
+    reached = read(run_dir, run_id)
+    return len(reached.waiting) + sum(row is not None for row, _ in outbox.records(path, reached.offset))

@@ -5,11 +5,12 @@ values are searched for the forms that well-known secrets have. Redact before wr
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
 HIDDEN = "[redacted]"
+CODE = "recipe_source"  # the setting that is a whole file of code, in which `token = read()` is no secret
 
 _SECRET_WORDS = {"password", "passwd", "passphrase", "pwd", "secret", "secrets", "token", "credential", "credentials"}
 _SECRET_WORDS |= {"apikey", "auth", "authorization", "bearer", "cookie"}
@@ -50,12 +51,47 @@ def redact_text(text: str) -> str:
     return text
 
 
+def secrets(value: Any) -> Iterator[str]:
+    """Yield each piece of text that `redact` takes out of `value`."""
+    if isinstance(value, str):
+        for form in _SECRET_FORMS:
+            yield from (m[0].removeprefix(m.groupdict().get("keep") or "") for m in form.finditer(value))
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            if name != CODE:
+                yield from _texts(inner) if is_secret_name(str(name)) else secrets(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from secrets(inner)
+
+
+def without(text: str, known: Iterable[str]) -> str:
+    """Return `text` with `[redacted]` for each of the `known` secrets."""
+    for secret in sorted(known, key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+    return text
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping | list | tuple):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(inner)
+    elif value not in (None, ""):
+        yield str(value)
+
+
 def redact(value: Any) -> Any:
     """Return a copy of `value` (nested dicts, lists and text) without secrets; other values are returned unchanged."""
     if isinstance(value, str):
         return redact_text(value)
     if isinstance(value, Mapping):
-        return {k: HIDDEN if is_secret_name(str(k)) and v not in (None, "") else redact(v) for k, v in value.items()}
+        return {name: _redacted_field(str(name), inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [redact(v) for v in value]
     return value
+
+
+def _redacted_field(name: str, value: Any) -> Any:
+    if name == CODE:
+        return value
+    return HIDDEN if is_secret_name(name) and value not in (None, "") else redact(value)

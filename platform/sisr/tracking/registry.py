@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,7 @@ from mlflow.models import Model
 
 from sisr.disk import cache
 from sisr.errors import CheckpointError, DiskError, TrackingError
-from sisr.tracking import address, shipment
+from sisr.tracking import address, shipment, store, upload
 from sisr.tracking.redact import redact_text
 
 WEIGHTS, CONFIG, RECIPE = "generator.safetensors", "config.json", "recipe.py"
@@ -41,6 +40,11 @@ def log_generator(client: MlflowClient, run_id: str, folder: Path, key: str) -> 
         CheckpointError: The folder does not hold both files.
     """
     _check(folder)
+    with upload.staged(folder.parent, folder.name) as public:
+        return _log_public(client, run_id, public, key)
+
+
+def _log_public(client: MlflowClient, run_id: str, folder: Path, key: str) -> str:
     run = client.get_run(run_id)
     known = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
     for model in [m for m in known if m.tags.get(RECORD_TAG) == key]:
@@ -88,9 +92,9 @@ def add_files(client: MlflowClient, model_id: str, files: Mapping[str, bytes]) -
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file that makes a model, by name: what `sha256sum` says."""
-    present = [name for name in (CONFIG, WEIGHTS, RECIPE) if name != RECIPE or (folder / name).is_file()]
-    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in present}
+    """Return the SHA-256 of each file that makes a model, by name, without secrets: what `sha256sum` says in MLflow."""
+    present = [folder / name for name in (CONFIG, WEIGHTS, RECIPE) if name != RECIPE or (folder / name).is_file()]
+    return {path.name: hashlib.sha256(upload.redacted(path) or path.read_bytes()).hexdigest() for path in present}
 
 
 def download_model(uri: str, *, tracking_uri: str | None = None, runs: Path = Path("runs")) -> Path:
@@ -109,8 +113,7 @@ def download_model(uri: str, *, tracking_uri: str | None = None, runs: Path = Pa
         DiskError: It can't be kept in the cache folder.
         TrackingError: The server does not answer.
     """
-    address.export()
-    server = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or address.default_uri(runs)
+    server = address.choose(tracking_uri, runs)
     kept = cache.folder() / "models"
     try:
         kept.mkdir(parents=True, exist_ok=True)
@@ -127,7 +130,7 @@ def download_model(uri: str, *, tracking_uri: str | None = None, runs: Path = Pa
 def _download(uri: str, server: str, into: str) -> None:
     """Fetch what a model address names: only a generator's own files, where they are in the usual places."""
     try:
-        places = list(_places(MlflowClient(server, registry_uri=server), uri.rstrip("/")))
+        places = list(_places(store.client(server), uri.rstrip("/")))
         for place in places[:-1]:
             with contextlib.suppress(MlflowException, OSError):
                 mlflow.artifacts.download_artifacts(place, dst_path=into, tracking_uri=server)

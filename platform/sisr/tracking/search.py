@@ -1,7 +1,6 @@
 """The best runs of an MLflow experiment."""
 
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +10,15 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from sisr.config.suggest import did_you_mean
-from sisr.errors import ConfigError, TrackingError
+from sisr.errors import ConfigError
 from sisr.tracking import address
-from sisr.tracking.delivery import FAILURES, why
-from sisr.tracking.redact import redact_text
+from sisr.tracking.selection import asking
 
 Mode = Literal["max", "min"]
 
 
 @dataclass(frozen=True)
-class Found:
+class BestRun:
     """A run that came to its end."""
 
     name: str
@@ -30,7 +28,7 @@ class Found:
 
 def best_runs(
     experiment: str, metric: str, mode: Mode, top: int, *, tracking_uri: str | None = None, runs: Path = Path("runs")
-) -> list[Found]:
+) -> list[BestRun]:
     """Return the `top` best runs of an experiment on a server as models that can be opened; see `ranked`.
 
     Args:
@@ -44,14 +42,8 @@ def best_runs(
     Raises:
         TrackingError: The server does not answer.
     """
-    address.export()
-    server = address.absolute(tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or address.default_uri(runs))
-    try:
-        return _named(ranked(MlflowClient(server), experiment, metric, mode)[:top], metric)
-    except FAILURES as error:
-        raise TrackingError(
-            f"{redact_text(server)} can't be asked for experiment '{experiment}': {why(error)}"
-        ) from error
+    with asking(address.choose(tracking_uri, runs)) as client:
+        return _named(ranked(client, experiment, metric, mode)[:top], metric)
 
 
 def ranked(client: MlflowClient, experiment: str, metric: str, mode: Mode) -> list[Run]:
@@ -106,7 +98,7 @@ def _no_metric(experiment: str, metric: str, finished: list[Run]) -> str:
     )
 
 
-def _named(found: list[Run], metric: str) -> list[Found]:
+def _named(found: list[Run], metric: str) -> list[BestRun]:
     """Return the runs under names that tell them apart."""
     names = [str(run.info.run_name) for run in found]
     result = []
@@ -114,5 +106,5 @@ def _named(found: list[Run], metric: str) -> list[Found]:
         folder = Path(run.data.tags.get("sisr.folder", ""))
         model = str(folder) if (folder / "run.json").is_file() else f"runs:/{run.info.run_id}"
         unique = name if names.count(name) == 1 else f"{name} {run.info.run_id[:8]}"
-        result.append(Found(unique, run.data.metrics[metric], model))
+        result.append(BestRun(unique, run.data.metrics[metric], model))
     return result

@@ -1,6 +1,5 @@
-"""Which run a person means by its folder or id, and which MLflow server holds it."""
+"""Which run a person means by its folder or id, and a client of the server that holds it."""
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +8,9 @@ from pathlib import Path
 from mlflow import MlflowClient
 
 from sisr.errors import ConfigError, SisrError, TrackingError
-from sisr.tracking import address, courier
-from sisr.tracking.delivery import FAILURES, why
-from sisr.tracking.redact import HIDDEN, redact_text
+from sisr.tracking import address, courier, store
+from sisr.tracking.failures import FAILURES, why
+from sisr.tracking.redact import redact_text
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -27,7 +26,7 @@ def asking(server: str) -> Iterator[MlflowClient]:
     """
     try:
         with courier.exported({"MLFLOW_TRACKING_URI": server}):
-            yield MlflowClient(server, registry_uri=server)
+            yield store.client(server)
     except SisrError:
         raise
     except FAILURES as error:
@@ -48,20 +47,6 @@ def locate(spec: str, runs: Path) -> Path | None:
     raise ConfigError(
         f"no run '{spec}': neither a run's folder nor one in {runs}, nor an MLflow run's id (32 hexadecimal digits)"
     )
-
-
-def server_of(tracking_uri: str | None, runs: Path, folder: Path | None) -> str:
-    """Return where to register: as asked for, else `MLFLOW_TRACKING_URI`, else where the run is, else beside the runs.
-
-    Raises:
-        ConfigError: The run was recorded at an address with a password, which must be given again.
-    """
-    before = address.read(folder) if folder else None
-    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or (before and before.tracking_uri)
-    uri = address.absolute(uri or address.default_uri(runs))
-    if HIDDEN in uri:
-        raise ConfigError(f"{folder} was recorded at {uri}: give the whole address with --tracking-uri")
-    return uri
 
 
 def delivered(folder: Path, server: str) -> str:

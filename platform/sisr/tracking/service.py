@@ -10,13 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mlflow import MlflowClient
-
 from sisr.disk import lock
 from sisr.errors import RunLockedError, TrackingError
-from sisr.tracking import delivery, outbox
+from sisr.tracking import outbox, probe
 from sisr.tracking.address import Address
-from sisr.tracking.delivery import OfflineError
+from sisr.tracking.failures import FAILURES, OfflineError, why
 from sisr.tracking.family import Family
 from sisr.tracking.redact import redact_text
 from sisr.tracking.system import Sampler
@@ -41,9 +39,11 @@ def serve(run_dir: Path, place: Address, parent_pid: int | None) -> int:
         threading.Thread(target=_await_parent, args=(ending,), daemon=True).start()
     try:
         with _alone(run_dir, ending):
-            _Service(Family(run_dir, place, _say), parent_pid, ending).run()
+            _DeliveryLoop(Family(run_dir, place, _print), parent_pid, ending).run()
+    except RunLockedError:
+        pass  # another courier delivers, and we were asked to end
     except TrackingError as error:
-        _say(str(error))
+        _print(str(error))
         return TrackingError.exit_code
     return 0
 
@@ -54,8 +54,10 @@ def deliver_once(run_dir: Path, place: Address) -> str:
     try:
         with _alone(run_dir, None):
             family = Family(run_dir, place, problems.append)
-            family.deliver()
+            family.deliver(at_once=True)
             family.close_lost_runs(driver_ends=False)
+            if family.files_wait:
+                problems.append(f"{redact_text(place.tracking_uri)} does not store files: {family.files_wait}")
     except OfflineError as error:
         problems.append(f"{redact_text(place.tracking_uri)} does not take the records: {error}")
     except RunLockedError:
@@ -63,21 +65,22 @@ def deliver_once(run_dir: Path, place: Address) -> str:
     return "; ".join(problems)
 
 
-def check(tracking_uri: str) -> int:
-    """Ask a server for something that needs the right to read, print what is wrong, and return the exit code."""
+def check(place: Address) -> int:
+    """Try what recording a run will need, print what is wrong, and return the exit code."""
     try:
-        MlflowClient(tracking_uri).search_experiments(max_results=1)
-    except delivery.FAILURES as error:
-        print(delivery.why(error))
+        probe.try_out(place)
+    except (*FAILURES, TrackingError) as error:
+        print(why(error))
         return TrackingError.exit_code
     return 0
 
 
-class _Service:
+class _DeliveryLoop:
     def __init__(self, family: Family, parent_pid: int | None, ending: threading.Event):
         self._family, self._parent_pid, self._ending = family, parent_pid, ending
         self._sampler, self._next_sample = Sampler(parent_pid), time.monotonic() + SAMPLE_S
         self._failures = self._failures_at_end = 0
+        self._files_waited = False
         self._patience_ends: float | None = None
 
     def run(self) -> None:
@@ -85,31 +88,39 @@ class _Service:
             lost = self._parent_pid not in (None, os.getppid())
             ending = lost or self._ending.is_set()
             last = ending and not self._more_comes(lost)
-            if self._deliver():
+            online = self._deliver(ending)
+            if online:
                 self._sample()
-                if last:
+            complete = online and not self._family.files_wait
+            self._failures_at_end += ending and not complete
+            if (last and complete) or self._failures_at_end >= LAST_ATTEMPTS:
+                if last and online:
                     with suppress(OfflineError):
                         self._family.close_lost_runs(driver_ends=not lost)
-                    return
-            elif ending:
-                self._failures_at_end += 1
-                if self._failures_at_end >= LAST_ATTEMPTS:
-                    return
+                return
             self._pause(ending)
 
-    def _deliver(self) -> bool:
-        place = redact_text(self._family.head.place.tracking_uri)
+    def _deliver(self, ending: bool) -> bool:
+        """Deliver what there is, and return whether the server answered."""
+        server = redact_text(self._family.head.place.tracking_uri)
         try:
-            self._family.deliver()
+            self._family.deliver(at_once=ending)
         except OfflineError as error:
             _log.warning("%s", error)
             self._failures += 1
             if self._failures == 1:
-                _say(f"{place} does not answer: buffering in {self._family.head.run_dir / outbox.FILE}")
+                reason = f" ({error})" if "proxy" in str(error) else ""
+                _print(f"{server} does not answer{reason}: buffering in {self._family.head.run_dir / outbox.FILE}")
             return False
         if self._failures:
-            _say(f"{place} answers again: everything so far is delivered")
+            _print(f"{server} answers again: everything so far is delivered")
         self._failures = 0
+        reason = self._family.files_wait
+        if reason and not self._files_waited:
+            _print(f"{server} does not store files ({reason}): they wait, metrics and settings arrive")
+        elif self._files_waited and not reason:
+            _print(f"{server} stores files again: everything so far is delivered")
+        self._files_waited = bool(reason)
         return True
 
     def _sample(self) -> None:
@@ -144,17 +155,12 @@ def _alone(run_dir: Path, ending: threading.Event | None) -> Iterator[None]:
     """Hold the right to deliver this run or sweep: wait for it until `ending`, or not at all.
 
     Raises:
-        RunLockedError: Another process has it, and `ending` is `None`.
+        RunLockedError: Another process has it, and `ending` is set or `None`.
     """
-    try:
-        with lock.held(run_dir / ".courier.lock", give_up=ending.is_set if ending else lambda: True):
-            yield
-    except RunLockedError:
-        if ending is None:
-            raise
-        raise SystemExit(0) from None
+    with lock.held(run_dir / ".courier.lock", give_up=ending.is_set if ending else lambda: True):
+        yield
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     with suppress(OSError):  # nobody may be listening any more
         print(line, flush=True)

@@ -100,7 +100,8 @@ def makes_lr_of_hr(module: RecipeModule) -> None:
     side = trainer.recipe.crop.side // trainer.recipe.generator.tiling.scale
     right = (trainer.share, 3, side, side)
     _expect(tuple(lr.shape) == right, f"degrade made lr of size {tuple(lr.shape)}; it must be {right}")
-    _expect(bool(lr.min() >= 0 and lr.max() <= 1), f"lr lies in {lr.min():.3g} .. {lr.max():.3g}; it must in 0 .. 1")
+    low, high = lr.min().item(), lr.max().item()
+    _expect(low >= 0 and high <= 1, f"lr lies in {low:.3g} .. {high:.3g}; it must lie in 0 .. 1")
 
 
 def gives_every_value_one_optimizer(module: RecipeModule) -> None:

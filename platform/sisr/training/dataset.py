@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from sisr.config.printable import printable
+from sisr.data.pairs import packed_pairs
 from sisr.data.sources.catalogue import open_packed
 from sisr.data.store import Store
 from sisr.data.validation import ValidationImages, validation_images
@@ -37,7 +39,8 @@ def open_data(run: Run, recipe: Recipe, *, show: bool = False) -> TrainingData:
         DataError: Images can't be used, are too few, or differ from those the run was started with.
     """
     crop = recipe.crop
-    source = open_packed(run.data, run.validation, progress if show or not err.is_terminal else _quietly)
+    shown = progress if show or not err.is_terminal else _quietly
+    source = open_packed(run.data, run.validation, shown, max_bad_fraction=run.options.max_bad)
     packed = source.store
     if run.fingerprint and packed.fingerprint != run.fingerprint:
         raise DataError(f"the images of {run.data} here differ from those the run was started with")
@@ -51,15 +54,25 @@ def open_data(run: Run, recipe: Recipe, *, show: bool = False) -> TrainingData:
             "px: use larger images or a smaller crop"
         )
     held = packed.subset(source.held_out)
-    facts = {
+    facts: dict[str, Any] = {
         "source": source.name,
         "fingerprint": packed.fingerprint,
         "train": len(large),
         "held_out": len(held),
+        "held_out_of": source.held_out_of,
         "too_small": len(train) - len(large),
         "refused": packed.index.reasons(),
         "converted": packed.index.notes(),
     }
+    warnings = [found.warning(run.data) for found in packed_pairs(packed)]
+    if source.held_out_of > len(source.held_out):
+        facts["validated_on"] = held.names
+        warnings.append(
+            f"validation while training uses {len(held)} of {source.held_out_of} held-out images, {held.names[0]} to "
+            f"{held.names[-1]}; `sisr evaluate --data {run.data}` uses all"
+        )
+    for text in warnings if show else ():
+        err.print(printable(text), markup=False)
     hashes = {name: verdict.sha256 for name, verdict in packed.index.verdicts.items()}
     tiling = recipe.generator.tiling
     images = validation_images(held, crop, tiling.scale, run.options.validation_side, tiling.size_multiple)

@@ -25,7 +25,7 @@ from sisr.training.guard import Guard
 from sisr.training.health import Warnings, best_metric, of_step
 from sisr.training.memory import advice, is_out_of_memory
 from sisr.training.progress import Progress
-from sisr.training.run import Run, versions
+from sisr.training.run import Run, take_effect, versions
 from sisr.training.session import Log, Request, Session, agree, mean_over_workers, weighted
 from sisr.training.state import TrainingState, assert_same_start, seed_everything
 from sisr.training.update import Updates
@@ -85,8 +85,10 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
     if saved and session.rank == 0:
         checkpoints.set_aside_newer(saved[0])
         origin.note_inexact(saved[0], session, number_format, folder, log)
+        take_effect(folder)
     if options.compile:
-        _compile(parts)
+        for network in state.networks():
+            network.compile()
 
     # Open the data.
     mine = split_batch(config.batch_size, session.rank, session.world, options.accumulate)
@@ -245,9 +247,3 @@ def _place(parts: dict[str, Any], device: torch.device, dtype: torch.dtype, chan
             part.to(device=device, dtype=dtype)
             if channels_last:
                 part.to(memory_format=torch.channels_last)
-
-
-def _compile(parts: dict[str, Any]) -> None:
-    for part in parts.values():
-        if isinstance(part, nn.Module):
-            part.compile()

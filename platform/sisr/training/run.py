@@ -52,6 +52,7 @@ class Options(Settings):
         500, ge=1, description="steps from one validation, sample picture and checkpoint to the next"
     )
     log_every: int = Field(20, ge=1, description="steps from one line of metrics to the next")
+    max_bad: float = Field(0.01, ge=0, le=1, description="fraction of image files that may be refused")
     keep_checkpoints: int = Field(2, ge=2, description="newest checkpoints kept, besides the best one")
     validation_side: int = Field(256, ge=16, description="px; larger validation images are cut to their centre")
     perceptual: str = Field("auto", description=f"distance at validation: {MEANING}")
@@ -65,7 +66,7 @@ class Options(Settings):
 
 
 # What may change between two executions of one run: the run goes on, only longer or watched more closely.
-FREE_OPTIONS = {"evaluate_every", "log_every", "keep_checkpoints", "threads", "sample_rows", "perceptual"}
+FREE_OPTIONS = {"evaluate_every", "log_every", "keep_checkpoints", "threads", "sample_rows", "perceptual", "max_bad"}
 FREE_CONFIG = {"steps"}
 
 
@@ -135,13 +136,36 @@ READERS = {1: _from_1}  # of the record, by its format
 
 
 def record(folder: RunFolder, run: Run, extra: dict[str, Any], hashes: dict[str, str]) -> None:
-    """Write down a run, `extra` facts about it and the hash of each of its image files, before step 0."""
-    folder.path.mkdir(parents=True, exist_ok=True)
-    folder.record_files(hashes)
-    if run.recipe_source:
-        (folder.path / "recipe.py").write_bytes(run.recipe_source.encode())
-    facts = {"run": run.model_dump(), "versions": versions(), "code": code_revision(), **extra}
-    atomic.write_json(folder.run, {**facts, "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
+    """Write down a new run, `extra` facts about it and the hash of each of its image files, before step 0."""
+    record_next(folder, run, extra, hashes)
+    take_effect(folder)
+
+
+def record_next(folder: RunFolder, run: Run, extra: dict[str, Any], hashes: dict[str, str]) -> None:
+    """Write down what a run is to be from now on; the record that holds is untouched until `take_effect`."""
+    facts = {"run": run.model_dump(), "versions": versions(), "code": code_revision(), **extra, "hashes": hashes}
+    atomic.write_json(folder.next_run, {**facts, "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
+
+
+def take_effect(folder: RunFolder) -> None:
+    """Replace the run's record by what `record_next` has written, if anything; can be repeated after a crash."""
+    try:
+        facts = json.loads(folder.next_run.read_text())
+    except FileNotFoundError:
+        return
+    folder.record_files(facts.pop("hashes"))
+    if source := facts["run"]["recipe_source"]:
+        atomic.write_text(folder.path / "recipe.py", source)
+    atomic.write_json(folder.run, facts)
+    folder.next_run.unlink()
+
+
+def history(folder: RunFolder) -> list[str]:
+    """Return the changes that a run went on with, in words, oldest first."""
+    try:
+        return list(json.loads(folder.run.read_text()).get("changed", []))
+    except (OSError, ValueError):
+        return []
 
 
 # Of errors that pass a recipe's line without being its fault: a peer that left, a device that failed.

@@ -37,12 +37,13 @@ class TrainingState:
     step: int = 0  # steps done
     best: dict[str, Any] = field(default_factory=dict)  # step and metrics of the best validation
 
+    def networks(self) -> list[nn.Module]:
+        """Return the recipe's networks."""
+        return [part for part in self.parts.values() if isinstance(part, nn.Module)]
+
     def is_finite(self) -> bool:
         """Return whether every network's every value is a finite number."""
-        networks = [part for part in self.parts.values() if isinstance(part, nn.Module)]
-        values = [
-            v for network in (*networks, self.ema) for v in network.state_dict().values() if v.is_floating_point()
-        ]
+        values = [value for network in (*self.networks(), self.ema) for value in network.state_dict().values()]
         return all(bool(torch.isfinite(value).all()) for value in values)
 
     def learning_rates(self) -> dict[str, float]:

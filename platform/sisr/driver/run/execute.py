@@ -28,7 +28,7 @@ class Tracking:
     """Where MLflow is."""
 
     uri: str | None = None  # None: a SQLite file beside the runs
-    experiment: str = "sisr"
+    experiment: str | None = None  # as before, else sisr
     required: bool = False
 
 
@@ -44,7 +44,7 @@ def execute(order: Order, tracking: Tracking, host: RunHost) -> dict[str, Any]:
     with ExitStack() as stack:
         stack.enter_context(folder.lock())
         if tracking.required:
-            courier.require(address.decide(folder.path, tracking.uri, tracking.experiment).tracking_uri)
+            courier.require(address.decide(folder.path, tracking.uri, tracking.experiment))
         resumed = record.take_up(run, folder, data, order.allow_changes)
         if resumed and record.is_finished(run, folder):
             err.print(f"run {run.name} is finished already; more --steps would go on", markup=False)

@@ -32,13 +32,13 @@ class RunHost(Protocol):
 
 def in_process(run: Run, folder: RunFolder, tick: Callable[[], None]) -> dict[str, Any]:
     """Host the loop in this very process; a thread shows its progress."""
-    with Outbox(folder.path) as log, _ticking(tick):
+    with Outbox(folder.path) as log, ticking(tick):
         return local.train_here(run, folder, log)
 
 
 def in_processes(workers: int, run: Run, folder: RunFolder, tick: Callable[[], None]) -> dict[str, Any]:
     """Host the loop in plain processes on this machine."""
-    with _ticking(tick):
+    with ticking(tick):
         return local.train_in_processes(run, folder, workers, Outbox)
 
 
@@ -76,7 +76,7 @@ def _silence(descriptors: list[int]) -> None:
 
 
 @contextmanager
-def _ticking(tick: Callable[[], None]) -> Iterator[None]:
+def ticking(tick: Callable[[], None]) -> Iterator[None]:
     """Call `tick` twice a second from a thread while the block runs."""
     done = threading.Event()
 

@@ -21,10 +21,13 @@ MLFLOW_STATUS: dict[str, Status] = {"finished": "FINISHED", "stopped": "KILLED"}
 def take_up(run: Run, folder: RunFolder, data: TrainingData, allow_changes: bool) -> bool:
     """Record a new run, or make sure that an old one may go on; return whether it goes on.
 
+    What changes of an old one is recorded when a worker has restored its checkpoint.
+
     Raises:
         ConfigError: A run of this name exists with other settings.
         DataError: A run of this name exists with the same settings, and its images have changed.
     """
+    folder.next_run.unlink(missing_ok=True)  # of an attempt that could restore no checkpoint with it
     previous = runs.read(folder)
     if (found := origin.differences(Checkpoints(folder.checkpoints), previous or run)) and not allow_changes:
         raise ConfigError(
@@ -46,8 +49,10 @@ def take_up(run: Run, folder: RunFolder, data: TrainingData, allow_changes: bool
             f"run {run.name} exists and differs: {listed}. Choose another --name, or give --allow-changes "
             "to go on from its last checkpoint with the new ones"
         )
-    if previous != run:
-        runs.record(folder, run, {"data": data.facts, "changed": changes}, data.hashes)
+    step = max(int(path.name.removeprefix("step_")) for path in folder.checkpoints.glob("step_*"))
+    if previous != run and not is_finished(run, folder) and run.config["steps"] >= step:
+        changed = [*runs.history(folder), *(f"step {step}: {change}" for change in changes)]
+        runs.record_next(folder, run, {"data": data.facts, "changed": changed}, data.hashes)
     return True
 
 
@@ -115,6 +120,7 @@ def announce(run: Run, folder: RunFolder, facts: dict[str, Any], resumed: bool) 
 def close(run: Run, folder: RunFolder, status: dict[str, Any]) -> None:
     """Put what became of the run into its outbox."""
     with Outbox(folder.path) as outbox:
+        outbox.artifact("run.json")  # as it was recorded after its checkpoint was restored
         last = status.get("validation", {})
         if last:
             outbox.metrics(int(status["step"]), {f"final/{name.removeprefix('val/')}": last[name] for name in last})

@@ -12,7 +12,7 @@ from sisr.metrics import perceptual
 from sisr.metrics.catalogue import PIXELS, SCORE
 from sisr.recipe import Recipe, parts_of
 from sisr.sweep.plan import Plan, value_of
-from sisr.sweep.space.domains import Choice, Domain, Whole
+from sisr.sweep.space.domains import Choice, Domain, Number
 from sisr.sweep.space.space import SearchSpace
 from sisr.sweep.state import Trial
 from sisr.training.batch_split import check_equal
@@ -38,7 +38,7 @@ def opened_data(plan: Plan, space: SearchSpace) -> TrainingData:
 
 
 def check_batches(plan: Plan, space: SearchSpace, workers: int) -> None:
-    """Make sure that every trial's batch can be shared by its workers.
+    """Make sure that every trial's batch can be divided among its workers.
 
     Raises:
         ConfigError: One can't.
@@ -46,8 +46,8 @@ def check_batches(plan: Plan, space: SearchSpace, workers: int) -> None:
     run = _first_run(plan, space)
     domain = space.domains.get("batch_size")
     sizes = [run.config["batch_size"]] if domain is None else domain.corners()
-    if isinstance(domain, Whole):
-        sizes.append(domain.low + domain.q)  # where this one and the least can be shared, all can
+    if isinstance(domain, Number):
+        sizes.append(domain.low + (domain.q or 1))  # where this one and the least can be divided, all can
     for size in sizes:
         check_equal(size, workers, run.options.accumulate)
 
@@ -65,15 +65,15 @@ def deciding_shapes(plan: Plan, space: SearchSpace) -> frozenset[str]:
     )
 
 
-def _check_measured(plan: Plan, wanted: str, least_side: int) -> None:
+def _check_measured(plan: Plan, choice: str, least_side: int) -> None:
     """Raise ConfigError where trials would not measure what they are compared by."""
-    offered = perceptual.offered(wanted, least_side)
+    offered = perceptual.offered(choice, least_side)
     names = [metric.name for metric in PIXELS if metric.always]
     measured = {f"val/{n}": 0.0 for n in (*names, *([perceptual.name_of(offered[0]), SCORE.name] if offered else []))}
     for metric in (*plan.objective, plan.rank_metric[0]):
         if value_of(measured, metric) is None:
             raise ConfigError(
-                f"no trial would measure {metric}: perceptual={wanted} gives {', '.join(measured)}; "
+                f"no trial would measure {metric}: perceptual={choice} gives {', '.join(measured)}; "
                 "choose another --objective, or another --option perceptual=lpips, vgg or swd"
             )
 
@@ -98,7 +98,7 @@ def _varied(plan: Plan, space: SearchSpace, names: Iterable[str]) -> Iterator[tu
 
 def _is_whole(domain: Domain) -> bool:
     """Return whether a domain gives whole numbers, or lists: crops consist of them."""
-    return isinstance(domain, Whole) or (
+    return (isinstance(domain, Number) and domain.whole) or (
         isinstance(domain, Choice) and any(type(value) in (int, list) for value in domain.values)
     )
 

@@ -1,79 +1,70 @@
-"""The driver of a sweep: it decides what runs next, and writes down what became of it."""
+"""The driver of a sweep: it decides what runs next, and records how it ended."""
 
 import random
 import threading
-from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
-from sisr.cluster import capacity, connection, environment, node_checks, tune
-from sisr.cluster.trial_allotment import share
-from sisr.cluster.tune import Outcome, Task
+from sisr.disk import atomic
 from sisr.disk.run_folder import RunFolder
 from sisr.driver.sweep import files, record
-from sisr.driver.sweep.order import Order
+from sisr.driver.sweep.host import SliceEnd, Task
 from sisr.driver.sweep.trial_run import trial_run
-from sisr.sweep import schedule, search
+from sisr.sweep import schedulers, search
 from sisr.sweep.ledger import Ledger
 from sisr.sweep.report import results
+from sisr.sweep.schedulers import Slice
+from sisr.sweep.space.space import SearchSpace
 from sisr.sweep.state import ENDED, Trial
 from sisr.sweep.trial_folder import folder_of
-from sisr.training.dataset import TrainingData
-from sisr.training.run import record as record_run
+from sisr.training import run as runs
 
 
 class Driver:
-    """Decides what runs next and writes down what became of it: in the ledger first, then everywhere else.
+    """Decides what runs next and records how it ended: in the ledger first, then everywhere else.
 
     All that follows from a row can be done twice. `take_up` does it again after a crash that came between.
     """
 
-    def __init__(self, order: Order, folder: RunFolder, data: TrainingData, ledger: Ledger) -> None:
-        self._order, self._folder, self._data = order, folder, data
+    def __init__(self, folder: RunFolder, ledger: Ledger, space: SearchSpace, recipe: str, data: dict[str, Any]):
+        """Drive the sweep of a ledger.
+
+        Args:
+            folder: Of the sweep.
+            ledger: Its record.
+            space: Where new trials come from.
+            recipe: What finds the recipe for `sisr train`: a name or a file.
+            data: Facts about the images.
+        """
+        self._folder, self._space, self._recipe, self._data = folder, space, recipe, data
         self._ledger, self._sweep = ledger, ledger.sweep
-        self._running: set[int] = set()  # trials whose MLflow run this driver has opened
-        self._lock = threading.Lock()  # Tune calls from a thread of its own
+        self._copies = schedulers.scheduler_of(self._sweep).copies
+        self._opened: set[int] = set()  # trials whose MLflow run this driver has opened
+        self._lock = threading.Lock()  # hosts may call from any thread
         self._retired = False
 
     def take_up(self) -> None:
         """Announce the sweep, and do what follows from the ledger's rows where a crash came between."""
         record.announce(self._folder, self._sweep.plan)
         for trial in self._sweep.trials:
+            atomic.remove_unfinished(self._folder_of(trial).path)
             if trial.state == "paused" or (trial.state in ENDED and record.is_open(self._folder_of(trial))):
                 self._follow_end(trial)
         for trial in self._sweep.trials:
             self._follow_exploit(trial)
 
-    def run(self, tick: Callable[[], None]) -> None:
-        """Run all slices on Ray."""
-        if self.finished():
-            return
-        environment.prepare()
-        tune.prepare()
-        ray = connection.connect(self._order.address)
-        cluster = capacity.read(ray)
-        node_checks.check(ray, self._folder.path, grows=cluster.grows)
-        each = share(
-            cluster,
-            workers=self._order.workers,
-            cpus=self._order.cpus_per_worker,
-            gpus=self._order.gpus_per_worker,
-            concurrency=self._order.concurrency,
-            trials=self._sweep.plan.trials,
-        )
-        tune.run_slices(self, each, self._folder.path.resolve() / "ray", tick)
-
     def next_task(self) -> Task | None:
         """Return the next slice; a new trial, a copy and the start are in the ledger before it begins."""
         with self._lock:
-            found = None if self._retired or self._folder.stop_requested() else schedule.next_slice(self._sweep)
+            found = None if self._retired or self._folder.stop_requested() else schedulers.next_slice(self._sweep)
             return None if found is None else self._task(found)
 
     def finished(self) -> bool:
         """Return whether nothing will run again; asked while nothing runs."""
-        return self._folder.stop_requested() or schedule.next_slice(self._sweep) is None
+        return self._folder.stop_requested() or schedulers.next_slice(self._sweep) is None
 
-    def ended(self, task: Task, outcome: Outcome) -> None:
-        """Record what became of a slice."""
+    def ended(self, task: Task, end: SliceEnd) -> None:
+        """Record how a slice ended."""
         with self._lock:
             if self._retired:
                 return
@@ -83,18 +74,19 @@ class Driver:
             self._ledger.write(
                 "end",
                 trial=trial.number,
-                state=outcome.state,
-                step=outcome.step,
-                message=outcome.message,
-                seconds=round(outcome.seconds, 2),
-                saved=files.is_saved(folder, outcome.step),
+                state=end.state,
+                step=end.step,
+                message=end.message,
+                error=end.error,
+                seconds=round(end.seconds, 2),
+                saved=files.is_saved(folder, end.step),
                 curve=[(step, values) for step, values in folder.evaluations() if step > known],
             )
             self._follow_end(trial)
 
     def close(self) -> None:
         """Write the results, and record, last of all, that the sweep is finished or stopped."""
-        stopped = self._folder.stop_requested() and schedule.next_slice(self._sweep) is not None
+        stopped = self._folder.stop_requested() and schedulers.next_slice(self._sweep) is not None
         shown = replace(self._sweep, state="stopped" if stopped else "finished")
         best = shown.best()
         for trial in shown.trials:
@@ -104,47 +96,49 @@ class Driver:
                 files.drop_checkpoints(self._folder_of(trial), keep_newest=trial.state == "paused")
         written = results.write(self._folder.path, shown)
         if best:
-            written.append(files.write_best(self._folder.path, shown, best, self._order.recipe_argument))
+            written.append(files.write_best(self._folder.path, shown, best, self._recipe))
         record.close(self._folder, shown, best, written)
         self._ledger.write("sweep", state=shown.state)
 
     def retire(self) -> None:
-        """Decide and record nothing any more, whatever is still heard of slices that are ended by force."""
+        """Decide and record nothing any more, whatever a host still reports of slices that are ended by force."""
         with self._lock:
             self._retired = True
 
     def abandon(self, error: BaseException) -> None:
-        """Tell MLflow that the sweep and its trials were broken off; to be called when no trial runs any more."""
+        """Record in MLflow that the sweep and its trials were broken off; to be called when no trial runs any more."""
         for trial in self._sweep.trials:
-            if trial.number in self._running and trial.state not in ENDED:
+            if trial.number in self._opened and trial.state not in ENDED:
                 record.break_off(self._folder_of(trial), "KILLED")
         record.break_off(self._folder, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
 
-    def _task(self, found: schedule.Slice) -> Task:
+    def _task(self, found: Slice) -> Task:
         trial = self._begun() if found.trial is None else self._sweep.trials[found.trial]
         if found.donor is not None:
             self._exploit(trial, self._sweep.trials[found.donor], found.until)
         run, folder = trial_run(self._sweep.plan, trial), self._folder_of(trial)
         if trial.state == "waiting":
             self._record(trial)
-            record.announce_trial(run, folder, self._data.facts, self._sweep.plan.name, trial)
-        elif trial.number not in self._running:  # an earlier driver's end may have closed its MLflow run
+            record.announce_trial(run, folder, self._data, self._sweep.plan.name, trial)
+        elif trial.number not in self._opened:  # an earlier driver's end may have closed its MLflow run
             record.reopen(folder)
-        self._running.add(trial.number)
+            if runs.read(folder) != run:  # what every trial is run with may have changed since
+                self._record(trial)
+        self._opened.add(trial.number)
         self._ledger.write("start", trial=trial.number, until=found.until)
         sweep = self._folder.path.resolve()
         return Task(trial=trial.number, run=run, folder=folder.path.resolve(), until=found.until, sweep=sweep)
 
     def _begun(self) -> Trial:
         """Ask the search for a new trial, and return it."""
-        params = search.suggest(self._sweep, self._order.space)
+        params = search.suggest(self._sweep, self._space)
         self._ledger.write("trial", trial=len(self._sweep.trials), params=params)
         return self._sweep.trials[-1]
 
     def _exploit(self, trial: Trial, donor: Trial, until: int) -> None:
         """Let a trial go on as a copy of a better one, with its settings perturbed."""
         chance = random.Random(f"{self._sweep.plan.seed}/explore/{trial.number}/{len(trial.exploits)}")
-        params = self._order.space.explore(donor.params, chance)
+        params = self._space.explore(donor.params, chance)
         self._ledger.write(
             "exploit", trial=trial.number, donor=donor.number, step=donor.step, until=until, params=params
         )
@@ -165,12 +159,12 @@ class Driver:
         """Close the MLflow run of a trial that ended; keep the checkpoint of one that others may copy."""
         if trial.state in ENDED:
             record.close_trial(self._folder_of(trial), trial, trial.state)
-        elif self._sweep.plan.scheduler == "pbt" and trial.saved:
+        elif self._copies and trial.saved:
             files.pin(self._folder_of(trial), trial.step)
 
     def _record(self, trial: Trial) -> None:
         run = trial_run(self._sweep.plan, trial)
-        record_run(self._folder_of(trial), run, {"data": self._data.facts, "params": trial.params}, {})
+        runs.record(self._folder_of(trial), run, {"data": self._data, "params": trial.params}, {})
 
     def _folder_of(self, trial: Trial) -> RunFolder:
         return RunFolder(folder_of(self._folder.path, trial))

@@ -1,45 +1,65 @@
-"""From a command to a searched space: a sweep is planned, driven and reported; Ray Tune runs its trials."""
+"""From a command to a searched space: a sweep is planned, driven and reported; its host runs the trials."""
 
 from contextlib import ExitStack
+from pathlib import Path
 
-from sisr.cluster import connection
+import sisr.errors
 from sisr.data.index import changes as changed_files
 from sisr.disk.code_revision import code_revision
 from sisr.disk.run_folder import RunFolder
 from sisr.driver.run.execute import DRAIN_S, Tracking, say
-from sisr.driver.run.hosts import stop_on_signal
+from sisr.driver.run.hosts import stop_on_signal, ticking
 from sisr.driver.sweep.driver import Driver
-from sisr.driver.sweep.order import Order, Wanted, plan_of, prepare
-from sisr.errors import ConfigError, DataError, StoppedError
+from sisr.driver.sweep.host import SweepHost
+from sisr.driver.sweep.planning import changes, prepare
+from sisr.errors import ConfigError, DataError, DivergedError, SisrError, StoppedError
 from sisr.sweep import plan as plans
 from sisr.sweep.ledger import Ledger
 from sisr.sweep.plan import Plan
 from sisr.sweep.report.live import SweepDisplay
-from sisr.sweep.state import Sweep
+from sisr.sweep.space.space import SearchSpace
+from sisr.sweep.state import LOST, Sweep
 from sisr.tracking import address, courier
 from sisr.training.dataset import TrainingData
 from sisr.training.run import versions
 
-__all__ = ["Order", "Tracking", "Wanted", "execute", "plan_of", "prepare"]
 
-
-def execute(order: Order, tracking: Tracking) -> Sweep:
+def execute(
+    plan: Plan,
+    space: SearchSpace,
+    host: SweepHost,
+    tracking: Tracking,
+    *,
+    runs: Path = Path("runs"),
+    recipe: str = "",
+    allow_changes: bool = False,
+) -> Sweep:
     """Search to the end, or go on with it, and return the sweep.
+
+    Args:
+        plan: As `planning.plan_of` returns it.
+        space: The same.
+        host: Runs the trials.
+        tracking: Where MLflow is.
+        runs: Holds all runs and sweeps.
+        recipe: What finds the recipe, perhaps a file; empty: the plan's name for it.
+        allow_changes: Go on with a sweep that had other settings or images.
 
     Raises:
         StoppedError: It was asked to stop; every trial has saved its state.
         RunLockedError: Another process is executing it.
     """
-    plan, folder, data = prepare(order)
+    plan, folder, data = prepare(plan, space, runs, host.workers)
     with ExitStack() as stack:
         stack.enter_context(folder.lock())
+        check_experiment(plan, folder, tracking)
         if tracking.required:
-            courier.require(address.decide(folder.path, tracking.uri, tracking.experiment).tracking_uri)
-        _take_up(plan, folder, data)
+            courier.require(address.decide(folder.path, tracking.uri, tracking.experiment))
+        take_up(plan, folder, data, allow_changes)
         ledger = Ledger(folder.path)
         stack.callback(ledger.close)
         folder.clear_stop()
-        driver = Driver(order, folder, data, ledger)
+        driver = Driver(folder, ledger, space, recipe or plan.recipe, data.facts)
         delivery = courier.start(folder.path, tracking.uri, tracking.experiment, say)
         drain_s = DRAIN_S
         try:
@@ -49,63 +69,64 @@ def execute(order: Order, tracking: Tracking) -> Sweep:
                 return ledger.sweep
             driver.take_up()
             stack.enter_context(stop_on_signal(folder))
-            with SweepDisplay(folder.path, ledger.sweep) as display:
-                driver.run(display.refresh)
+            if not driver.finished():
+                with SweepDisplay(folder.path, ledger.sweep) as display, ticking(display.refresh):
+                    host.run(driver, folder.path.resolve(), plan.trials)
             driver.close()
         except BaseException as error:
             driver.retire()
-            connection.shutdown()
+            host.close()
             driver.abandon(error)
             drain_s = 0.0 if isinstance(error, KeyboardInterrupt) else drain_s
             raise
         finally:
-            connection.shutdown()
+            host.close()
             say(delivery.finish(drain_s).message)
     if ledger.sweep.state == "stopped":
         raise StoppedError(f"sweep {plan.name} stopped; every trial is saved, and the same command goes on from there")
     return ledger.sweep
 
 
-def _take_up(plan: Plan, folder: RunFolder, data: TrainingData) -> None:
+def check_experiment(plan: Plan, folder: RunFolder, tracking: Tracking) -> None:
+    """Raise ConfigError where new trials would be recorded in another MLflow experiment than their sweep."""
+    before = address.decide(folder.path, tracking.uri)
+    if before.run_id is not None and tracking.experiment not in (None, before.experiment):
+        raise ConfigError(
+            f"sweep {plan.name} is recorded in MLflow experiment '{before.experiment}', where its trials belong, too: "
+            f"leave out --experiment {tracking.experiment}, or choose another --name"
+        )
+
+
+def nothing_found(sweep: Sweep, folder: Path) -> SisrError:
+    """Return the error of a finished sweep that has no best trial: what its first lost trial ended with."""
+    lost = next((trial for trial in sweep.trials if trial.state in LOST), None)
+    cause = f"; trial {lost.number} {lost.state}: {lost.message}" if lost else ""
+    kind: type[SisrError] = getattr(sisr.errors, lost.error, SisrError) if lost and lost.error else DivergedError
+    return kind(f"no trial of sweep {sweep.plan.name} could be evaluated{cause} (all: {folder}/results/index.html)")
+
+
+def take_up(plan: Plan, folder: RunFolder, data: TrainingData, allow_changes: bool) -> None:
     """Record a new sweep, or make sure that an old one may go on.
 
     Raises:
         ConfigError: A sweep of this name exists and is another one.
         DataError: It is the same one, and its images have changed.
     """
-    previous = plans.read(folder.path)
-    if previous is None and (folder.path / "run.json").exists():
+    previous, changed = plans.read(folder.path), list[str]()
+    if previous is None and folder.run.exists():
         raise ConfigError(f"{folder.path} holds a run, not a sweep: choose another --name")
     if previous is not None:
-        changed = _changes(previous, plan)
+        changed = changes(previous, plan)
         wrong = ConfigError if changed else DataError
         if previous.fingerprint != plan.fingerprint:
             changed.append(f"images of {plan.data}: {changed_files(folder.file_hashes(), data.hashes)}")
-        if changed:
+        if changed and not (allow_changes and previous.recipe == plan.recipe):
             raise wrong(
-                f"sweep {plan.name} exists and differs: {'; '.join(changed)}. Choose another --name, or the same "
-                f"settings and images, or remove {folder.path} to start anew"
+                f"sweep {plan.name} exists and differs: {'; '.join(changed)}. Choose another --name, give "
+                f"--allow-changes to go on with the new ones, or remove {folder.path} to start anew"
             )
         if previous == plan:
             return
     folder.record_files(data.hashes)
-    plans.write(folder.path, plan, {"versions": versions(), "code": code_revision(), "data": data.facts})
-
-
-def _changes(old: Plan, new: Plan) -> list[str]:
-    """Return in words what makes a plan another sweep; more trials don't, and images are another question."""
-    found = [f"trials {old.trials} -> {new.trials}"] if new.trials < old.trials else []
-    if old.recipe_source != new.recipe_source:
-        found.append("recipe file changed")
-    before, now = (plan.model_dump(exclude={"trials", "recipe_source", "fingerprint"}) for plan in (old, new))
-    for name in now:
-        if before[name] == now[name]:
-            continue
-        if not isinstance(now[name], dict):
-            found.append(f"{name} {before[name]} -> {now[name]}")
-            continue
-        for key in sorted(before[name].keys() | now[name].keys()):
-            one, other = before[name].get(key), now[name].get(key)
-            if one != other:
-                found.append(f"{name}.{key} {one} -> {other}")
-    return found
+    facts = {"versions": versions(), "code": code_revision(), "data": data.facts}
+    plans.write(folder.path, plan, facts, changed)

@@ -30,11 +30,8 @@ def pin(folder: RunFolder, step: int) -> None:
     name = folder_name(step)
     if (folder.path / PINNED / name).is_dir() or not is_saved(folder, step):
         return
-    fresh = folder.path / f".{PINNED}-new"
-    shutil.rmtree(fresh, ignore_errors=True)
-    shutil.copytree(folder.checkpoints / name, fresh / name, copy_function=os.link)
-    shutil.rmtree(folder.path / PINNED, ignore_errors=True)
-    fresh.rename(folder.path / PINNED)
+    with atomic.folder(folder.path / PINNED) as fresh:
+        shutil.copytree(folder.checkpoints / name, fresh / name, copy_function=os.link)
 
 
 def copy_networks(folder: RunFolder, donor: RunFolder, step: int) -> None:
@@ -46,13 +43,10 @@ def copy_networks(folder: RunFolder, donor: RunFolder, step: int) -> None:
     pinned = donor.path / PINNED / folder_name(step)
     if not pinned.is_dir():
         raise CheckpointError(f"{pinned} is gone, which trial {folder.path.name} copies: restore it")
-    fresh = folder.path / f".{PINNED}-copy"
-    shutil.rmtree(fresh, ignore_errors=True)
-    shutil.copytree(pinned, fresh / pinned.name, copy_function=os.link)
-    shutil.rmtree(folder.path / PINNED, ignore_errors=True)  # the trial is no longer what others could have copied
-    shutil.rmtree(folder.checkpoints, ignore_errors=True)
-    folder.best.unlink(missing_ok=True)
-    fresh.rename(folder.checkpoints)
+    with atomic.folder(folder.checkpoints) as fresh:
+        shutil.copytree(pinned, fresh / pinned.name, copy_function=os.link)
+        shutil.rmtree(folder.path / PINNED, ignore_errors=True)  # the trial is no longer what others could have copied
+        folder.best.unlink(missing_ok=True)
 
 
 def copies_made(folder: RunFolder) -> int:

@@ -1,4 +1,4 @@
-"""What a sweep's driver puts into the outboxes, its own and its trials'."""
+"""What the driver records of a sweep: its plan, and the lines of its own outbox and its trials'."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -29,7 +29,8 @@ MLFLOW_STATUS: dict[str, Status] = {
 
 def announce(folder: RunFolder, plan: Plan) -> None:
     """Put what identifies a sweep into its outbox."""
-    described = plan.model_dump(exclude={"format", "recipe_source", "options", "space", "fixed"})
+    described = plan.model_dump(exclude={"format", "recipe_source", "options", "space", "fixed", "scheduler_options"})
+    described |= {f"scheduler.{name}": value for name, value in plan.scheduler_options.items()}
     described |= {f"space.{name}": value for name, value in plan.space.items()}
     described |= {f"fixed.{name}": value for name, value in plan.fixed.items()}
     tags = {"sisr.kind": "sweep", "sisr.recipe": plan.recipe, "sisr.folder": str(folder.path.resolve())}
@@ -48,13 +49,13 @@ def announce_trial(run: Run, folder: RunFolder, facts: dict[str, Any], sweep: st
 
 
 def reopen(folder: RunFolder) -> None:
-    """Say that a trial goes on."""
+    """Record that a trial goes on."""
     with Outbox(folder.path) as outbox:
         outbox.status("RUNNING")
 
 
 def tag_copy(folder: RunFolder, trial: Trial, donor: Trial) -> None:
-    """Say what a trial has copied last, and with which settings it goes on."""
+    """Record what a trial has copied last, and with which settings it goes on."""
     copy = trial.exploits[-1]
     with Outbox(folder.path) as outbox:
         facts = {"step": copy.step, "donor": donor.name, **copy.params}
@@ -62,7 +63,7 @@ def tag_copy(folder: RunFolder, trial: Trial, donor: Trial) -> None:
 
 
 def close_trial(folder: RunFolder, trial: Trial, state: str) -> None:
-    """Put where a trial stands into its outbox, the status last: it says that all the rest is there."""
+    """Put where a trial stands into its outbox, the status last: where it stands, all the rest is there."""
     final = {f"final/{name.removeprefix('val/')}": value for name, value in trial.values.items()}
     with Outbox(folder.path) as outbox:
         if final:
@@ -72,7 +73,7 @@ def close_trial(folder: RunFolder, trial: Trial, state: str) -> None:
 
 
 def close(folder: RunFolder, sweep: Sweep, best: Trial | None, written: Iterable[Path]) -> None:
-    """Put what a sweep found into its outbox.
+    """Put what a sweep found into its outbox; one that ended without a best trial has failed.
 
     Args:
         folder: Of the sweep.
@@ -88,11 +89,12 @@ def close(folder: RunFolder, sweep: Sweep, best: Trial | None, written: Iterable
         for path in written:
             outbox.artifact(path.relative_to(folder.path), "" if path.name == BEST else "results")
         outbox.tags({"sisr.state": sweep.state, "sisr.trials": len(sweep.trials)})
-        outbox.status(MLFLOW_STATUS[sweep.state])
+        nothing_found = sweep.state == "finished" and best is None
+        outbox.status("FAILED" if nothing_found else MLFLOW_STATUS[sweep.state])
 
 
 def break_off(folder: RunFolder, status: Status) -> None:
-    """Say that a sweep or trial was broken off, if it counts as running.
+    """Record that a sweep or trial was broken off, if it counts as running.
 
     A trial whose process still holds its outbox is left to the courier, which notices when that is gone.
     """

@@ -112,7 +112,7 @@ def columns(plan: Plan, shown: Sequence[Row]) -> list[Column]:
     for priority, metric in enumerate(MEASURED, 1):
         if metric not in plan.objective:
             made.append(_value_column(metric, partial(_measured, numbers.metric_name(metric)), priority))
-    if plan.scheduler == "pbt":
+    if any(row.copies for row in shown):
         made.append(Column("copies", attrgetter("copies"), lambda row: str(row.copies), 6))
     made.append(Column("time", attrgetter("seconds"), lambda row: duration(row.seconds) if row.seconds else "", 5))
     return [column for column in made if column.priority == 0 or any(map(column.text, shown))]

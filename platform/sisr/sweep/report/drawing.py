@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sisr.sweep.report.numbers import short
+from sisr.sweep.report.numbers import metric_name, short
 from sisr.sweep.state import Sweep, Trial
 
 if TYPE_CHECKING:
@@ -65,12 +65,12 @@ def faint(count: int) -> float:
 
 def groups(sweep: Sweep) -> tuple[Trial | None, list[Trial], list[Trial], list[Trial]]:
     """Return the best trial, those that went as far, those that stopped earlier, and those that diverged."""
-    ranked = sweep.ranking()
+    ranked, diverged = sweep.ranking(), [trial for trial in sweep.trials if trial.state == "diverged"]
     if not ranked:
-        return None, [], [], [t for t in sweep.trials if t.state == "diverged"]
+        return None, [], [], diverged
     far = [trial for trial in ranked[1:] if trial.evaluated_at == ranked[0].evaluated_at]
     early = [trial for trial in ranked if trial.evaluated_at < ranked[0].evaluated_at]
-    return ranked[0], far, early, [t for t in sweep.trials if t.state == "diverged"]
+    return ranked[0], far, early, diverged
 
 
 def log_scale(axes: "Axes") -> None:
@@ -86,5 +86,18 @@ def log_scale(axes: "Axes") -> None:
 
 def legend_below(axes: "Axes", columns: int = 4) -> None:
     """Put the legend under the picture, where it hides nothing."""
-    if axes.get_legend_handles_labels()[0]:
-        axes.figure.legend(loc="outside lower center", ncols=columns, handles=axes.get_legend_handles_labels()[0])
+    if handles := axes.get_legend_handles_labels()[0]:
+        axes.figure.legend(loc="outside lower center", ncols=columns, handles=handles)
+
+
+def panels(made: "Figure", count: int) -> list["Axes"]:
+    """Return `count` plots over steps, one below the other."""
+    found = [made.add_subplot(count, 1, i + 1) for i in range(count)]
+    for plot in found:
+        plot.xaxis.set_major_formatter("{x:,.0f}")
+    return found
+
+
+def title_of(metric: str, mode: str) -> str:
+    """Return what stands beside the axis of a metric."""
+    return f"{metric_name(metric)} ({'higher' if mode == 'max' else 'lower'} is better)"

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from PIL import Image
@@ -21,7 +22,7 @@ REFERENCES = ("bicubic", "HR")  # columns that are the same for all trials
 
 
 @dataclass(frozen=True)
-class Wall:
+class StepSamples:
     """The pictures of one step."""
 
     step: int
@@ -39,17 +40,17 @@ class Wall:
 
 
 @dataclass(frozen=True)
-class _Hung:
+class _Sheets:
     step: int
     layout: Layout
     sheets: list[tuple[Trial, Image.Image]]
 
 
-def walls(folder: Path, sweep: Sweep, top: int, limit: int) -> list[Wall]:
+def step_samples(folder: Path, sweep: Sweep, top: int, limit: int) -> list[StepSamples]:
     """Return the pictures of the best `top` trials, for the last step that some of them have, and earlier ones.
 
-    Early stopping leaves trials with pictures of different steps; each wall has those that have its step, and a step is
-    shown only where it adds a trial. A picture that is missing, damaged or divided in another way is left out.
+    Early stopping leaves trials with pictures of different steps; each step shows those that have one of it, and a step
+    is shown only where it adds a trial. A picture that is missing, damaged or divided in another way is left out.
 
     Args:
         folder: The sweep's.
@@ -60,15 +61,12 @@ def walls(folder: Path, sweep: Sweep, top: int, limit: int) -> list[Wall]:
     chosen = sweep.ranking()[:top]
     found = {trial.number: pictures(folder_of(folder, trial)) for trial in chosen}
     while chosen:
-        hung = list(_hang(folder, chosen, found))
-        for kept in range(len(hung), 0, -1):
-            for quality in QUALITIES:
-                made = [_wall(one, quality) for one in hung[:kept]]
-                if sum(map(_bytes, made)) <= limit:
-                    return made
-        if not hung:
-            break
-        chosen = chosen[: len(chosen) // 2]
+        sheets = list(_sheets(folder, chosen, found))
+        for kept, quality in product(range(len(sheets), 0, -1), QUALITIES):
+            made = [_cells(one, quality) for one in sheets[:kept]]
+            if sum(map(_bytes, made)) <= limit:
+                return made
+        chosen = chosen[: len(chosen) // 2] if sheets else []
     return []
 
 
@@ -84,7 +82,7 @@ def steps_to_show(found: list[set[int]]) -> list[int]:
     return shown[:MOST_STEPS]
 
 
-def _hang(folder: Path, chosen: list[Trial], found: dict[int, dict[int, Path]]) -> Iterator[_Hung]:
+def _sheets(folder: Path, chosen: list[Trial], found: dict[int, dict[int, Path]]) -> Iterator[_Sheets]:
     for step in steps_to_show([set(found[trial.number]) for trial in chosen]):
         sheets, layouts = [], []
         for trial in chosen:
@@ -96,15 +94,16 @@ def _hang(folder: Path, chosen: list[Trial], found: dict[int, dict[int, Path]]) 
                 layouts.append(layout_of(folder_of(folder, trial), path))
         if layouts:
             layout = Counter(layouts).most_common(1)[0][0]
-            yield _Hung(step, layout, [(trial, sheet) for trial, sheet in sheets if layout.count_rows(sheet.size)])
+            yield _Sheets(step, layout, [(trial, sheet) for trial, sheet in sheets if layout.count_rows(sheet.size)])
 
 
-def _wall(hung: _Hung, quality: int) -> Wall:
-    layout, first = hung.layout, hung.sheets[0][1]
-    rows = min(layout.count_rows(sheet.size) for _, sheet in hung.sheets)
+def _cells(found: _Sheets, quality: int) -> StepSamples:
+    layout, first = found.layout, found.sheets[0][1]
+    rows = min(layout.count_rows(sheet.size) for _, sheet in found.sheets)
     references = {name: _column(first, layout, name, rows, quality) for name in REFERENCES}
-    sr = [_column(sheet, layout, "SR", rows, quality) for _, sheet in hung.sheets]
-    return Wall(hung.step, [trial for trial, _ in hung.sheets], references, sr, layout.column_width, layout.row_height)
+    sr = [_column(sheet, layout, "SR", rows, quality) for _, sheet in found.sheets]
+    trials = [trial for trial, _ in found.sheets]
+    return StepSamples(found.step, trials, references, sr, layout.column_width, layout.row_height)
 
 
 def _column(sheet: Image.Image, layout: Layout, name: str, rows: int, quality: int) -> list[str]:
@@ -120,5 +119,5 @@ def _webp(picture: Image.Image, quality: int) -> bytes:
     return file.getvalue()
 
 
-def _bytes(wall: Wall) -> int:
-    return sum(len(uri) for column in (*wall.references.values(), *wall.sr) for uri in column)
+def _bytes(samples: StepSamples) -> int:
+    return sum(len(uri) for column in (*samples.references.values(), *samples.sr) for uri in column)

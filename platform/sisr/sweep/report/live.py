@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sisr.sweep.plan import value_of
-from sisr.sweep.remaining import seconds_left
+from sisr.sweep.remaining import remaining_seconds
 from sisr.sweep.report import numbers
 from sisr.sweep.report.board import counts
 from sisr.sweep.state import Sweep, Trial
@@ -78,7 +78,7 @@ def view(folder: Path, sweep: Sweep, best: Trial | None) -> Group:
 
 def _headline(sweep: Sweep, done: dict[int, int]) -> str:
     states = ", ".join(f"{count} {state}" for state, count in counts(sweep).items()) or "no trial yet"
-    left = seconds_left(sweep, done)
+    left = remaining_seconds(sweep, done)
     return f"sweep {sweep.plan.name}: {states}" + (f" | about {duration(left)} left" if left is not None else "")
 
 

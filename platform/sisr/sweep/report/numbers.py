@@ -52,6 +52,6 @@ def with_unit(metric: str, value: float, *, signed: bool = False) -> str:
 
 
 def state_of(sweep: Sweep, trial: Trial) -> str:
-    """Return a trial's state in the user's words: what asha left behind in a finished sweep is pruned."""
-    pruned = trial.state == "paused" and sweep.state == "finished" and sweep.plan.scheduler == "asha"
+    """Return a trial's state in the user's words: what stands still in a finished sweep is pruned."""
+    pruned = trial.state == "paused" and sweep.state == "finished"
     return "pruned" if pruned else trial.state

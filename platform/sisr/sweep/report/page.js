@@ -31,7 +31,7 @@ filters.forEach((button) => button.addEventListener("click", () => {
 const steps = all(".steps button");
 steps.forEach((button) => button.addEventListener("click", () => {
   press(steps, button);
-  for (const wall of all(".wall")) wall.hidden = wall.dataset.step !== button.dataset.step;
+  for (const samples of all(".at-step")) samples.hidden = samples.dataset.step !== button.dataset.step;
 }));
 
 // Enlarged: bicubic, the trial's cell and the original of one image; arrow keys go from trial to trial.
@@ -52,7 +52,7 @@ function enlarge(cell) {
   zoom.querySelector("p").textContent = "← → other trials, ↑ ↓ other images, Esc or a click closes";
   zoom.hidden = false;
 }
-all(".wall td").forEach((cell) => cell.addEventListener("click", () => enlarge(cell)));
+all(".at-step td").forEach((cell) => cell.addEventListener("click", () => enlarge(cell)));
 function close() {
   zoom.hidden = true;
   if (shown) shown.querySelector("button").focus();

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from sisr.pictures.page import data_address, render
 from sisr.sweep.report import numbers
 from sisr.sweep.report.board import Row, columns, counts
-from sisr.sweep.report.gallery import Wall
+from sisr.sweep.report.gallery import StepSamples
 from sisr.sweep.state import Sweep
 
 
@@ -15,7 +15,7 @@ def page(
     sentences: Sequence[str],
     plots: Mapping[str, bytes],
     notes: Mapping[str, str],
-    walls: Sequence[Wall],
+    samples: Sequence[StepSamples],
 ) -> str:
     """Return the page.
 
@@ -25,7 +25,7 @@ def page(
         sentences: What it found.
         plots: PNG pictures by title.
         notes: By title, what stands below a picture, or in its place where there is none.
-        walls: Trials' sample pictures.
+        samples: Trials' sample pictures.
     """
     drawn = {title: data_address(content, "image/png") for title, content in plots.items()}
     return render(
@@ -41,7 +41,7 @@ def page(
         rows=rows,
         short=numbers.short,
         in_one_line=numbers.settings,
-        walls=walls,
+        samples=samples,
         plots=[
             {"title": title, "address": drawn.get(title), "note": notes.get(title)}
             for title in dict.fromkeys((*plots, *notes))

@@ -125,7 +125,7 @@ def draw_curves(sweep: Sweep, baseline: Mapping[str, float]) -> bytes:
     """
     metrics = sweep.plan.objective
     with figure(8.5, 4.3 * len(metrics)) as made:
-        panels = [made.add_subplot(len(metrics), 1, i + 1) for i in range(len(metrics))]
+        panels = drawing.panels(made, len(metrics))
         for plot, metric, mode in zip(panels, metrics, sweep.plan.mode, strict=True):
             _curves(plot, sweep, metric, mode)
             zero = 0.0 if metric == f"val/{SCORE.name}" else baseline.get(metric)
@@ -135,8 +135,7 @@ def draw_curves(sweep: Sweep, baseline: Mapping[str, float]) -> bytes:
                     zero, color=INK, lw=1, ls=":", label="bicubic" + (f" {number(metric, zero)}" if zero else "")
                 )
             plot.set_xlabel("step")
-            plot.set_ylabel(f"{metric_name(metric)} ({'higher' if mode == 'max' else 'lower'} is better)")
-            plot.xaxis.set_major_formatter("{x:,.0f}")
+            plot.set_ylabel(drawing.title_of(metric, mode))
         drawing.legend_below(panels[0], 5)
         return png(made)
 

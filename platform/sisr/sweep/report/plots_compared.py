@@ -7,7 +7,6 @@ from sisr.metrics.catalogue import ANY_DISTANCE, PSNR_Y
 from sisr.sweep.plan import Mode, value_of
 from sisr.sweep.report import drawing
 from sisr.sweep.report.drawing import BLUE, GREEN, GREY, INK, ORANGE, figure, png
-from sisr.sweep.report.numbers import metric_name
 from sisr.sweep.space.axes import Axis, axes
 from sisr.sweep.state import Sweep, Trial
 
@@ -58,11 +57,8 @@ def draw_front(sweep: Sweep, measures: Pair) -> bytes:
                 plot.scatter(xs, ys, 26, color=colour, alpha=max(0.35, drawing.faint(len(trials))), label=label, lw=0)
         xs, ys = _coordinates(members, measures)
         plot.plot(xs, ys, color=GREEN, lw=1.4, marker="o", ms=6.5, label="front: no other is better in both")
-        titles = [
-            f"{metric_name(metric)} ({'higher' if mode == 'max' else 'lower'} is better)" for metric, mode in measures
-        ]
-        plot.set_xlabel(titles[0])
-        plot.set_ylabel(titles[1])
+        plot.set_xlabel(drawing.title_of(*measures[0]))
+        plot.set_ylabel(drawing.title_of(*measures[1]))
         plot.margins(0.1)
         drawing.legend_below(plot)
         made.canvas.draw()  # labels are placed by what they would cover
@@ -95,20 +91,22 @@ def draw_schedules(sweep: Sweep) -> bytes:
     best = sweep.best()
     descent = lineage(sweep, best) if best else []
     with figure(8.5, 0.9 + 2.1 * max(1, len(drawn))) as made:
-        panels = [made.add_subplot(len(drawn), 1, i + 1) for i in range(len(drawn))]
+        panels = drawing.panels(made, len(drawn))
         for plot, axis in zip(panels, drawn, strict=True):
             _schedules(plot, sweep, axis, descent)
             plot.set_xlim(0, None)
-            plot.xaxis.set_major_formatter("{x:,.0f}")
             plot.set_title(axis.name, fontsize=10)
             plot.tick_params(axis="x", labelbottom=plot is panels[-1])
         if panels:
             panels[-1].set_xlabel("step")
-            panels[0].plot([], [], color=GREY, label="a trial")
-            panels[0].plot([], [], color=ORANGE, lw=1.2, label="copied from a better trial, then changed")
-            panels[0].plot(
-                [], [], color=GREEN, lw=2.6, label=f"descent of trial {best.number}, the best" if best else None
+            last = f"descent of trial {best.number}, the best" if best else None
+            named = (
+                (GREY, 1.2, "a trial"),
+                (ORANGE, 1.2, "copied from a better trial, then changed"),
+                (GREEN, 2.6, last),
             )
+            for colour, width, label in named:
+                panels[0].plot([], [], color=colour, lw=width, label=label)
             drawing.legend_below(panels[0])
         return png(made)
 

@@ -1,4 +1,4 @@
-"""What a sweep leaves for people and programs in its folder `results`: the leaderboard, pictures and a page."""
+"""The folder `results` of a sweep: leaderboard, pictures and a page."""
 
 import json
 from contextlib import suppress
@@ -35,8 +35,8 @@ def write(folder: Path, sweep: Sweep) -> list[Path]:
     """
     target, rows, bicubic = folder / FOLDER, board.rows(sweep), baseline(folder, sweep)
     drawn, notes = _plots(sweep, bicubic)
-    walls = gallery.walls(folder, sweep, TOP, PICTURES_LIMIT)
-    html = page(sweep, rows, headline.sentences(sweep, bicubic), drawn, notes, walls)
+    samples = gallery.step_samples(folder, sweep, TOP, PICTURES_LIMIT)
+    html = page(sweep, rows, headline.sentences(sweep, bicubic), drawn, notes, samples)
     table = json.dumps(finite(board.as_json(sweep, rows)), indent=1, default=str) + "\n"
     contents = {"leaderboard.json": table.encode()}
     contents |= {FILES[title]: content for title, content in drawn.items()}
@@ -48,7 +48,7 @@ def write(folder: Path, sweep: Sweep) -> list[Path]:
 
 
 def _plots(sweep: Sweep, bicubic: dict[str, float]) -> tuple[dict[str, bytes], dict[str, str]]:
-    """Return the pictures that there is something to show in, by title, and the notes to them."""
+    """Return the pictures that have something to show, by title, and the notes below them, by title."""
     found = importance(sweep)
     drawn, notes = {}, {"What mattered": found.caption}
     if found.shares:
@@ -60,7 +60,7 @@ def _plots(sweep: Sweep, bicubic: dict[str, float]) -> tuple[dict[str, bytes], d
     drawn["How they learned"] = plots.draw_curves(sweep, bicubic)
     if measures := plots_compared.pair(sweep):
         drawn["What is traded for what"] = plots_compared.draw_front(sweep, measures)
-    if sweep.plan.scheduler == "pbt" and axes(sweep):
+    if any(trial.exploits for trial in sweep.trials) and axes(sweep):
         drawn["Schedules and copies"] = plots_compared.draw_schedules(sweep)
     return drawn, notes
 

@@ -12,8 +12,9 @@ from sisr.config.suggest import did_you_mean
 from sisr.config.wording import expected
 from sisr.errors import ConfigError
 from sisr.metrics.catalogue import AT_VALIDATION, DISTANCES, Mode
+from sisr.sweep import schedulers
 from sisr.sweep.space import space as spaces
-from sisr.sweep.space.domains import Choice, Domain, Normal
+from sisr.sweep.space.domains import Choice, Domain, Number
 from sisr.sweep.space.space import SearchSpace, place
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def check(file: "SpaceFile", written: Mapping[str, Any], config: type[Settings],
     swept, fixed = (written.get(block) or {} for block in ("space", "fixed"))
     problems = [*_objective_problems(file, place(written, "objective", source), place(written, "mode", source))]
     problems += _fixed_problems(fixed, swept, config, source)
+    problems += _scheduler_problems(file, written, source)
     try:
         space = spaces.build(swept, config, source=source)
     except ConfigError as error:
@@ -77,6 +79,17 @@ def _objective_problems(file: "SpaceFile", at: str, mode_at: str) -> Iterator[st
             yield f"{mode_at}: mode: {better} is better for {name}; write {right}, or leave mode out"
 
 
+def _scheduler_problems(file: "SpaceFile", written: Mapping[str, Any], source: str) -> Iterator[str]:
+    if file.scheduler not in schedulers.names():
+        yield f"{place(written, 'scheduler', source)}: scheduler: {schedulers.unknown(file.scheduler)}"
+        return
+    try:
+        at = place(written, "scheduler_options", source)
+        schedulers.build_scheduler(file.scheduler, file.scheduler_options, source=at)
+    except ConfigError as error:
+        yield from str(error).splitlines()
+
+
 def _fixed_problems(
     fixed: Mapping[str, Any], swept: Mapping[str, Any], config: type[Settings], source: str
 ) -> Iterator[str]:
@@ -102,7 +115,7 @@ def _domain_problems(
         yield f"{operator} has no end of values, and search is grid; use grid_search: [VALUE, ...], or search: random"
     if file.search != "grid" and operator == "grid_search":
         yield f"grid_search tries every value, but search is {file.search}; use choice, or search: grid"
-    if file.search == "tpe" and isinstance(domain, Normal):
+    if file.search == "tpe" and isinstance(domain, Number) and domain.normal:
         yield f"tpe knows no {operator}; use uniform or loguniform with bounds, or search: random"
     rng = Random(0)
     for value in [*domain.corners(), *(domain.sample(rng) for _ in range(20))]:

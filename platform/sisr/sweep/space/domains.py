@@ -7,16 +7,20 @@ digits, so that a name, a table and a file show exactly what was trained.
 import math
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 DIGITS = 6
 RESAMPLE = 0.25  # how often PBT draws a setting anew instead of moving it
 FACTORS = (0.8, 1.2)  # what PBT multiplies a number by
-DEVIATIONS = 4  # a normal domain ends here, so that all that it can give is known before a sweep starts
 
 
 class Domain(Protocol):
     """What every domain can do."""
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether `explore` may return another value than it is given."""
+        ...
 
     def sample(self, rng: Random) -> Any:
         """Return a random value."""
@@ -30,114 +34,64 @@ class Domain(Protocol):
         """Return the outermost values; of a list, all."""
         ...
 
-    @property
-    def is_moved(self) -> bool:
-        """Whether `explore` may return another value than it is given."""
-        ...
-
     def explore(self, value: Any, rng: Random) -> Any:
         """Return a value near `value`, or, sometimes, a random one: PBT's next try."""
         ...
 
 
 @dataclass(frozen=True)
-class Real:
+class Number:
     """Numbers from `low` to `high`, both included; where there is a `q`, its multiples only."""
 
     low: float
     high: float
     log: bool = False  # uniform in the logarithm
     q: float | None = None
+    whole: bool = False  # integers; `low`, `high` and `q` are some, too
+    normal: tuple[float, float] | None = None  # mean and standard deviation; None: uniform
+    is_moved: ClassVar[bool] = True
 
     def sample(self, rng: Random) -> float:
+        if self.normal:
+            value = rng.gauss(*self.normal)
+            while not self.low <= value <= self.high:  # 1 in 16,000
+                value = rng.gauss(*self.normal)
+            return self.fit(value)
+        if not self.whole:
+            uniform = (
+                rng.uniform(*map(math.log, (self.low, self.high))) if self.log else rng.uniform(self.low, self.high)
+            )
+            return self.fit(math.exp(uniform) if self.log else uniform)
+        step = int(self.q or 1)
+        first, last = int(self.low) // step, int(self.high) // step
         if self.log:
-            return self.fit(math.exp(rng.uniform(math.log(self.low), math.log(self.high))))
-        return self.fit(rng.uniform(self.low, self.high))
+            return self.fit(int(math.exp(rng.uniform(math.log(first), math.log(last + 1)))) * step)
+        return rng.randint(first, last) * step
 
     def fit(self, value: float) -> float:
         """Return the nearest value of the domain."""
-        return min(max(_rounded(value, self.q), self.low), self.high)
+        if self.whole:
+            step = int(self.q or 1)
+            return min(max(round(value / step) * step, self.low), self.high)
+        return min(max(rounded(value, self.q), self.low), self.high)
 
     def contains(self, value: Any) -> bool:
-        return is_number(value) and self.low <= value <= self.high and _is_multiple(value, self.q)
+        if not is_number(value) or not self.low <= value <= self.high:
+            return False
+        q = self.q or (1 if self.whole else None)
+        return q is None or math.isclose(value / q, round(value / q), abs_tol=1e-9)
 
     def corners(self) -> list[Any]:
         return [self.low, self.high]
 
-    @property
-    def is_moved(self) -> bool:
-        return True
-
     def explore(self, value: Any, rng: Random) -> Any:
-        return _moved(self, value, self.q or 0.0, rng)
-
-
-@dataclass(frozen=True)
-class Whole:
-    """Multiples of `q` from `low` to `high`, which are multiples themselves; both included."""
-
-    low: int
-    high: int
-    log: bool = False  # uniform in the logarithm
-    q: int = 1
-
-    def sample(self, rng: Random) -> int:
-        first, last = self.low // self.q, self.high // self.q
-        if self.log:
-            return self.fit(int(math.exp(rng.uniform(math.log(first), math.log(last + 1)))) * self.q)
-        return rng.randint(first, last) * self.q
-
-    def fit(self, value: float) -> int:
-        """Return the nearest value of the domain."""
-        return min(max(round(value / self.q) * self.q, self.low), self.high)
-
-    def contains(self, value: Any) -> bool:
-        return is_number(value) and self.low <= value <= self.high and value % self.q == 0
-
-    def corners(self) -> list[Any]:
-        return [self.low, self.high]
-
-    @property
-    def is_moved(self) -> bool:
-        return True
-
-    def explore(self, value: Any, rng: Random) -> Any:
-        return _moved(self, value, self.q, rng)
-
-
-@dataclass(frozen=True)
-class Normal:
-    """Normally distributed numbers; those beyond four standard deviations, 1 in 16,000, are drawn again."""
-
-    mean: float
-    sd: float
-    q: float | None = None
-
-    def sample(self, rng: Random) -> float:
-        value = rng.gauss(self.mean, self.sd)
-        while abs(value - self.mean) > DEVIATIONS * self.sd:
-            value = rng.gauss(self.mean, self.sd)
-        return _rounded(value, self.q)
-
-    def fit(self, value: float) -> float:
-        """Return the nearest value of the domain."""
-        low, high = self.corners()
-        return float(min(max(_rounded(value, self.q), low), high))
-
-    def contains(self, value: Any) -> bool:
-        low, high = self.corners()
-        return is_number(value) and bool(low <= value <= high) and _is_multiple(value, self.q)
-
-    def corners(self) -> list[Any]:
-        reach = DEVIATIONS * self.sd
-        return [_rounded(self.mean - reach, self.q), _rounded(self.mean + reach, self.q)]
-
-    @property
-    def is_moved(self) -> bool:
-        return True
-
-    def explore(self, value: Any, rng: Random) -> Any:
-        return _moved(self, value, self.q or 0.0, rng)
+        """Return `value` a fifth smaller or larger, and by at least `q`, or a random value."""
+        if not value or rng.random() < RESAMPLE:  # no factor leads away from 0
+            return self.sample(rng)
+        factor = rng.choice(FACTORS)
+        moved = self.fit(value * factor)
+        least = self.q or (1.0 if self.whole else 0.0)
+        return moved if moved != value else self.fit(value + math.copysign(least, value * (factor - 1)))
 
 
 @dataclass(frozen=True)
@@ -173,25 +127,11 @@ class Choice:
         return rng.choice([self.values[i] for i in (at - 1, at + 1) if 0 <= i < len(self.values)])
 
 
-def _moved(domain: Real | Whole | Normal, value: float, least: float, rng: Random) -> float:
-    """Return `value` a fifth smaller or larger, and by at least `least`, or a random value."""
-    if not value or rng.random() < RESAMPLE:  # no factor leads away from 0
-        return domain.sample(rng)
-    factor = rng.choice(FACTORS)
-    moved = domain.fit(value * factor)
-    return moved if moved != value else domain.fit(value + math.copysign(least, value * (factor - 1)))
-
-
-def _rounded(value: float, q: float | None) -> float:
-    if q:
-        value = round(value / q) * q
-    return float(f"{value:.{DIGITS}g}")
+def rounded(value: float, q: float | None) -> float:
+    """Return the nearest multiple of `q` with six significant digits; without a `q` only these."""
+    return float(f"{round(value / q) * q if q else value:.{DIGITS}g}")
 
 
 def is_number(value: Any) -> bool:
     """Return whether a setting's value is a number; true is none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_multiple(value: float, q: float | None) -> bool:
-    return q is None or math.isclose(value / q, round(value / q), abs_tol=1e-9)

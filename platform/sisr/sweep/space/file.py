@@ -1,10 +1,11 @@
-"""Search space files: one YAML per recipe that says what a sweep varies, how far, and what it is after.
+"""Search space files: one YAML per recipe with what a sweep varies, how far, and what it is after.
 
     objective: val/score                            # or two: [val/psnr_y, val/perceptual]
     trials: 24
     steps: 3000                                     # of a trial that goes all the way
     search: tpe                                     # random, grid or tpe
     scheduler: asha                                 # asha, pbt or none
+    scheduler_options: {eta: 3}                     # of the scheduler; left out: its defaults
     fixed: {pretrain_steps: 300}                    # settings that no trial varies
     space:
       learning_rate: {loguniform: [2e-5, 2e-3]}     # Ray Tune's operators
@@ -16,14 +17,14 @@ import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
 from sisr.config.settings import Located, Settings, build, parse_overrides, read_yaml
 from sisr.config.yaml import parse
 from sisr.errors import ConfigError
-from sisr.sweep.plan import Mode
+from sisr.sweep.plan import Mode, Search
 from sisr.sweep.space import check
 from sisr.sweep.space.operators import LISTS
 from sisr.sweep.space.space import SearchSpace
@@ -37,8 +38,9 @@ class SpaceFile(Settings):
     objective: tuple[str, ...] = Field(min_length=1, max_length=2, description="metrics of a validation")
     mode: tuple[Mode, ...] = Field((), description="for each objective; default: what the metric asks for")
     trials: int = Field(ge=1, description="how many points of the space are tried; a grid may have fewer")
-    search: Literal["random", "grid", "tpe"] = Field("random", description="how the next point is found")
-    scheduler: Literal["asha", "pbt", "none"] = Field("asha", description="how trials that do badly end early")
+    search: Search = Field("random", description="how the next point is found")
+    scheduler: str = Field("asha", description="which trials go on: a name of `sisr.sweep.schedulers`")
+    scheduler_options: dict[str, Any] = Field({}, description="of the scheduler")
     steps: int = Field(ge=1, description="of a trial that goes all the way")
     fixed: dict[str, Any] = Field({}, description="settings of the recipe that no trial varies")
     space: dict[str, Any] = Field(min_length=1, description="{operator: arguments} by setting")

@@ -10,8 +10,9 @@ from pydantic.fields import FieldInfo
 
 from sisr.config.suggest import did_you_mean
 from sisr.config.wording import expected
-from sisr.sweep.space.domains import Choice, Domain, Normal, Real, Whole, is_number
+from sisr.sweep.space.domains import Choice, Domain, Number, is_number, rounded
 
+DEVIATIONS = 4  # a normal domain ends here, so that all that it can give is known before a sweep starts
 FINEST = 100_000  # multiples of q up to the largest value, so that six digits tell all of them apart
 
 
@@ -25,7 +26,7 @@ class Operator:
     domain: Callable[..., Domain]  # raises ValueError with the reason
 
 
-def _real(name: str, lower: float, upper: float, q: float | None = None) -> Real:
+def _real(name: str, lower: float, upper: float, q: float | None = None) -> Number:
     log = "log" in name
     _check_bounds(lower, upper, log)
     if q is not None:
@@ -34,10 +35,10 @@ def _real(name: str, lower: float, upper: float, q: float | None = None) -> Real
             raise ValueError(f"lower {lower:g} and upper {upper:g} must be multiples of q {q:g}")
         if max(abs(lower), abs(upper)) / q > FINEST:
             raise ValueError(f"q {q:g} is too fine to tell values apart; use {name.removeprefix('q')}")
-    return Real(lower, upper, log, q)
+    return Number(lower, upper, log, q)
 
 
-def _whole(name: str, lower: int, upper: int, q: int = 1) -> Whole:
+def _whole(name: str, lower: int, upper: int, q: int = 1) -> Number:
     log = "log" in name
     _check_bounds(lower, upper, log)
     _check_q(q)
@@ -46,15 +47,16 @@ def _whole(name: str, lower: int, upper: int, q: int = 1) -> Whole:
     if first >= last:
         bound = "the upper bound is excluded" if q == 1 else f"values are multiples of q {q}"
         raise ValueError(f"fewer than two values lie in {lower} .. {upper} ({bound}); widen it, or fix the setting")
-    return Whole(first, last, log, q)
+    return Number(first, last, log, q, whole=True)
 
 
-def _normal(name: str, mean: float = 0.0, sd: float = 1.0, q: float | None = None) -> Normal:
+def _normal(name: str, mean: float = 0.0, sd: float = 1.0, q: float | None = None) -> Number:
     if sd <= 0:
         raise ValueError(f"sd must be more than 0, got {sd:g}")
     if q is not None:
         _check_q(q)
-    return Normal(mean, sd, q)
+    low, high = (rounded(mean + sign * DEVIATIONS * sd, q) for sign in (-1, 1))
+    return Number(low, high, q=q, normal=(mean, sd))
 
 
 def _choice(name: str, *values: Any) -> Choice:

@@ -9,7 +9,7 @@ import pytest
 from simulated_sweep import Simulation, plan
 from sisr.sweep.report.board import rows
 from sisr.sweep.report.live import summary
-from sisr.sweep.schedule import Slice, next_slice
+from sisr.sweep.schedulers import Slice, next_slice
 from sisr.sweep.state import Sweep, replay
 
 
@@ -91,7 +91,7 @@ def test_when_all_trials_diverge_the_sweep_ends_without_a_best() -> None:
 
 @pytest.mark.parametrize("scheduler", ["asha", "pbt", "none"])
 def test_broken_off_after_any_row_a_sweep_ends_with_every_trial_once(scheduler: str) -> None:
-    settings = plan(scheduler=scheduler, interval=3 if scheduler == "pbt" else None)
+    settings = plan(scheduler=scheduler, **({"scheduler_options": {"interval": 3}} if scheduler == "pbt" else {}))
     undisturbed = Simulation(settings, rising, 2)
     undisturbed.run()
     for cut in range(1, len(undisturbed.rows)):
@@ -121,7 +121,9 @@ def test_what_was_running_when_a_sweep_broke_off_goes_on_first() -> None:
 
 def test_a_population_gathers_near_the_best_setting() -> None:
     simulation = Simulation(
-        plan(scheduler="pbt", interval=2, steps=40, trials=6, rungs=()), lambda p, step: -abs(p["x"] - 0.6) * 10, 2
+        plan(scheduler="pbt", scheduler_options={"interval": 2}, steps=40, trials=6),
+        lambda p, step: -abs(p["x"] - 0.6) * 10,
+        2,
     )
     sweep = simulation.run()
     first = [abs(t.first_params["x"] - 0.6) for t in sweep.trials]
@@ -133,7 +135,9 @@ def test_a_population_gathers_near_the_best_setting() -> None:
 
 @pytest.mark.parametrize("concurrency", [1, 2, 3, 6])
 def test_a_population_never_copies_a_worse_or_finished_trial(concurrency: int) -> None:
-    simulation = Simulation(plan(scheduler="pbt", interval=2, steps=12, trials=6, rungs=()), rising, concurrency)
+    simulation = Simulation(
+        plan(scheduler="pbt", scheduler_options={"interval": 2}, steps=12, trials=6), rising, concurrency
+    )
     simulation.run()
     state = replay(simulation.plan, ())
     for row in simulation.rows:
@@ -154,7 +158,7 @@ def test_a_copy_of_a_trial_between_two_comparisons_goes_to_the_next_one() -> Non
         {"op": "end", "trial": 1, "state": "paused", "step": 3, "curve": better},  # stopped on the way to 4
         {"op": "start", "trial": 1, "until": 4},
     ]
-    simulation = Simulation(plan(scheduler="pbt", interval=2, steps=12, trials=2, rungs=()), rising)
+    simulation = Simulation(plan(scheduler="pbt", scheduler_options={"interval": 2}, steps=12, trials=2), rising)
     for row in told:
         simulation.write(**row)
     assert next_slice(simulation.sweep) == Slice(0, until=4, donor=1)

@@ -1,4 +1,4 @@
-"""How a cluster is shared among a sweep's trials."""
+"""What each trial of a sweep gets of a cluster, and how many run at a time."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from sisr.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Share:
+class TrialAllocation:
     """What one trial gets, and how many run at a time."""
 
     workers: int = 1
@@ -22,7 +22,7 @@ class Share:
         return self.workers > 1
 
 
-def share(
+def allocate(
     cluster: Capacity,
     *,
     workers: int = 1,
@@ -30,8 +30,8 @@ def share(
     gpus: float | None = None,
     concurrency: int | None = None,
     trials: int = 1,
-) -> Share:
-    """Return how a cluster is shared among trials, so that those that run at a time always find what they need.
+) -> TrialAllocation:
+    """Return what trials get, so that those that run at a time always find what they need.
 
     Args:
         cluster: Its nodes, and those that may come.
@@ -46,8 +46,9 @@ def share(
     """
     if cluster.uncertain and (gpus is None or concurrency is None):
         raise ConfigError(
-            "nodes may come of which nobody knows what they have: say what trials get with --gpus-per-trial (0: none), "
-            f"and how many run at a time with --concurrency; or state the nodes' resources ({NODE_TYPES})"
+            "the autoscaler may add nodes whose CPUs and GPUs are not known here: say what each trial gets with "
+            "--gpus-per-trial (0: none), and how many run at a time with --concurrency; or state the nodes' resources "
+            f'in {NODE_TYPES}, such as [{{"max_workers": 4, "resources": {{"CPU": 3, "GPU": 1}}}}]'
         )
     if gpus is None:
         gpus = 1.0 if cluster.may_fit({"CPU": cpus or 1.0, "GPU": 1.0}) >= workers else 0.0
@@ -62,7 +63,7 @@ def share(
             f"{at_a_time} trials at a time x {_words(workers, each)} can't fit: {missing}; "
             "use a smaller --concurrency, fewer --workers-per-trial, or fewer CPUs or GPUs each"
         )
-    return Share(workers=workers, cpus=cpus, gpus=gpus, concurrency=at_a_time)
+    return TrialAllocation(workers=workers, cpus=cpus, gpus=gpus, concurrency=at_a_time)
 
 
 def _cpus_beside_a_gpu(cluster: Capacity) -> float:

@@ -1,6 +1,6 @@
 """What earlier versions have written goes on: a run that commit f4c7f3e stopped half-way, as it left it.
 
-`recorded/half` is `sisr train pixelshuffle` on `recorded/photos`, two channels wide, stopped at step 4 of 8.
+`recorded_run/half` is `sisr train pixelshuffle` on `recorded_run/photos`, two channels wide, stopped at step 4 of 8.
 """
 
 import json
@@ -19,7 +19,7 @@ from sisr.training.local import train_here
 from sisr.training.run import Run, read
 from sisr.training.session import NoLog
 
-RECORDED = Path(__file__).parent / "recorded"
+RECORDED = Path(__file__).parent / "recorded_run"
 
 
 @pytest.fixture(autouse=True)

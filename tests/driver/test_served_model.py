@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from sisr.pipelines._following import Following
 
+from sisr.driver.served_model import Following
 from sisr.errors import CheckpointError, DiskError, SisrError, TrackingError
 from sisr.serving.release import Release
 
@@ -58,7 +58,8 @@ class Source:
 def followed(capsys):
     """Return service, source, and a function that looks once and returns what was printed."""
     service, source = Service(), Source("1")
-    following = Following(service, source)
+    stand_in: Any = source
+    following = Following(service, stand_in)
 
     def look() -> str:
         following.look()

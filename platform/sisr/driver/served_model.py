@@ -1,50 +1,61 @@
-"""The service's model: the one it begins with, and those that an alias moves to afterwards."""
+"""The model of a service: a version of a registered one, and those that its alias moves to afterwards."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
+
+from sisr.errors import CheckpointError, SisrError
+from sisr.serving.release import Release
+from sisr.terminal.console import err
 
 if TYPE_CHECKING:
-    from sisr.cluster.serve import Service
-    from sisr.serving.release import Release
     from sisr.tracking.alias import Registered
 
 
-def first(spec: str, tracking_uri: str | None, runs: Path, recipes: Sequence[str]) -> "tuple[Release, Source | None]":
-    """Return the model that `spec` names, checked, and where it comes from if that can change.
+class Service(Protocol):
+    """What runs the replicas, such as `sisr.cluster.serve.Service`."""
+
+    release: Release
+
+    def replace(self, release: Release) -> None:
+        """Serve another release."""
+
+    def mend(self) -> None:
+        """Bring all replicas to the release."""
+
+
+def checked(files: Path, recipes: Sequence[str], name: str, version: str | None = None) -> Release:
+    """Return a model's files as they will be served, after it has enlarged a picture.
 
     Args:
-        spec: What a person wrote.
-        tracking_uri: MLflow's address; None: the usual one.
-        runs: Folder that holds all runs.
-        recipes: Recipe files whose code may run; see `_models.RECIPE`.
+        files: A model's folder or weights file.
+        recipes: Recipe files whose code may run.
+        name: How it is called.
+        version: None: the beginning of the weights' SHA-256.
 
     Raises:
-        CheckpointError: There is no such model, or it does not work.
-        TrackingError: The MLflow server does not answer.
+        CheckpointError: It does not work.
     """
-    from sisr.pipelines import _models
+    import torch
 
-    from sisr.tracking.alias import registered
+    from sisr.serving.opening import open_release, read
 
-    found = registered(spec, tracking_uri, runs)
-    if found is not None:
-        source = Source(found, recipes)
-        return source.release(found.version()), source if found.alias else None
-    return _checked(_models.locate(spec, runs, tracking_uri), recipes, _models.short(spec)), None
+    found = read(files, name, version)
+    open_release(found, torch.device("cpu"), recipes)
+    return found
 
 
 @dataclass(frozen=True)
-class Source:
+class ReleaseSource:
     """Where new versions come from."""
 
     registered: "Registered"
     recipes: Sequence[str]  # recipe files whose code may run
 
-    def release(self, version: str) -> "Release":
-        """Return a version, checked; errors as in `first`."""
-        return _checked(self.registered.fetch(version), self.recipes, self.registered.name, version)
+    def release(self, version: str) -> Release:
+        """Return a version; errors as in `checked` and `registry.download_model`."""
+        return checked(self.registered.fetch(version), self.recipes, self.registered.name, version)
 
 
 class Following:
@@ -55,16 +66,13 @@ class Following:
         source: None: nothing moves.
     """
 
-    def __init__(self, service: "Service", source: Source | None) -> None:
+    def __init__(self, service: Service, source: ReleaseSource | None) -> None:
         self._service, self._source = service, source
         self._refused = ("", "")  # a version that does not work, and why
         self._trouble = ""  # what was reported last, and still holds
 
     def look(self) -> None:
         """Ask once where the alias is, and let the service follow if that version works."""
-        from sisr.errors import SisrError
-        from sisr.terminal.console import err
-
         try:
             self._service.mend()
             trouble = self._follow()
@@ -76,9 +84,6 @@ class Following:
 
     def _follow(self) -> str:
         """Return what is still wrong, which may be nothing."""
-        from sisr.errors import CheckpointError
-        from sisr.terminal.console import err
-
         if self._source is None:
             return ""
         version = self._source.registered.version()
@@ -93,13 +98,3 @@ class Following:
             return self._refused[1]
         err.print(f"serves {self._source.registered.name} version {version} from now on", markup=False)
         return ""
-
-
-def _checked(files: Path, recipes: Sequence[str], name: str, version: str | None = None) -> "Release":
-    import torch
-
-    from sisr.serving.opening import open_release, read
-
-    found = read(files, name, version)
-    open_release(found, torch.device("cpu"), recipes)
-    return found

@@ -1,0 +1,99 @@
+"""What runs in the processes of Ray Tune's trials: one slice after another, each of any of the sweep's trials."""
+
+import time
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from sisr.cluster import train
+from sisr.cluster.train import Scaling
+from sisr.cluster.trial_allocation import TrialAllocation
+from sisr.cluster.worker import RESERVATION
+from sisr.disk.run_folder import RunFolder
+from sisr.driver.run.workers import exactly
+from sisr.driver.sweep.host import SliceEnd, Task
+from sisr.errors import DivergedError, SisrError
+from sisr.training.run import explain_recipe_errors
+
+
+def run_slice(config: dict[str, Any]) -> dict[str, Any]:
+    """Run one slice, and return how it ended as one of Tune's results: an error of one trial is not the sweep's."""
+    task: Task = config["task"]
+    began = time.monotonic()
+    folder, error, message = RunFolder(task.folder), "", ""
+    state = "failed"
+    try:
+        with explain_recipe_errors(task.run):
+            status = (_nested if config["allocation"].nested else _single)(task, config["allocation"])
+        state = "finished" if status["state"] == "finished" else "paused"
+    except SisrError as problem:
+        state = "diverged" if isinstance(problem, DivergedError) else "failed"
+        error, message = type(problem).__name__, str(problem)
+    except Exception as problem:  # the sweep goes on without this trial, whose folder keeps the traceback
+        message = f"{type(problem).__name__}: {problem}"
+        with suppress(OSError):  # a full disk, say, which may be what went wrong
+            folder.warn(traceback.format_exc())
+    seconds = time.monotonic() - began
+    return {"step": _steps_done(folder), "state": state, "seconds": seconds, "message": message, "error": error}
+
+
+def outcome(task: Task, result: dict[str, Any] | None) -> SliceEnd:
+    """Return how a slice ended by one of Tune's results; None: its process was lost more often than it is repeated."""
+    if result and "state" in result:
+        return SliceEnd(**{name: result[name] for name in ("state", "step", "seconds", "message", "error")})
+    message = "the trial's process was lost again and again; perhaps it took too much memory"
+    return SliceEnd(state="failed", step=_steps_done(RunFolder(task.folder)), message=message, error="OutOfMemoryError")
+
+
+def _single(task: Task, allocation: TrialAllocation) -> dict[str, Any]:
+    """Host the loop in this very process, which may host another trial's next."""
+    import torch
+
+    from sisr.tracking.outbox import Outbox
+    from sisr.training.loop import train as train_loop
+    from sisr.training.run import choose_device
+    from sisr.training.session import PlainSession
+
+    device = choose_device() if allocation.gpus else torch.device("cpu")
+    if device.type == "cpu":
+        torch.set_num_threads(max(1, int(allocation.cpus)))
+    session = PlainSession(RunFolder(task.sweep), device, until=task.until)
+    with Outbox(task.folder) as log:
+        return train_loop(task.run, RunFolder(task.folder), session, log)
+
+
+def _nested(task: Task, allocation: TrialAllocation) -> dict[str, Any]:
+    """Let Ray Train host the loop on workers of the trial's own."""
+    folder, sweep = RunFolder(task.folder), RunFolder(task.sweep)
+    folder.clear_stop()
+
+    def pass_on_stop() -> None:
+        if sweep.stop_requested():
+            folder.request_stop()
+
+    scaling = Scaling(
+        workers=exactly(allocation.workers), cpus_per_worker=allocation.cpus, gpus_per_worker=allocation.gpus
+    )
+    try:
+        return train.fit(task.run, folder, scaling, pass_on_stop, until=task.until)
+    finally:
+        release(task.folder)
+
+
+def release(folder: Path) -> None:
+    """Give back what a nested trial reserved, if it still holds it: a killed one does not give it back itself."""
+    path = folder / RESERVATION
+    try:
+        identifier = path.read_text()
+    except OSError:
+        return
+    import ray
+    from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+    remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(identifier))))
+    path.unlink(missing_ok=True)
+
+
+def _steps_done(folder: RunFolder) -> int:
+    return int(folder.status().get("step", 0))

@@ -1,0 +1,98 @@
+"""Whether a source's images can be trained on: each examined as training would, its packed copy, and pairs in it."""
+
+from collections.abc import Iterator, Sequence
+
+from sisr.config.printable import printable
+from sisr.data.images import Verdict, decode
+from sisr.data.index import MAX_BAD_FRACTION, NAMED, Index
+from sisr.data.packing import place
+from sisr.data.pairs import Pixels, find_paired, made_by
+from sisr.data.reading import ImageFile, read_all, stamp
+from sisr.data.sources.catalogue import open_source
+from sisr.data.sources.source import by_name
+from sisr.data.store import DamagedStoreError, Store
+from sisr.doctor.diagnosis import Diagnosis
+from sisr.errors import DataError
+from sisr.terminal.console import progress
+
+PAIRS_COMPARED = 8
+
+
+def examine(spec: str) -> list[Diagnosis]:
+    """Return what training would accept and refuse of a source, and how its low-resolution images were made.
+
+    Raises:
+        DataError: There is no such source.
+    """
+    source = open_source(spec)
+    files = sorted({file.name: file for file in (*source.files, *source.held_out)}.values(), key=by_name)
+    verdicts = []
+    with progress(f"examining {source.name}", len(files)) as advance:
+        for file, (verdict, _) in zip(files, read_all(files, lambda file: None), strict=True):
+            verdicts.append((file.name, verdict))
+            advance()
+    index = Index.of(verdicts)
+    diagnoses = [*_refusals(index.refused), *_summary(index), *_packed(source.files), *_pairs(files, index)]
+    try:
+        index.check(spec, MAX_BAD_FRACTION)
+    except DataError as error:
+        remedy = "remove them, make them anew, or allow more: --max-bad 0.2"
+        diagnoses.insert(0, Diagnosis("error", printable(spec), str(error).partition("\n")[0], remedy))
+    return diagnoses
+
+
+def _refusals(refused: dict[str, Verdict]) -> Iterator[Diagnosis]:
+    """Yield the first of the files that can't be used."""
+    for name, verdict in list(refused.items())[:NAMED]:
+        yield Diagnosis("warning", printable(name), f"{verdict.kind}: {verdict.detail}", "left out of training")
+    if len(refused) > NAMED:
+        yield Diagnosis("warning", "others", f"{len(refused) - NAMED} more files can't be used", "left out of training")
+
+
+def _summary(index: Index) -> Iterator[Diagnosis]:
+    """Yield how many images are good, how large they are, and what becomes of the unusual ones."""
+    good = [verdict for verdict in index.verdicts.values() if verdict.kind is None]
+    yield Diagnosis("ok", "images", f"{len(good):,} of {len(index.verdicts):,} can be used")
+    if good:
+        narrow, wide = (choose(min(v.width, v.height) for v in good) for choose in (min, max))
+        yield Diagnosis("ok", "shorter sides", f"{narrow} to {wide} px; a training window must fit into them")
+    for note, count in index.notes().items():
+        yield Diagnosis("ok", "converted", f"{count:,}: {note}")
+    copies = len(good) - len({verdict.sha256 for verdict in good})
+    if copies:
+        found = f"{copies:,} images are there twice, and may be trained on and held out at once"
+        yield Diagnosis("warning", "copies", found, "remove the copies")
+
+
+def _packed(files: Sequence[ImageFile]) -> Iterator[Diagnosis]:
+    """Yield whether all pixels of the packed images, where there are some, are what was packed."""
+    files = sorted(files, key=by_name)
+    folder = place(files, [stamp(file) for file in files])
+    if not folder.is_dir():
+        return
+    try:
+        store = Store(folder)
+        store.check()
+    except DamagedStoreError as error:
+        yield Diagnosis("warning", "packed", str(error), "nothing: the next run packs them anew")
+    else:
+        yield Diagnosis("ok", "packed", f"{store.nbytes / 1e6:,.1f} MB in {folder}, as they were packed")
+
+
+def _pairs(files: Sequence[ImageFile], index: Index) -> Iterator[Diagnosis]:
+    """Yield what made the low-resolution images of a folder that holds them beside their originals, and which lack."""
+    paths = {file.name: file.path for file in files}
+    sizes = {name: (index.verdicts[name].width, index.verdicts[name].height) for name in index.good}
+
+    def read(name: str) -> Pixels:
+        return decode(paths[name])
+
+    for found in find_paired(index.good, sizes.get, read):
+        kernel = made_by(found.pairs[:PAIRS_COMPARED], read)
+        text = f"{len(found.pairs):,} pairs x{found.scale}; low resolution made by: {kernel}"
+        remedy = "train on the originals alone: low resolution is made while training, as the recipe says"
+        yield Diagnosis("warning", printable(found.folder), text, remedy)
+        for fault in found.faults[:NAMED]:
+            yield Diagnosis("warning", "pairs", printable(fault), "give it the right name and size, or remove it")
+        if len(found.faults) > NAMED:
+            yield Diagnosis("warning", "pairs", f"{len(found.faults) - NAMED} more have no partner")

@@ -1,0 +1,71 @@
+"""What a sweep's driver and whatever runs its trials know of each other."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from sisr.training.run import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One slice of one trial, ready to run anywhere."""
+
+    trial: int
+    run: Run
+    folder: Path  # of the trial, absolute
+    until: int  # step
+    sweep: Path  # the sweep's folder, absolute: a request to stop is left there
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceEnd:
+    """How a slice ended."""
+
+    state: Literal["paused", "finished", "diverged", "failed"]
+    step: int
+    seconds: float = 0.0
+    message: str = ""  # why it diverged or failed
+    error: str = ""  # the class of `sisr.errors` that was raised; empty: none of ours
+
+
+class SliceSource(Protocol):
+    """Where slices come from, and where their ends are recorded: the sweep's driver."""
+
+    def next_task(self) -> Task | None:
+        """Return what to run now, or None: nothing now."""
+        ...
+
+    def finished(self) -> bool:
+        """Return whether there will never be anything to run again; asked while nothing runs."""
+        ...
+
+    def ended(self, task: Task, end: SliceEnd) -> None:
+        """Record how a slice ended."""
+        ...
+
+
+class SweepHost(Protocol):
+    """What runs a sweep's slices: Ray Tune, or, in tests, the process of the driver."""
+
+    @property
+    def workers(self) -> int:
+        """How many processes divide the batch of each trial."""
+        ...
+
+    def run(self, source: SliceSource, folder: Path, trials: int) -> None:
+        """Run slices, as many at a time as there is room for, until the source has no more.
+
+        Args:
+            source: Of the slices.
+            folder: Of the sweep; `folder / "ray"` is the host's own.
+            trials: Of the whole sweep.
+
+        Raises:
+            ConfigError: Not even one trial has room.
+        """
+        ...
+
+    def close(self) -> None:
+        """End what still runs, and give back what the host has reserved; may be called twice."""
+        ...

@@ -1,0 +1,81 @@
+"""What runs in Ray Serve's proxy, in front of its application: bodies reach the replicas whole, and a few at a time.
+
+Serve's proxy takes bodies from its clients as fast as they send and keeps them in memory until a replica has come for
+them. Here a body goes to the disk first, and a slow sender holds up nobody else. Ray Serve finds this module by the
+environment variable `CALLBACK`, whose value is `MIDDLEWARES`.
+"""
+
+import asyncio
+import json
+import os
+from contextlib import AsyncExitStack
+from dataclasses import asdict
+from typing import Any
+
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from sisr.serving import body
+from sisr.serving.hosts import OnlyFor
+from sisr.serving.limits import Limits, Refusal
+
+CALLBACK = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
+MIDDLEWARES = "sisr.serving.proxy.middlewares"
+SETTINGS = "SISR_SERVE_PROXY"  # environment variable: limits and names, as JSON
+
+
+def environment(limits: Limits, names: list[str]) -> dict[str, str]:
+    """Return the environment variables of a process in which Ray Serve's proxy is to use this module."""
+    return {CALLBACK: MIDDLEWARES, SETTINGS: json.dumps({"limits": asdict(limits), "names": names})}
+
+
+def middlewares() -> list[Middleware]:
+    """Return what Ray Serve's proxy puts in front of its application."""
+    settings = json.loads(os.environ[SETTINGS])
+    limits = Limits(**settings["limits"])
+    limit_header_time(limits.header_s)
+    return [Middleware(Intake, limits=limits), Middleware(OnlyFor, names=settings["names"])]
+
+
+class Intake:
+    """An application that gets each request with its whole body, at most `limits.passing` large ones at a time."""
+
+    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+        self._app, self._limits = app, limits
+        self._passing = asyncio.Semaphore(limits.passing)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or refuse a body that is too large or too slow."""
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
+            await self._app(scope, receive, send)
+            return
+        async with AsyncExitStack() as stack:
+            try:
+                file = await stack.enter_async_context(body.received(scope, receive, self._limits))
+            except Refusal as error:
+                refused = JSONResponse(error.body, error.status, error.headers | {"Connection": "close"})
+                return await refused(scope, receive, send)
+            except ClientDisconnect:
+                return
+            if file.seek(0, os.SEEK_END) > body.IN_MEMORY:
+                await stack.enter_async_context(self._passing)
+            file.seek(0)
+            await self._app(scope, body.replay(file, receive), send)
+
+
+def limit_header_time(seconds: float) -> None:
+    """Let every server of this process close a connection on which no whole header came in time.
+
+    Uvicorn has no such limit, and Ray Serve makes its server itself.
+    """
+    protocol: Any = AutoHTTPProtocol
+    connection_made = protocol.connection_made
+
+    def limited(self: Any, transport: asyncio.Transport) -> None:
+        connection_made(self, transport)
+        self.loop.call_later(seconds, lambda: None if self.cycle else transport.close())
+
+    protocol.connection_made = limited

@@ -1,0 +1,109 @@
+"""Schedulers: which trial of a sweep runs next, and how far. One file is one scheduler; its name is the file's.
+
+A file exports `Scheduler`, a settings model whose fields are the scheduler's options. All of them decide by pure
+functions of what the ledger records, so that any crash leaves no gap. A trial runs in slices, each from its last
+checkpoint to a step at which trials are compared. A trial that is not worth more is simply not continued: nothing is
+killed, and no worker, reservation or half-written file is left behind.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, cast
+
+from sisr.config.settings import build
+from sisr.config.suggest import did_you_mean
+from sisr.errors import ConfigError
+from sisr.sweep.state import Sweep
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One stretch of one trial."""
+
+    trial: int | None  # None: a new trial
+    until: int  # step
+    donor: int | None = None  # the trial whose networks are copied first
+
+
+class Scheduler(Protocol):
+    """What every scheduler can do; its options are its fields."""
+
+    copies: ClassVar[bool]  # whether trials copy each other's networks, whose checkpoints are then kept for it
+
+    def planned(self, steps: int, evaluate_every: int | None) -> tuple["Scheduler", int]:
+        """Return the scheduler with every option decided, and how often trials are evaluated.
+
+        Args:
+            steps: Of a trial that goes all the way.
+            evaluate_every: As the user asked; None: not asked.
+
+        Raises:
+            ConfigError: An option does not suit these steps.
+        """
+        ...
+
+    def goals(self, steps: int, trial: int) -> tuple[int, ...]:
+        """Return the steps at which a trial, by number, is compared with others; `steps` is the last of them."""
+        ...
+
+    def expected(self, trials: int, level: int) -> int:
+        """Return how many of a sweep's trials go on to goal number `level`, about."""
+        ...
+
+    def next_slice(self, sweep: Sweep) -> Slice | None:
+        """Return what to run now, or None: wait for what runs, or, where nothing runs, the sweep is finished."""
+        ...
+
+    def model_dump(self, *, mode: str, exclude_defaults: bool) -> dict[str, Any]:
+        """Return the options, as `Settings` does: a plan records those that are not the defaults."""
+        ...
+
+
+def names() -> list[str]:
+    """Return the names of all schedulers."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def build_scheduler(name: str, options: Mapping[str, Any], *, source: str) -> Scheduler:
+    """Return a scheduler.
+
+    Args:
+        name: One of `names()`.
+        options: Of the scheduler; those left out have their defaults.
+        source: Where the options come from, for messages.
+
+    Raises:
+        ConfigError: There is no such scheduler, or an option is unknown or wrong.
+    """
+    if name not in names():
+        raise ConfigError(unknown(name))
+    module = importlib.import_module(f"{__name__}.{name}")
+    try:
+        return cast(Scheduler, build(module.Scheduler, options, source=source))
+    except ConfigError as error:
+        raise ConfigError("\n".join(f"{line} (scheduler {name})" for line in str(error).splitlines())) from None
+
+
+def unknown(name: str) -> str:
+    """Return what to answer to a name that is no scheduler's."""
+    return f"no scheduler '{name}'; {did_you_mean(name, names()) or 'all schedulers: ' + ', '.join(names())}"
+
+
+def scheduler_of(sweep: Sweep) -> Scheduler:
+    """Return a sweep's scheduler, with the options that its plan records."""
+    plan = sweep.plan
+    return build_scheduler(plan.scheduler, plan.scheduler_options, source=f"sweep {plan.name}")
+
+
+def next_slice(sweep: Sweep) -> Slice | None:
+    """Return what to run now, or None: wait for what runs, or, where nothing runs, the sweep is finished.
+
+    What an interruption left unfinished goes on first.
+    """
+    scheduler = scheduler_of(sweep)
+    for trial in sweep.trials:
+        if trial.state == "waiting" or (trial.state == "paused" and trial.until > trial.step):
+            return Slice(trial.number, max(trial.until, scheduler.goals(sweep.plan.steps, trial.number)[0]))
+    return scheduler.next_slice(sweep)

@@ -1,0 +1,73 @@
+"""A client of an MLflow store; a SQLite file that was moved or copied with its artifacts is corrected before.
+
+MLflow writes absolute artifact addresses into its database. After `mv A B` it would read from `A`, and make it anew.
+"""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from mlflow import MlflowClient
+from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
+
+from sisr.tracking import address
+
+# The columns of MLflow's database that hold an artifact's address.
+COLUMNS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+LOCK_TIMEOUT_S = 30.0
+
+
+def client(tracking_uri: str) -> MlflowClient:
+    """Return a client of a server or database, of its runs and its registry alike."""
+    address.export()
+    rebase(tracking_uri)
+    # MLflow keeps for the whole process, by run id alone, where files are: for a copied store that is the original.
+    _artifact_repos_cache.clear()
+    return MlflowClient(tracking_uri, registry_uri=tracking_uri)
+
+
+def rebase(tracking_uri: str) -> None:
+    """Let a SQLite file keep its artifacts beside it, where a folder `mlartifacts` elsewhere stands in it."""
+    file, here = address.database(tracking_uri), address.artifact_location(tracking_uri)
+    if file is None or here is None or not file.is_file():
+        return
+    with closing(sqlite3.connect(file, timeout=LOCK_TIMEOUT_S)) as database:
+        if _elsewhere(database, here):  # looked at without a lock, since that is the rule
+            with database:
+                database.execute("BEGIN IMMEDIATE")
+                for old in _elsewhere(database, here):
+                    _move(database, old, here)
+
+
+def _elsewhere(database: sqlite3.Connection, here: str) -> list[str]:
+    if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'").fetchone():
+        return []  # MLflow has not made its tables yet
+    found = database.execute("SELECT DISTINCT artifact_location FROM experiments").fetchall()
+    return [old for (old,) in found if old and old.startswith("file:///") and _is_another(old, here)]
+
+
+def _is_another(location: str, here: str) -> bool:
+    return location != here and location.endswith("/" + here.rpartition("/")[2])
+
+
+def _move(database: sqlite3.Connection, old: str, here: str) -> None:
+    for table, column in COLUMNS:
+        _replace(database, table, column, old, here)
+    before, now = (Path(unquote(urlsplit(uri).path)).parent for uri in (old, here))
+    _replace(database, "tags", "value", str(before), str(now), "AND key = 'sisr.folder'")
+
+
+def _replace(database: sqlite3.Connection, table: str, column: str, old: str, new: str, only: str = "") -> None:
+    """Put `new` for `old` where that is the beginning of a path, in whole parts."""
+    database.execute(
+        f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+        f"WHERE ({column} = ? OR substr({column}, 1, ?) = ?) {only}",
+        (new, len(old) + 1, old, len(old) + 1, f"{old}/"),
+    )

@@ -1,0 +1,87 @@
+"""How a command finds a Ray, and what it answers where none works."""
+
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sisr.cluster import connection
+from sisr.errors import ConfigError
+
+
+@pytest.fixture
+def no_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a temporary folder of Ray's in which nothing has been started; no variable names an address."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray._common.utils.get_default_ray_temp_dir", lambda: str(tmp_path))
+    monkeypatch.setattr("ray._private.services._cached_find_gcs_addresses", NoProcesses())
+    return tmp_path
+
+
+class NoProcesses:
+    """No Ray on this machine, as Ray's look at its processes would find: other tests may run one."""
+
+    def __call__(self) -> set[str]:
+        return set()
+
+    def cache_clear(self) -> None:
+        """Forget nothing."""
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """Give an address where connections are accepted, by the system, and nobody ever answers: as a hung Ray."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield "{}:{}".format(*server.getsockname())
+
+
+def free_address() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return "{}:{}".format(*server.getsockname())
+
+
+@pytest.mark.parametrize("origin", ["--address", "RAY_ADDRESS", "ray_current_cluster"])
+def test_an_address_where_no_ray_answers_is_named_with_its_origin(
+    no_ray: Path, monkeypatch: pytest.MonkeyPatch, origin: str
+) -> None:
+    address = free_address()
+    if origin == "RAY_ADDRESS":
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    if origin == "ray_current_cluster":
+        (no_ray / "ray_current_cluster").write_text(address)
+    with pytest.raises(ConfigError) as error:
+        connection.connect(address if origin == "--address" else None)
+    for part in (address, origin, "Connection refused", "--address local starts one of its own"):
+        assert part in str(error.value)
+
+
+def test_a_ray_that_hangs_is_answered_for_within_ten_seconds(no_ray: Path, silent: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(ConfigError, match="no answer within 3 s"):
+        connection.connect(silent)
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("origin", ["--address", "RAY_ADDRESS"])
+def test_auto_without_a_ray_says_what_it_wants(no_ray: Path, monkeypatch: pytest.MonkeyPatch, origin: str) -> None:
+    if origin == "RAY_ADDRESS":
+        monkeypatch.setenv("RAY_ADDRESS", "auto")
+    with pytest.raises(ConfigError, match=f"^{origin} is auto, which wants a Ray that runs on this machine, and none"):
+        connection.connect("auto" if origin == "--address" else None)
+
+
+def test_what_is_no_address_is_refused(no_ray: Path) -> None:
+    with pytest.raises(ConfigError, match="HOST:PORT"):
+        connection.connect("localhost")
+
+
+def test_a_temporary_path_too_long_for_sockets_gives_way_to_a_short_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ray._common.utils.get_default_ray_temp_dir", lambda: "/tmp/" + "x" * 110)
+    assert connection.short_temp() == "/tmp/ray"
+    assert "too long for Ray's sockets" in capsys.readouterr().err
+    monkeypatch.setattr("ray._common.utils.get_default_ray_temp_dir", lambda: "/tmp/ray")
+    assert connection.short_temp() == ""

@@ -1,0 +1,62 @@
+"""The record of a run that goes on: it says what was executed, never what was only asked for."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sisr.driver.run import execute, hosts
+from sisr.errors import CheckpointError, ConfigError
+from sisr.tracking.outbox import Outbox
+from sisr.training.run import Options
+
+OPTIONS = Options(evaluate_every=5, log_every=5, validation_side=48, threads=1, precision="fp32", perceptual="none")
+
+
+@pytest.fixture(scope="module")
+def module_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("records")
+
+
+def train(runs: Path, *, allow_changes: bool = False, **settings: Any) -> dict[str, Any]:
+    """Train a tiny run, or go on with it, without MLflow's courier getting in the way; return its record."""
+    values = {"num_features": 4, "num_blocks": 1, "batch_size": 2, "hr_crop": 32, "steps": 10, **settings}
+    order = execute.Order(
+        recipe="pixelshuffle", values=values, options=OPTIONS, name="r", runs=runs, allow_changes=allow_changes
+    )
+    execute.execute(order, execute.Tracking(), hosts.in_process)
+    return record(runs)
+
+
+def record(runs: Path) -> dict[str, Any]:
+    return dict(json.loads((runs / "r" / "run.json").read_text()))
+
+
+@pytest.mark.mlflow
+def test_a_record_changes_only_with_what_was_executed_and_keeps_its_history(tmp_path: Path) -> None:
+    first = train(tmp_path)
+    with pytest.raises(CheckpointError):
+        train(tmp_path, allow_changes=True, num_features=8, steps=20)
+    assert record(tmp_path) == first, "no checkpoint could be restored with the new width"
+    train(tmp_path, steps=5)
+    assert record(tmp_path)["run"]["config"]["steps"] == 10, "it had ten steps already"
+    changed = train(tmp_path, allow_changes=True, learning_rate=3e-4, steps=15)
+    assert changed["run"]["config"]["learning_rate"] == 3e-4
+    extended = train(tmp_path, learning_rate=3e-4, steps=20)
+    assert extended["run"]["config"]["steps"] == 20
+    assert extended["changed"] == ["step 10: learning_rate 0.0002 -> 0.0003"]
+    with pytest.raises(ConfigError, match=r"differs: learning_rate 0\.0003"):
+        train(tmp_path, steps=25)
+
+
+def test_a_setting_put_back_to_its_first_value_is_the_last_word(tmp_path: Path) -> None:
+    for rate in (1, 2, 1):
+        with Outbox(tmp_path) as outbox:
+            outbox.params({"learning_rate": rate})
+            outbox.status("RUNNING")
+    rows = [json.loads(line) for line in (tmp_path / "outbox.jsonl").read_text().splitlines()]
+    assert [row["values"] for row in rows if row["op"] == "tags"] == [
+        {"resume.1.learning_rate": "2"},
+        {"resume.2.learning_rate": "1"},
+    ]
