@@ -103,9 +103,11 @@ def test_workers_that_finish_leave_nothing_in_the_temporary_directory_and_listen
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    status = train_in_processes(run(), folder, 2, no_log)
-    ended.set()
-    watcher.join()
+    try:
+        status = train_in_processes(run(), folder, 2, no_log)
+    finally:
+        ended.set()
+        watcher.join()
     assert status["state"] == "finished"
     assert left(tmp_path) == []
     assert listening <= {"127.0.0.1", "::1"}
