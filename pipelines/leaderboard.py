@@ -7,31 +7,34 @@ Exit codes: 0 done, 2 a wrong option or no such sweep, 4 a damaged record, 73 ca
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from sisr.sweep.state import Sweep
-
-TOP = "Show this many trials."
+from sisr.config.suggest import did_you_mean
+from sisr.disk.sweep_folder import FILE, is_sweep
+from sisr.errors import ConfigError
+from sisr.sweep import state
+from sisr.sweep.report import board
+from sisr.sweep.state import Sweep
+from sisr.terminal import console
 
 
 def main(
     sweep: Annotated[str, typer.Argument(help="A sweep's name or folder.")],
-    top: Annotated[int, typer.Option(min=1, help=TOP)] = 20,
+    top: Annotated[int, typer.Option(min=1, help="Show this many trials.")] = 20,
     page: Annotated[bool, typer.Option("--page", help="Write results/index.html, its pictures and the JSON.")] = False,
     runs: Annotated[Path, typer.Option(help="Folder that holds all runs and sweeps.")] = Path("runs"),
     json: Annotated[bool, typer.Option("--json", help="Print the leaderboard as JSON.")] = False,
 ) -> None:
     """Show a sweep's leaderboard."""
-    from sisr.sweep import state
-    from sisr.sweep.report import board
-    from sisr.terminal import console
-
     folder = find(sweep, runs)
     found = state.read(folder)
-    written = _write(folder, found) if page else []
+    written: list[Path] = []
+    if page:
+        from sisr.sweep.report import results  # draws by matplotlib
+
+        written = results.write(folder, found)
     shown = board.rows(found)[:top]
     if json:
         files = {"written": [str(path) for path in written]} if page else {}
@@ -54,32 +57,21 @@ def find(name: str, runs: Path) -> Path:
     Raises:
         ConfigError: There is none.
     """
-    from sisr.config.suggest import did_you_mean
-    from sisr.errors import ConfigError
-    from sisr.sweep.plan import FILE
-
-    for folder in (runs / name, Path(name)):
-        if (folder / FILE).is_file():
-            return folder
-    if any((folder / "run.json").is_file() for folder in (runs / name, Path(name))):
+    places = (runs / name, Path(name))
+    for folder in filter(is_sweep, places):
+        return folder
+    if any((folder / "run.json").is_file() for folder in places):
         raise ConfigError(f"'{name}' is one run and no sweep: a leaderboard ranks the trials that a sweep started")
     known = sorted(path.parent.name for path in runs.glob(f"*/{FILE}"))
     there = f"there are {', '.join(known)}" if known else f"{runs} holds none: name their folder with --runs"
     raise ConfigError(f"no sweep '{name}' in {runs}, and no folder of that name; {did_you_mean(name, known) or there}")
 
 
-def _title(sweep: "Sweep") -> str:
-    from sisr.sweep.report.board import counts
-
-    wanted = (f"{metric} {mode}" for metric, mode in zip(sweep.plan.objective, sweep.plan.mode, strict=True))
-    states = ", ".join(f"{count} {state}" for state, count in counts(sweep).items())
-    return f"sweep {sweep.plan.name} ({sweep.plan.recipe}; {', '.join(wanted)}): {sweep.state}; {states or 'no trial'}"
-
-
-def _write(folder: Path, sweep: "Sweep") -> list[Path]:
-    from sisr.sweep.report import results
-
-    return results.write(folder, sweep)
+def _title(sweep: Sweep) -> str:
+    objectives = (f"{metric} {mode}" for metric, mode in zip(sweep.plan.objective, sweep.plan.mode, strict=True))
+    states = ", ".join(f"{count} {state}" for state, count in board.counts(sweep).items())
+    named = f"sweep {sweep.plan.name} ({sweep.plan.recipe}; {', '.join(objectives)})"
+    return f"{named}: {sweep.state}; {states or 'no trial'}"
 
 
 if __name__ == "__main__":

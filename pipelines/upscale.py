@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from sisr.pipelines import _models
+
+from sisr.driver import models
 
 if TYPE_CHECKING:
     from sisr.inference.strips import Enlargement
@@ -27,6 +28,7 @@ FORMAT = "png, jpg or webp. Default: OUTPUT's, else png."
 OUTPUT = "File or folder to write. Default: beside the input, as NAME_x4.png, or the folder NAME_x4."
 COMPARE = "Write NAME_compare, too: input pixels | bicubic | model, side by side."
 HALO = "Context around a tile in input pixels; less than the model's own, the default, is faster but not exact."
+CHROMA = "Colours of JPEG: 444 in full resolution, 420 in half; auto: 444 from quality 90 on."
 TILE = "Side of a tile in input pixels; 0: all in one piece. Default: as memory allows."
 
 
@@ -47,29 +49,31 @@ class Job:
 
 def main(
     image: Annotated[Path, typer.Argument(metavar="INPUT", help="An image file, or a folder of them.")],
-    model: Annotated[str, typer.Option("--model", "-m", help=_models.HELP)],
+    model: Annotated[str, typer.Option("--model", "-m", help=models.HELP)],
     output: Annotated[Path | None, typer.Option("--output", "-o", help=OUTPUT)] = None,
     format_: Annotated[str | None, typer.Option("--format", help=FORMAT)] = None,
-    quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG and WebP.")] = 95,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG and WebP; WebP loses nothing at 100.")] = 95,
+    chroma: Annotated[Literal["auto", "444", "420"], typer.Option(help=CHROMA)] = "auto",
     compare: Annotated[bool, typer.Option("--compare", help=COMPARE)] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
     scale: Annotated[int | None, typer.Option(min=1, help="For bicubic; a model has its own.")] = None,
     tile: Annotated[int | None, typer.Option(min=0, help=TILE)] = None,
     halo: Annotated[int | None, typer.Option(min=0, help=HALO)] = None,
-    recipe: Annotated[list[str] | None, typer.Option(help=_models.RECIPE)] = None,
+    recipe: Annotated[list[str] | None, typer.Option(help=models.RECIPE)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     runs: Annotated[Path, typer.Option(help="Folder that holds all runs.")] = Path("runs"),
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Enlarge images with a model."""
+    from sisr.data.writing import Saving
     from sisr.errors import DataError
     from sisr.terminal import console
 
     _check_paths(image, output, format_)
-    opened = _models.open_model(model, runs, scale, device, recipe or [])
+    opened = models.open_model(model, runs, scale, device, recipe or [])
     jobs = plan(image, output, format_, opened.scale, compare)
     _check_targets(jobs, overwrite)
-    options = {"tile": tile, "halo": halo, "quality": quality}
+    options = {"tile": tile, "halo": halo, "saving": Saving(quality, chroma)}
     done, refused = [], []
     for job in jobs:
         try:

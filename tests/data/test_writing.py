@@ -4,9 +4,9 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, JpegImagePlugin
 
-from sisr.data.writing import written
+from sisr.data.writing import Saving, written
 from sisr.errors import DataError, DiskError
 
 
@@ -76,10 +76,51 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("x.png", b"old")]
 
 
+STRIPES = np.tile(np.array([[[255, 0, 0], [0, 0, 255]]], np.uint8), (32, 16, 1))
+
+
+@pytest.mark.parametrize(
+    ("saving", "layers"),
+    [
+        (Saving(), "4:4:4"),
+        (Saving(100), "4:4:4"),
+        (Saving(90), "4:4:4"),
+        (Saving(89), "4:2:0"),
+        (Saving(100, "420"), "4:2:0"),
+        (Saving(50, "444"), "4:4:4"),
+    ],
+)
+def test_jpeg_keeps_colours_in_full_resolution_from_quality_90_or_as_asked_for(tmp_path, saving, layers):
+    save(tmp_path / "x.jpg", STRIPES, saving=saving)
+    with Image.open(tmp_path / "x.jpg") as read:
+        assert {0: "4:4:4", 2: "4:2:0"}[JpegImagePlugin.get_sampling(read)] == layers
+
+
+def test_jpeg_of_quality_100_shows_stripes_of_one_pixel(tmp_path):
+    save(tmp_path / "x.jpg", STRIPES, saving=Saving(100))
+    with Image.open(tmp_path / "x.jpg") as read:
+        assert np.abs(np.asarray(read).astype(int) - STRIPES).mean() < 2
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_webp_of_quality_100_loses_nothing(tmp_path, channels):
+    image = smooth(40, 33, channels)
+    save(tmp_path / "x.webp", image, saving=Saving(100))
+    with Image.open(tmp_path / "x.webp") as read:
+        assert np.array_equal(np.asarray(read), image)
+
+
+@pytest.mark.parametrize("length", [246, 255])
+def test_a_name_as_long_as_the_file_system_takes_is_written(tmp_path, length):
+    name = "x" * (length - 4) + ".png"
+    save(tmp_path / name, smooth(8, 8, 3))
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 @pytest.mark.parametrize(
     ("name", "size", "channels", "reason"),
     [
-        ("x.tiff", (8, 8), 3, "can't write '.tiff'; wanted .png"),
+        ("x.tiff", (8, 8), 3, "can't write '.tiff'; written are .png"),
         ("x.webp", (16_384, 8), 3, "at most 16383 px a side, not 16384x8; write .png"),
         ("x.jpg", (8, 65_501), 3, "at most 65500 px a side"),
         ("x.jpg", (8, 8), 4, "JPEG holds no transparency"),
@@ -95,6 +136,6 @@ def test_what_a_format_cannot_hold_is_refused(tmp_path, name, size, channels, re
 def test_a_place_that_can_not_be_written_is_named(tmp_path, place):
     (tmp_path / "file").touch()
     (tmp_path / "folder.png").mkdir()
-    with pytest.raises(DiskError, match=f"can't write .*{place}: "):
+    with pytest.raises(DiskError, match=f"{place} can't be written: .*; choose another --output"):
         save(tmp_path / place, smooth(8, 8, 3))
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder.png"]

@@ -16,14 +16,15 @@ from sisr.driver.run import order
 from sisr.driver.run.execute import Tracking
 from sisr.driver.sweep.execute import check_experiment, take_up
 from sisr.driver.sweep.files import write_best
+from sisr.driver.sweep.host import trial_run
 from sisr.driver.sweep.planning import FREE, best_order, plan_of, prepare
-from sisr.driver.sweep.trial_run import trial_run
 from sisr.errors import CheckpointError, ConfigError, DataError
 from sisr.recipes import pixelshuffle
 from sisr.sweep import plan as plans
+from sisr.sweep.ledger import Ledger
 from sisr.sweep.plan import Plan
 from sisr.sweep.space.space import SearchSpace
-from sisr.sweep.state import Sweep, Trial, replay
+from sisr.sweep.state import LEDGER, Sweep, Trial, replay
 from sisr.tracking import address
 from sisr.tracking.address import Address
 from sisr.training.dataset import TrainingData
@@ -71,8 +72,8 @@ def options(scheduler: str = "asha", **options: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (options(rungs=(100,), scheduler="pbt"), "no setting 'rungs'; all settings: interval, quantile .scheduler pbt"),
-        (options(interval=100), "no setting 'interval'; all settings: rungs, eta .scheduler asha"),
+        (options(rungs=(100,), scheduler="pbt"), "scheduler pbt: no setting 'rungs'; all settings: interval, quantile"),
+        (options(interval=100), "scheduler asha: no setting 'interval'; all settings: rungs, eta"),
         (options(rungs=(100, 250)), "compared at step 250 but evaluated every 100"),
         (options(rungs=(900,)), "rungs must rise and lie between 0 and steps 900, got 900"),
         (options(rungs=(0, 100)), "rungs must rise and lie between 0 and steps 900, got 0,100"),
@@ -216,6 +217,17 @@ def test_other_settings_are_taken_up_where_changes_are_allowed_and_their_history
     taken_up(tmp_path, allow_changes=True, settings=("hr_crop=96",))
     history = json.loads((tmp_path / "s" / plans.FILE).read_text())["changed"]
     assert history == ["fixed.hr_crop 32 -> 64", "fixed.hr_crop 64 -> 96"]
+
+
+@pytest.mark.parametrize("gone", [plans.FILE, LEDGER])
+def test_trials_whose_settings_nobody_knows_any_more_are_not_taken_up(tmp_path: Path, gone: str) -> None:
+    begun(tmp_path)
+    Ledger(tmp_path / "s").close()
+    (tmp_path / "s/trials/0000/checkpoints/step_000000005").mkdir(parents=True)
+    taken_up(tmp_path)
+    (tmp_path / "s" / gone).unlink()
+    with pytest.raises(CheckpointError, match="restore the file that is gone"):
+        taken_up(tmp_path, settings=("hr_crop=64",), allow_changes=True)
 
 
 def test_another_recipe_is_refused_though_changes_are_allowed(tmp_path: Path) -> None:

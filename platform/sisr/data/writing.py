@@ -4,23 +4,44 @@ PNG is encoded as the strips arrive, whatever the image's size; JPEG and WebP ar
 pixel. A file appears under its name only when it is complete.
 """
 
-import os
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sisr.disk import atomic
 from sisr.errors import DataError, DiskError
 
 Pixels = NDArray[np.uint8]  # (h, w, channels); 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA
 LARGEST = {".png": 2**31 - 1, ".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383}  # px a side, by suffix
 QUALITY = 95
+FULL_CHROMA_FROM = 90  # quality of JPEG from which colours keep their full resolution
+Chroma = Literal["auto", "444", "420"]
+
+
+@dataclass(frozen=True)
+class Saving:
+    """How JPEG and WebP are compressed."""
+
+    quality: int = QUALITY  # 1 .. 100; WebP loses nothing at 100
+    chroma: Chroma = "auto"  # of JPEG: colours in full or in half resolution; auto: in full from quality 90 on
+
+    def options(self, file_format: str) -> dict[str, Any]:
+        """Return Pillow's options."""
+        if file_format == "WEBP":
+            return {"quality": self.quality, "lossless": self.quality == 100, "exact": self.quality == 100}
+        full = self.quality >= FULL_CHROMA_FROM if self.chroma == "auto" else self.chroma == "444"
+        return {"quality": self.quality, "subsampling": "4:4:4" if full else "4:2:0"}
+
+
+SAVING = Saving()
 
 
 class Writer(Protocol):
@@ -33,7 +54,7 @@ class Writer(Protocol):
 
 @contextmanager
 def written(
-    path: Path, width: int, height: int, channels: int, *, icc: bytes | None = None, quality: int = QUALITY
+    path: Path, width: int, height: int, channels: int, *, icc: bytes | None = None, saving: Saving = SAVING
 ) -> Iterator[Writer]:
     """Give a writer for an image file; after the block the file is there, after an exception it is not.
 
@@ -43,27 +64,22 @@ def written(
         height: px.
         channels: Per pixel, 1 to 4.
         icc: Colour profile to embed.
-        quality: Of JPEG and WebP, 1 .. 100.
+        saving: How JPEG and WebP are compressed.
 
     Raises:
         DataError: The format can't hold such an image.
         DiskError: The file can't be written.
     """
     check(path, width, height, channels)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with (
-            _created(path, unfinished) as file,
-            encoded(file, path.suffix.lower(), width, height, channels, icc=icc, quality=quality) as writer,
+            atomic.file(path) as unfinished,
+            open(unfinished, "wb") as file,
+            encoded(file, path.suffix.lower(), width, height, channels, icc=icc, saving=saving) as writer,
         ):
             yield writer
-        try:
-            unfinished.replace(path)
-        except OSError as error:
-            raise _unwritable(path, error) from error
-    finally:
-        with suppress(OSError):
-            unfinished.unlink()
+    except DiskError as error:
+        raise DiskError(f"{error}; choose another --output") from error
 
 
 @contextmanager
@@ -75,7 +91,7 @@ def encoded(
     channels: int,
     *,
     icc: bytes | None = None,
-    quality: int = QUALITY,
+    saving: Saving = SAVING,
 ) -> Iterator[Writer]:
     """Give a writer that encodes into an open file; after the block the image is complete.
 
@@ -86,34 +102,22 @@ def encoded(
         height: px.
         channels: Per pixel, 1 to 4.
         icc: Colour profile to embed.
-        quality: Of JPEG and WebP, 1 .. 100.
+        saving: How JPEG and WebP are compressed.
     """
     writer: _Png | _Collected
     if suffix == ".png":
         writer = _Png(file, width, height, channels, icc)
     else:
-        writer = _Collected(file, suffix, width, height, channels, icc, quality)
+        writer = _Collected(file, suffix, width, height, channels, icc, saving)
     yield writer
     writer.finish()
-
-
-def _created(path: Path, unfinished: Path) -> BinaryIO:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return open(unfinished, "wb")
-    except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> DiskError:
-    return DiskError(f"can't write {path}: {error.strerror or error}; choose another --output")
 
 
 def check(path: Path, width: int, height: int, channels: int) -> None:
     """Raise DataError if the format that `path` names can't hold such an image."""
     suffix = path.suffix.lower()
     if suffix not in LARGEST:
-        raise DataError(f"{path}: can't write '{path.suffix}'; wanted {', '.join(LARGEST)}")
+        raise DataError(f"{path}: can't write '{path.suffix}'; written are {', '.join(LARGEST)}")
     if max(width, height) > LARGEST[suffix]:
         raise DataError(f"{path}: {suffix} holds at most {LARGEST[suffix]} px a side, not {width}x{height}; write .png")
     if suffix in (".jpg", ".jpeg") and channels in (2, 4):
@@ -172,11 +176,6 @@ class _Png:
         self._file.write(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)))
 
 
-def _size(filtered: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return each row's sum of absolute differences, which tells how well it will compress."""
-    return np.abs(filtered.view(np.int8).astype(np.int16)).sum(axis=1, dtype=np.int64)
-
-
 def _paeth(left: Pixels, up: Pixels, corner: Pixels) -> Pixels:
     """Return whichever of the three is nearest to left + up - corner; in case of a tie the first."""
     a, b, c = (x.astype(np.int16) for x in (left, up, corner))
@@ -188,13 +187,13 @@ class _Collected:
     """JPEG or WebP, by Pillow, which wants the whole image."""
 
     def __init__(
-        self, file: BinaryIO, suffix: str, width: int, height: int, channels: int, icc: bytes | None, quality: int
+        self, file: BinaryIO, suffix: str, width: int, height: int, channels: int, icc: bytes | None, saving: Saving
     ) -> None:
         self._file, self._row = file, 0
         self._format = "WEBP" if suffix == ".webp" else "JPEG"
         mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels]
         self._image = Image.new(mode, (width, height))
-        self._options = {"quality": quality, "icc_profile": icc}
+        self._options = saving.options(self._format) | {"icc_profile": icc}
 
     def write(self, strip: Pixels) -> None:
         piece = strip[..., 0] if strip.shape[2] == 1 else strip

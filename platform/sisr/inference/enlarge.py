@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from sisr.data.images import MAX_PIXELS, Picture, decode_with_alpha
-from sisr.data.writing import QUALITY, check, encoded, written
+from sisr.data.writing import SAVING, Saving, check, encoded, written
 from sisr.errors import OutOfMemoryError
 from sisr.inference.strips import Enlargement
 from sisr.recipe import Generator
@@ -34,7 +34,7 @@ def enlarge(
     *,
     tile: int | None = None,
     halo: int | None = None,
-    quality: int = QUALITY,
+    saving: Saving = SAVING,
     begin: Begin = lambda _: nullcontext(lambda: None),
 ) -> Enlarged:
     """Enlarge an image file; an older target is replaced.
@@ -48,7 +48,7 @@ def enlarge(
         comparison: Also written, three times as wide: source pixels repeated | bicubic | result. None: not.
         tile: See `sisr.inference.upscale`.
         halo: See `sisr.inference.upscale`.
-        quality: Of JPEG and WebP, 1 .. 100.
+        saving: How JPEG and WebP are compressed.
         begin: Called before the work; what its context gives is called `num_passes` times.
 
     Raises:
@@ -62,9 +62,9 @@ def enlarge(
     if comparison:
         check(comparison, 3 * width, height, channels)
     with _memory_errors(source), begin(enlargement) as on_pass, ExitStack() as files:
-        result = files.enter_context(written(target, width, height, channels, icc=picture.icc, quality=quality))
+        result = files.enter_context(written(target, width, height, channels, icc=picture.icc, saving=saving))
         beside = comparison and files.enter_context(
-            written(comparison, 3 * width, height, channels, icc=picture.icc, quality=quality)
+            written(comparison, 3 * width, height, channels, icc=picture.icc, saving=saving)
         )
         for strip in enlargement.strips(on_pass):
             result.write(strip.pixels)
@@ -74,7 +74,7 @@ def enlarge(
 
 
 def enlarge_bytes(
-    generator: Generator, data: bytes, suffix: str, *, quality: int = QUALITY, max_pixels: int = MAX_PIXELS
+    generator: Generator, data: bytes, suffix: str, *, saving: Saving = SAVING, max_pixels: int = MAX_PIXELS
 ) -> tuple[bytes, Enlarged]:
     """Return the content of an image file enlarged as `enlarge` does, again as a file's content.
 
@@ -82,7 +82,7 @@ def enlarge_bytes(
         generator: See `sisr.inference.upscale`.
         data: PNG, JPEG, WebP, BMP or TIFF.
         suffix: .png, .jpg or .webp: the format to return.
-        quality: Of JPEG and WebP, 1 .. 100.
+        saving: How JPEG and WebP are compressed.
         max_pixels: What the picture may have at most; one with more is refused before it is decoded.
 
     Raises:
@@ -96,7 +96,7 @@ def enlarge_bytes(
     file = io.BytesIO()
     with (
         _memory_errors(f"{width}x{height} px"),
-        encoded(file, suffix, width, height, channels, icc=picture.icc, quality=quality) as result,
+        encoded(file, suffix, width, height, channels, icc=picture.icc, saving=saving) as result,
     ):
         for strip in enlargement.strips():
             result.write(strip.pixels)

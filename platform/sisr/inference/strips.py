@@ -11,6 +11,7 @@ from torch import Tensor
 from sisr.data.bicubic import resize
 from sisr.data.images import Picture
 from sisr.inference.tiled import TiledImage
+from sisr.inference.transparency import spread_colours
 from sisr.recipe import Generator
 
 Pixels = NDArray[np.uint8]
@@ -31,7 +32,7 @@ class Enlargement:
     """One picture on its way through a generator.
 
     A grey picture goes through it as three equal channels, and the mean of what comes back is its result; transparency
-    is enlarged by bicubic interpolation.
+    is enlarged by bicubic interpolation, and colours as if nothing were hidden (`spread_colours`).
 
     Args:
         generator: See `sisr.inference.upscale`.
@@ -43,7 +44,7 @@ class Enlargement:
     def __init__(
         self, generator: Generator, picture: Picture, tile: int | None = None, halo: int | None = None
     ) -> None:
-        self._picture = picture
+        self._original, self._picture = picture, spread_colours(picture)
         self._scale = generator.tiling.scale
         self._like = next(generator.parameters(), torch.empty(0))
         height, width = picture.pixels.shape[:2]
@@ -71,7 +72,7 @@ class Enlargement:
 
     def beside(self, strip: Strip) -> Pixels:
         """Return the strip of a comparison three times as wide: pixels repeated | bicubic | the generator's."""
-        original = native(self._picture, slice(strip.start, strip.stop))
+        original = native(self._original, slice(strip.start, strip.stop))
         repeated = original.repeat(self._scale, axis=0).repeat(self._scale, axis=1)
         smooth = self._bicubic(lambda rows: native(self._picture, rows), strip.start, strip.stop)
         return np.concatenate([repeated, smooth, strip.pixels], axis=1)

@@ -11,6 +11,7 @@ from typing import IO
 
 import torch
 
+from sisr.data.writing import Saving
 from sisr.errors import DataError, OutOfMemoryError
 from sisr.inference.enlarge import Enlarged, enlarge_bytes
 from sisr.models.model import Model
@@ -161,7 +162,7 @@ class Engine:
                 serving.model.generator,
                 job.file.read(),
                 job.suffix,
-                quality=job.quality,
+                saving=Saving(job.quality),
                 max_pixels=self.limits.max_pixels,
             )
         return serving, result, size

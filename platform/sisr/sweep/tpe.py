@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sisr.sweep.plan import value_of
-from sisr.sweep.space.domains import Choice, Domain, Number
+from sisr.sweep.space.domains import Choice, Domain
 from sisr.sweep.space.space import SearchSpace
 from sisr.sweep.state import Sweep, Trial
 
@@ -116,14 +116,12 @@ def _distribution(domain: Domain) -> "BaseDistribution":
     """Return Optuna's name for a domain; logarithmic multiples are found among all numbers and rounded afterwards."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-    if isinstance(domain, Number) and domain.whole:
-        step = 1 if domain.log else int(domain.q or 1)
-        return IntDistribution(int(domain.low), int(domain.high), log=domain.log, step=step)
-    if isinstance(domain, Number) and not domain.normal:
-        return FloatDistribution(domain.low, domain.high, log=domain.log, step=None if domain.log else domain.q)
     if isinstance(domain, Choice):  # by position: Optuna takes no lists
         return CategoricalDistribution(range(len(domain.values)))
-    raise TypeError(f"tpe has no distribution for {domain}")  # a space's check has refused it
+    if domain.whole:
+        step = 1 if domain.log else int(domain.q or 1)
+        return IntDistribution(int(domain.low), int(domain.high), log=domain.log, step=step)
+    return FloatDistribution(domain.low, domain.high, log=domain.log, step=None if domain.log else domain.q)
 
 
 def _encoded(domain: Domain, value: Any) -> Any:
@@ -131,4 +129,4 @@ def _encoded(domain: Domain, value: Any) -> Any:
 
 
 def _decoded(domain: Domain, value: Any) -> Any:
-    return domain.values[value] if isinstance(domain, Choice) else domain.fit(value)  # type: ignore[attr-defined]
+    return domain.values[value] if isinstance(domain, Choice) else domain.fit(value)

@@ -8,8 +8,7 @@ from typing import Any
 from sisr.disk import atomic
 from sisr.disk.run_folder import RunFolder
 from sisr.driver.sweep import files, record
-from sisr.driver.sweep.host import SliceEnd, Task
-from sisr.driver.sweep.trial_run import trial_run
+from sisr.driver.sweep.host import SliceEnd, Task, trial_run
 from sisr.sweep import schedulers, search
 from sisr.sweep.ledger import Ledger
 from sisr.sweep.report import results

@@ -7,18 +7,19 @@ import sisr.errors
 from sisr.data.index import changes as changed_files
 from sisr.disk.code_revision import code_revision
 from sisr.disk.run_folder import RunFolder
+from sisr.disk.sweep_folder import TRIALS
 from sisr.driver.run.execute import DRAIN_S, Tracking, say
 from sisr.driver.run.hosts import stop_on_signal, ticking
 from sisr.driver.sweep.driver import Driver
 from sisr.driver.sweep.host import SweepHost
 from sisr.driver.sweep.planning import changes, prepare
-from sisr.errors import ConfigError, DataError, DivergedError, SisrError, StoppedError
+from sisr.errors import CheckpointError, ConfigError, DataError, DivergedError, SisrError, StoppedError
 from sisr.sweep import plan as plans
 from sisr.sweep.ledger import Ledger
 from sisr.sweep.plan import Plan
 from sisr.sweep.report.live import SweepDisplay
 from sisr.sweep.space.space import SearchSpace
-from sisr.sweep.state import LOST, Sweep
+from sisr.sweep.state import LEDGER, LOST, Sweep, records
 from sisr.tracking import address, courier
 from sisr.training.dataset import TrainingData
 from sisr.training.run import versions
@@ -111,10 +112,16 @@ def take_up(plan: Plan, folder: RunFolder, data: TrainingData, allow_changes: bo
     Raises:
         ConfigError: A sweep of this name exists and is another one.
         DataError: It is the same one, and its images have changed.
+        CheckpointError: There are trials of which nobody knows the settings any more.
     """
     previous, changed = plans.read(folder.path), list[str]()
     if previous is None and folder.run.exists():
         raise ConfigError(f"{folder.path} holds a run, not a sweep: choose another --name")
+    if any(folder.path.glob(f"{TRIALS}/*/checkpoints/step_*")) and (previous is None or not records(folder.path)):
+        raise CheckpointError(
+            f"{folder.path} holds trials, but not both {plans.FILE} and {LEDGER}, which say what they are: restore the "
+            "file that is gone, choose another --name, or remove the folder to start anew"
+        )
     if previous is not None:
         changed = changes(previous, plan)
         wrong = ConfigError if changed else DataError

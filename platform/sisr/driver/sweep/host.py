@@ -1,10 +1,14 @@
-"""What a sweep's driver and whatever runs its trials know of each other."""
+"""What a sweep's driver and whatever runs its trials know of each other, and a trial as the run that it is."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from sisr.training.run import Run
+from sisr import recipes
+from sisr.config.settings import build
+from sisr.sweep.plan import Plan
+from sisr.sweep.state import Trial
+from sisr.training.run import Options, Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,3 +73,19 @@ class SweepHost(Protocol):
     def close(self) -> None:
         """End what still runs, and give back what the host has reserved; may be called twice."""
         ...
+
+
+def trial_run(plan: Plan, trial: Trial) -> Run:
+    """Return the run that a trial is, with the settings that hold now."""
+    config = {**plan.fixed, **trial.params, "steps": plan.steps}
+    module = recipes.load(plan.recipe, plan.recipe_source)
+    return Run(
+        name=f"{plan.name or plan.recipe}-{trial.name}",
+        recipe=plan.recipe,
+        recipe_source=plan.recipe_source,
+        config=build(module.Config, config, source=f"trial {trial.name}").model_dump(mode="json"),
+        options=build(Options, plan.options, source="--option"),
+        data=plan.data,
+        validation=plan.validation,
+        fingerprint=plan.fingerprint,
+    )

@@ -82,7 +82,7 @@ def plan_of(
     if file.search == "grid":
         fields["trials"] = _grid_trials(found.grid_size(), file.trials, changes.get("trials"))
     plan = build(Plan, fields, source="the sweep")
-    if schedulers.build_scheduler(plan.scheduler, scheduler, source="the sweep").copies:
+    if schedulers.build_scheduler(plan.scheduler, scheduler).copies:
         found = replace(found, kept=check.deciding_shapes(plan, found))
     return plan, found
 
@@ -107,7 +107,7 @@ def _scheduled(name: str, asked: Mapping[str, Any], steps: int, every: int | Non
     Raises:
         ConfigError: An option can't be used, or trials are not evaluated where they are compared.
     """
-    scheduler, every = schedulers.build_scheduler(name, asked, source="--scheduler-option").planned(steps, every)
+    scheduler, every = schedulers.build_scheduler(name, asked).planned(steps, every)
     compared = scheduler.goals(steps, 0)[:-1]
     if wrong := [step for step in compared if step % every]:
         raise ConfigError(

@@ -66,13 +66,8 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
-def build_scheduler(name: str, options: Mapping[str, Any], *, source: str) -> Scheduler:
-    """Return a scheduler.
-
-    Args:
-        name: One of `names()`.
-        options: Of the scheduler; those left out have their defaults.
-        source: Where the options come from, for messages.
+def build_scheduler(name: str, options: Mapping[str, Any]) -> Scheduler:
+    """Return the scheduler of a name; options that are left out have their defaults.
 
     Raises:
         ConfigError: There is no such scheduler, or an option is unknown or wrong.
@@ -80,10 +75,7 @@ def build_scheduler(name: str, options: Mapping[str, Any], *, source: str) -> Sc
     if name not in names():
         raise ConfigError(unknown(name))
     module = importlib.import_module(f"{__name__}.{name}")
-    try:
-        return cast(Scheduler, build(module.Scheduler, options, source=source))
-    except ConfigError as error:
-        raise ConfigError("\n".join(f"{line} (scheduler {name})" for line in str(error).splitlines())) from None
+    return cast(Scheduler, build(module.Scheduler, options, source=f"scheduler {name}"))
 
 
 def unknown(name: str) -> str:
@@ -93,8 +85,7 @@ def unknown(name: str) -> str:
 
 def scheduler_of(sweep: Sweep) -> Scheduler:
     """Return a sweep's scheduler, with the options that its plan records."""
-    plan = sweep.plan
-    return build_scheduler(plan.scheduler, plan.scheduler_options, source=f"sweep {plan.name}")
+    return build_scheduler(sweep.plan.scheduler, sweep.plan.scheduler_options)
 
 
 def next_slice(sweep: Sweep) -> Slice | None:

@@ -84,8 +84,7 @@ def _scheduler_problems(file: "SpaceFile", written: Mapping[str, Any], source: s
         yield f"{place(written, 'scheduler', source)}: scheduler: {schedulers.unknown(file.scheduler)}"
         return
     try:
-        at = place(written, "scheduler_options", source)
-        schedulers.build_scheduler(file.scheduler, file.scheduler_options, source=at)
+        schedulers.build_scheduler(file.scheduler, written.get("scheduler_options") or {})
     except ConfigError as error:
         yield from str(error).splitlines()
 

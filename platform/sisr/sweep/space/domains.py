@@ -7,36 +7,11 @@ digits, so that a name, a table and a file show exactly what was trained.
 import math
 from dataclasses import dataclass
 from random import Random
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 DIGITS = 6
 RESAMPLE = 0.25  # how often PBT draws a setting anew instead of moving it
 FACTORS = (0.8, 1.2)  # what PBT multiplies a number by
-
-
-class Domain(Protocol):
-    """What every domain can do."""
-
-    @property
-    def is_moved(self) -> bool:
-        """Whether `explore` may return another value than it is given."""
-        ...
-
-    def sample(self, rng: Random) -> Any:
-        """Return a random value."""
-        ...
-
-    def contains(self, value: Any) -> bool:
-        """Return whether `value` could come out."""
-        ...
-
-    def corners(self) -> list[Any]:
-        """Return the outermost values; of a list, all."""
-        ...
-
-    def explore(self, value: Any, rng: Random) -> Any:
-        """Return a value near `value`, or, sometimes, a random one: PBT's next try."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -49,19 +24,19 @@ class Number:
     q: float | None = None
     whole: bool = False  # integers; `low`, `high` and `q` are some, too
     normal: tuple[float, float] | None = None  # mean and standard deviation; None: uniform
-    is_moved: ClassVar[bool] = True
+    is_moved: ClassVar[bool] = True  # whether `explore` may return another value than it is given
 
     def sample(self, rng: Random) -> float:
+        """Return a random value."""
         if self.normal:
             value = rng.gauss(*self.normal)
             while not self.low <= value <= self.high:  # 1 in 16,000
                 value = rng.gauss(*self.normal)
             return self.fit(value)
         if not self.whole:
-            uniform = (
-                rng.uniform(*map(math.log, (self.low, self.high))) if self.log else rng.uniform(self.low, self.high)
-            )
-            return self.fit(math.exp(uniform) if self.log else uniform)
+            if self.log:
+                return self.fit(math.exp(rng.uniform(math.log(self.low), math.log(self.high))))
+            return self.fit(rng.uniform(self.low, self.high))
         step = int(self.q or 1)
         first, last = int(self.low) // step, int(self.high) // step
         if self.log:
@@ -76,16 +51,18 @@ class Number:
         return min(max(rounded(value, self.q), self.low), self.high)
 
     def contains(self, value: Any) -> bool:
+        """Return whether `value` could come out."""
         if not is_number(value) or not self.low <= value <= self.high:
             return False
         q = self.q or (1 if self.whole else None)
         return q is None or math.isclose(value / q, round(value / q), abs_tol=1e-9)
 
     def corners(self) -> list[Any]:
+        """Return the outermost values."""
         return [self.low, self.high]
 
     def explore(self, value: Any, rng: Random) -> Any:
-        """Return `value` a fifth smaller or larger, and by at least `q`, or a random value."""
+        """Return PBT's next try: `value` a fifth smaller or larger, by at least `q`, or, sometimes, a random value."""
         if not value or rng.random() < RESAMPLE:  # no factor leads away from 0
             return self.sample(rng)
         factor = rng.choice(FACTORS)
@@ -101,6 +78,7 @@ class Choice:
     values: tuple[Any, ...]
 
     def sample(self, rng: Random) -> Any:
+        """Return a random value."""
         return rng.choice(self.values)
 
     def index(self, value: Any) -> int | None:
@@ -108,13 +86,16 @@ class Choice:
         return next((i for i, v in enumerate(self.values) if v == value and type(v) is type(value)), None)
 
     def contains(self, value: Any) -> bool:
+        """Return whether `value` is in the list."""
         return self.index(value) is not None
 
     def corners(self) -> list[Any]:
+        """Return all values."""
         return list(self.values)
 
     @property
     def is_moved(self) -> bool:
+        """Whether `explore` may return another value than it is given."""
         return all(map(is_number, self.values))
 
     def explore(self, value: Any, rng: Random) -> Any:
@@ -125,6 +106,9 @@ class Choice:
         if at is None or rng.random() < RESAMPLE:
             return self.sample(rng)
         return rng.choice([self.values[i] for i in (at - 1, at + 1) if 0 <= i < len(self.values)])
+
+
+Domain = Number | Choice
 
 
 def rounded(value: float, q: float | None) -> float:
