@@ -55,6 +55,7 @@ def execute(order: Order, tracking: Tracking, host: RunHost) -> dict[str, Any]:
             place_init(order, run, folder)
         folder.clear_stop()
         record.announce(run, folder, data.facts, resumed)
+        say(_few_held_out(data.facts))
         delivery = courier.start(folder.path, tracking.uri, tracking.experiment, say)
         status: dict[str, Any] = {"state": "failed"}
         drain_s = DRAIN_S
@@ -102,6 +103,16 @@ def _close(run: Run, folder: RunFolder, status: dict[str, Any]) -> None:
     except OSError:
         if not failing:
             raise
+
+
+def _few_held_out(facts: dict[str, Any]) -> str:
+    """Return a warning where a single image is held out; else nothing."""
+    if facts["held_out"] > 1:
+        return ""
+    return (
+        f"warning: only 1 of {facts['held_out'] + facts['train']} images is held out, and what is measured on it says "
+        "little of others: add images, or name a folder of others with --validation"
+    )
 
 
 def say(message: str) -> None:
