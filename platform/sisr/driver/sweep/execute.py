@@ -75,7 +75,6 @@ def execute(
                     host.run(driver, folder.path.resolve(), plan.trials)
             driver.close()
         except BaseException as error:
-            driver.retire()
             host.close()
             driver.abandon(error)
             drain_s = 0.0 if isinstance(error, KeyboardInterrupt) else drain_s
