@@ -200,7 +200,7 @@ WRONG = [
     (swept("penalty_weight: {quniform: [0, 10, 0]}"), AT + "penalty_weight: q must be more than 0, got 0"),
     (
         swept("penalty_weight: {quniform: [0, 1, 1e-6]}"),
-        AT + "penalty_weight: q 1e-06 is too fine to tell values apart; use uniform",
+        AT + "penalty_weight: q 1e-06 is too fine to distinguish values; use uniform",
     ),
     (swept("offset: {randn: [0, 0]}"), AT + "offset: sd must be more than 0, got 0"),
     (
