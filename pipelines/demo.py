@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sisr.metrics.catalogue import PIXELS
+from sisr.metrics.catalogue import ALWAYS
 
 if TYPE_CHECKING:
     from sisr.driver.run.execute import Tracking
-    from sisr.evaluation.measure import Report
+    from sisr.evaluation.measurement import Measurement
 
 NAME = "demo"
 SWEEP = "demo-sweep"
@@ -23,7 +23,6 @@ SETTINGS = {"hr_crop": 96, "batch_size": 8, "blur_sigma_max": 0.0, "turn": True,
 SPACE = ("learning_rate=loguniform(5e-4, 5e-3)", "beta1=", "beta2=", "schedule=", "zero_last=")
 TRIALS, TRIAL_STEPS = 5, 90
 PHOTO = "coffee.png"
-SHOWN = [metric for metric in PIXELS if metric.always]
 
 
 def main(
@@ -99,15 +98,14 @@ def _search(steps: int, runs: Path, tracking: "Tracking") -> dict[str, Any]:
     return found.params
 
 
-def _compare(runs: Path) -> "list[Report]":
-    from sisr.pipelines import _models
-
+def _compare(runs: Path) -> "list[Measurement]":
     from sisr.data.images import decode
     from sisr.data.sources.catalogue import open_source
+    from sisr.driver import models
     from sisr.evaluation.measure import evaluate_model
 
     images = [(file.name, decode(file.path)) for file in open_source("demo").validation]
-    model = _models.open_model(NAME, runs, None)
+    model = models.open_model(NAME, runs, None)
     bicubic = evaluate_model("bicubic", images, model.scale)
     return [bicubic, evaluate_model(model.generator, images, model.scale, name=NAME)]
 
@@ -115,14 +113,14 @@ def _compare(runs: Path) -> "list[Report]":
 def _upscale(runs: Path) -> Path:
     """Upscale a held-out photograph made small; keep input pixels, bicubic and the model's output side by side."""
     from PIL import Image
-    from sisr.pipelines import _models
 
     from sisr.data.bicubic import resize
     from sisr.data.images import decode
     from sisr.data.sources.catalogue import open_source
+    from sisr.driver import models
     from sisr.inference.enlarge import enlarge
 
-    model = _models.open_model(NAME, runs, None)
+    model = models.open_model(NAME, runs, None)
     photo = next(file.path for file in open_source("demo").validation if file.name == PHOTO)
     folder = runs / NAME / "upscaled"
     folder.mkdir(parents=True, exist_ok=True)
@@ -133,18 +131,18 @@ def _upscale(runs: Path) -> Path:
     return compared
 
 
-def _show(reports: "list[Report]", result: dict[str, Any]) -> None:
+def _show(reports: "list[Measurement]", result: dict[str, Any]) -> None:
     from sisr.terminal.console import out, table
 
     bicubic, ours = (report.mean for report in reports)
     pairs = [(a.name, a.values, b.values) for a, b in zip(*(report.images for report in reports), strict=True)]
     rows = [
-        [name, *(m.text(values[m.name]) for m in SHOWN for values in (old, new))]
+        [name, *(m.text(values[m.name]) for m in ALWAYS for values in (old, new))]
         for name, old, new in (*pairs, ("mean", bicubic, ours))
     ]
-    columns = ["held-out photograph", *(f"{who} {m.title}" for m in SHOWN for who in ("bicubic", "trained"))]
+    columns = ["held-out photograph", *(f"{who} {m.title}" for m in ALWAYS for who in ("bicubic", "trained"))]
     table(reports[0].protocol, columns, rows)
-    gains = (f"{m.text(ours[m.name] - bicubic[m.name], signed=True)} {m.title}" for m in SHOWN)
+    gains = (f"{m.text(ours[m.name] - bicubic[m.name], signed=True)} {m.title}" for m in ALWAYS)
     out.print(f"the trained model is {' and '.join(gains)} against bicubic", markup=False)
     out.print(f"side by side: {result['picture']}", markup=False)
     out.print(f"the search:   {Path(result['folder']).parent / SWEEP}/results/index.html", markup=False)

@@ -1,9 +1,9 @@
 """Examine what a run needs before it starts: this machine, a folder of images, or a file that starts a cluster.
 
 Without an argument, this machine: Python, libraries, GPUs, memory, disk, Ray's token, temporary folder, user, proxies,
-MLflow. With a folder, each of its images, as training would judge it, all of its packed pixels, and where it holds
-pairs, which bicubic made the low-resolution ones and which files have no partner. With a YAML file of Ray's cluster
-launcher, what is not filled in, what Ray refuses, and what would be unsafe.
+MLflow, and the Ray that commands would connect to. With a folder, each of its images, as training would judge it, all
+of its packed pixels, and where it holds pairs, which bicubic made the low-resolution ones and which files have no
+partner. With a YAML file of Ray's cluster launcher, what is not filled in, what Ray refuses, and what would be unsafe.
 Exit codes: 0 nothing is wrong, 2 the machine or the cluster file, 3 the images.
 """
 
@@ -46,7 +46,10 @@ def main(
 
 def _examine(subject: str | None, runs: Path, tracking_uri: str | None, *, is_images: bool) -> list[Diagnosis]:
     if subject is None:
-        return [*machine.examine(runs, cache.folder()), *environment.examine(runs, tracking_uri)]
+        from sisr.cluster import connection
+
+        around = [*environment.examine(runs, tracking_uri), connection.examine()]
+        return [*machine.examine(runs, cache.folder()), *around]
     if is_images:
         from sisr.doctor import images
 

@@ -1,6 +1,7 @@
 """Measure models on an image folder under a named protocol: PSNR, SSIM and a perceptual distance.
 
 HR is what is in the folder; LR is made from it as the protocol says. Every result carries the protocol in one line.
+With bicubic among the models, each has a score: how many doublings better it is, in fidelity and perception together.
 Exit codes: 0 done, 2 a wrong option, 3 unusable images, 4 no such model, 69 MLflow does not answer.
 """
 
@@ -8,54 +9,59 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from sisr.pipelines import _measuring, _models
+
+from sisr.driver import models
+from sisr.evaluation.options import DATA, PERCEPTUAL, PROTOCOL, SCALE
+from sisr.metrics import protocol as protocols
+from sisr.metrics.catalogue import METRICS
+from sisr.terminal import console
 
 if TYPE_CHECKING:
-    from sisr.evaluation.measure import Report
+    from sisr.evaluation.measurement import Measurement
 
 
 def main(
-    model: Annotated[list[str], typer.Argument(help=f"One or more. {_models.HELP}")],
-    data: Annotated[str, typer.Option(help=_measuring.DATA)] = "demo",
-    scale: Annotated[int | None, typer.Option(min=1, help=_measuring.SCALE)] = None,
-    protocol: Annotated[str, typer.Option(help=_measuring.PROTOCOL)] = "rgb8",
-    perceptual: Annotated[str, typer.Option(help=_measuring.PERCEPTUAL)] = "auto",
+    model: Annotated[list[str], typer.Argument(help=f"One or more. {models.HELP}")],
+    data: Annotated[str, typer.Option(help=DATA)] = "demo",
+    scale: Annotated[int | None, typer.Option(min=1, help=SCALE)] = None,
+    protocol: Annotated[str, typer.Option(help=PROTOCOL)] = "rgb8",
+    perceptual: Annotated[str, typer.Option(help=PERCEPTUAL)] = "auto",
     images: Annotated[bool, typer.Option("--images", help="Show every image in the table, too.")] = False,
-    recipe: Annotated[list[str] | None, typer.Option(help=_models.RECIPE)] = None,
+    recipe: Annotated[list[str] | None, typer.Option(help=models.RECIPE)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     runs: Annotated[Path, typer.Option(help="Folder that holds all runs.")] = Path("runs"),
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure models on images."""
-    from sisr.metrics import protocol as protocols
-    from sisr.terminal import console
+    from sisr.driver import trained_images
+    from sisr.evaluation.compare import measure, measures
+    from sisr.evaluation.images import find
 
-    rule = protocols.protocol(protocol)
-    distance = _measuring.distance(perceptual, rule, device)
-    files = _measuring.find(data)
-    opened = _measuring.open_all(model, runs, scale, device, recipe or [])
-    reports = _measuring.measure(opened, files, rule, distance=distance)
+    by = measures(protocols.protocol(protocol), perceptual, models.chosen_device(device))
+    files = find(data)
+    opened = models.open_all(model, runs, scale, device, recipe or [])
+    for line in trained_images.warnings(models.places(model, runs), files):
+        console.err.print(f"warning: {line}", markup=False)
+    measured, _ = measure(opened, files, by)
     if json:
-        found = [report.to_json() for report in reports]
-        console.print_json(found[0] if len(found) == 1 else {"protocol": reports[0].protocol, "models": found})
-        return
-    _print(reports, images)
+        found = [each.to_json() for each in measured]
+        console.print_json(found[0] if len(found) == 1 else {"protocol": measured[0].protocol, "models": found})
+    else:
+        _print(measured, images)
 
 
-def _print(reports: "list[Report]", each_image: bool) -> None:
-    from sisr.terminal import console
-
-    metrics = list(reports[0].mean)
-    if each_image:
-        for report in reports:
-            rows = [[i.name, *(_measuring.written(m, i.values.get(m)) for m in metrics)] for i in report.images]
-            console.table(report.model, ["image", *metrics], rows)
-    count = len(reports[0].images)
-    title = f"mean of {count} image{'s' if count > 1 else ''}"
-    console.table(
-        title, ["model", *metrics], [[r.model, *(_measuring.written(m, r.mean[m]) for m in metrics)] for r in reports]
-    )
-    console.out.print(f"protocol: {reports[0].protocol}", markup=False)
+def _print(measured: "list[Measurement]", each_image: bool) -> None:
+    metrics = [METRICS[name] for name in measured[0].mean]
+    titles = [metric.name for metric in metrics]
+    for found in measured if each_image else ():
+        rows = [
+            [i.name, *(m.text(i.values[m.name]) if m.name in i.values else "" for m in metrics)] for i in found.images
+        ]
+        console.table(found.model, ["image", *titles], rows)
+    count = len(measured[0].images)
+    rows = [[found.model, *(metric.text(found.mean[metric.name]) for metric in metrics)] for found in measured]
+    console.table(f"mean of {count} image{'s' if count > 1 else ''}", ["model", *titles], rows)
+    console.out.print(f"protocol: {measured[0].protocol}", markup=False)
 
 
 if __name__ == "__main__":

@@ -14,18 +14,19 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from sisr.pipelines import _models
+
+from sisr.driver import models
 
 FORMAT = "safetensors, pt2 or onnx. Default: as the file's name ends."
 OUTPUT = "File to write. Default: NAME.FORMAT in the current folder."
 
 
 def main(
-    model: Annotated[str, typer.Argument(help=_models.HELP)],
+    model: Annotated[str, typer.Argument(help=models.HELP)],
     format_: Annotated[str | None, typer.Option("--format", help=FORMAT)] = None,
     output: Annotated[Path | None, typer.Option("--output", "--out", "-o", help=OUTPUT)] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", "--force", help="Replace a file that is there.")] = False,
-    recipe: Annotated[list[str] | None, typer.Option(help=_models.RECIPE)] = None,
+    recipe: Annotated[list[str] | None, typer.Option(help=models.RECIPE)] = None,
     runs: Annotated[Path, typer.Option(help="Folder that holds all runs.")] = Path("runs"),
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -35,13 +36,13 @@ def main(
     from sisr.terminal import console
 
     chosen = _format(format_, output)
-    target = output or Path(f"{_models.short(model)}.{chosen}")
+    target = output or Path(f"{models.short(model)}.{chosen}")
     if target.is_dir():
         raise ConfigError(f"--output {target} is a folder; name a file, such as {target / f'model.{chosen}'}")
     if target.exists() and not overwrite:
         raise ConfigError(f"{target} exists already; --overwrite replaces it, --output writes elsewhere")
     exporting.require(chosen)
-    opened = _models.open_model(model, runs, None, "cpu", recipe or [])
+    opened = models.open_model(model, runs, None, "cpu", recipe or [])
     begun = time.monotonic()
     checks = exporting.export(opened, target, chosen)
     size, seconds = target.stat().st_size, round(time.monotonic() - begun, 2)

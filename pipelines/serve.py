@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from sisr.pipelines import _models
 
 from sisr.cluster.serve import Service, ServiceOptions, stop
+from sisr.driver import models
 from sisr.driver.served_model import Following, ReleaseSource, checked
 from sisr.serving.limits import Limits
 from sisr.serving.release import Release
@@ -50,7 +50,7 @@ def main(
     follow_every: Annotated[float, typer.Option(min=0.1, help=EVERY)] = 5,
     address: Annotated[str | None, typer.Option(help="Of a running Ray cluster. Default: this machine.")] = None,
     allowed_hosts: Annotated[str, typer.Option(help=ALLOWED)] = "",
-    recipe: Annotated[list[str] | None, typer.Option(help=_models.RECIPE)] = None,
+    recipe: Annotated[list[str] | None, typer.Option(help=models.RECIPE)] = None,
     runs: Annotated[Path, typer.Option(help="Folder that holds all runs.")] = Path("runs"),
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow's server or database; default: MLFLOW_TRACKING_URI, else in --runs.")
@@ -85,7 +85,7 @@ def _first(
 
     found = registered(spec, tracking_uri, runs)
     if found is None:
-        return checked(_models.locate(spec, runs, tracking_uri), recipes, _models.short(spec)), None
+        return checked(models.locate(spec, runs, tracking_uri), recipes, models.short(spec)), None
     source = ReleaseSource(found, recipes)
     return source.release(found.version()), source if found.alias else None
 

@@ -13,6 +13,7 @@ import typer
 
 from sisr import recipes
 from sisr.config.settings import build, parse_overrides, read_yaml
+from sisr.disk.run_folder import RunFolder
 from sisr.errors import ConfigError
 from sisr.terminal.console import out, print_json
 
@@ -66,7 +67,10 @@ def main(
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Train RECIPE on images."""
-    recipes.find(recipe)  # a mistake is answered before torch and Ray are imported
+    # What can be answered before torch and Ray are imported.
+    recipes.find(recipe)
+    if name:
+        RunFolder(runs / name).check_free()
 
     from sisr.cluster.train import Scaling
     from sisr.driver.run import execute

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from sisr.pipelines import _models
+
+from sisr.driver import models
 
 if TYPE_CHECKING:
     from sisr.inference.strips import Enlargement
@@ -48,7 +49,7 @@ class Job:
 
 def main(
     image: Annotated[Path, typer.Argument(metavar="INPUT", help="An image file, or a folder of them.")],
-    model: Annotated[str, typer.Option("--model", "-m", help=_models.HELP)],
+    model: Annotated[str, typer.Option("--model", "-m", help=models.HELP)],
     output: Annotated[Path | None, typer.Option("--output", "-o", help=OUTPUT)] = None,
     format_: Annotated[str | None, typer.Option("--format", help=FORMAT)] = None,
     quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG and WebP; WebP loses nothing at 100.")] = 95,
@@ -58,7 +59,7 @@ def main(
     scale: Annotated[int | None, typer.Option(min=1, help="For bicubic; a model has its own.")] = None,
     tile: Annotated[int | None, typer.Option(min=0, help=TILE)] = None,
     halo: Annotated[int | None, typer.Option(min=0, help=HALO)] = None,
-    recipe: Annotated[list[str] | None, typer.Option(help=_models.RECIPE)] = None,
+    recipe: Annotated[list[str] | None, typer.Option(help=models.RECIPE)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     runs: Annotated[Path, typer.Option(help="Folder that holds all runs.")] = Path("runs"),
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -69,7 +70,7 @@ def main(
     from sisr.terminal import console
 
     _check_paths(image, output, format_)
-    opened = _models.open_model(model, runs, scale, device, recipe or [])
+    opened = models.open_model(model, runs, scale, device, recipe or [])
     jobs = plan(image, output, format_, opened.scale, compare)
     _check_targets(jobs, overwrite)
     options = {"tile": tile, "halo": halo, "saving": Saving(quality, chroma)}

@@ -72,6 +72,13 @@ def test_auto_without_a_ray_says_what_it_wants(no_ray: Path, monkeypatch: pytest
         connection.connect("auto" if origin == "--address" else None)
 
 
+def test_doctor_names_an_address_where_a_ray_has_been(no_ray: Path) -> None:
+    assert connection.examine().found == "each command starts its own"
+    (no_ray / "ray_current_cluster").write_text(free_address())
+    assert connection.examine().level == "error"
+    assert "`ray stop` removes that file" in connection.examine().found
+
+
 def test_what_is_no_address_is_refused(no_ray: Path) -> None:
     with pytest.raises(ConfigError, match="HOST:PORT"):
         connection.connect("localhost")

@@ -19,6 +19,7 @@ import yaml
 from PIL import Image
 
 from sisr import recipes
+from sisr.disk.run_folder import RunFolder
 from sisr.terminal import cli
 
 EXIT = {"finished": 0, "config": 2, "data": 3, "diverged": 5, "locked": 6, "stopped": 75}
@@ -179,6 +180,16 @@ def test_a_second_start_of_the_same_run_is_refused_at_once_and_names_the_holder(
     first.wait()
     code, _, err = finish(start(config, "--local"))
     assert code == EXIT["finished"], "a killed holder must not hold on: " + err
+
+
+def test_a_held_run_is_refused_before_torch_is_imported(tmp_path: Path, config: Path) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "torch.py").write_text("raise SystemExit('torch was imported')")
+    with RunFolder(Path("runs/test")).lock():
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path / "broken")}
+        done = subprocess.run(command(config), capture_output=True, text=True, env=environment)
+    assert done.returncode == EXIT["locked"], done.stderr
+    assert f"run test is held by process {os.getpid()}" in done.stderr
 
 
 @pytest.mark.mlflow

@@ -44,11 +44,40 @@ def test_19_of_20_intervals_hold_the_true_difference():
     assert 0.90 <= hits / 400 <= 0.98
 
 
+def test_the_interval_of_few_images_is_students():
+    """Of -1, 0, 1 the standard error is 1 / sqrt(3); t's 97.5 % quantile with 2 degrees of freedom is 4.302653."""
+    found = paired_interval([-1.0, 0.0, 1.0])
+    assert (found.low, found.high) == pytest.approx((-4.302653 / 3**0.5, 4.302653 / 3**0.5))
+
+
+DRAWN = {
+    "normal": (lambda draws, shape: draws.normal(0.1, 1.0, shape), 0.1, 0.94, 0.96),
+    "uniform": (lambda draws, shape: draws.uniform(-1.0, 2.0, shape), 0.5, 0.92, 0.96),
+    "skewed": (lambda draws, shape: draws.gamma(2.0, 0.05, shape), 0.1, 0.89, 0.95),
+    "exponential": (lambda draws, shape: draws.exponential(0.1, shape), 0.1, 0.86, 0.93),
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_of_six_images_the_interval_holds_the_true_mean_nearly_as_often_as_it_says(name):
+    """In 4,000 samples; the percentile bootstrap that it replaced holds 0.87, 0.86, 0.83 and 0.81 of them."""
+    draw, mean, low, high = DRAWN[name]
+    samples = draw(np.random.default_rng(1), (4000, 6))
+    found = [paired_interval(sample) for sample in samples]
+    share = sum(i.low <= mean <= i.high for i in found) / len(found)
+    assert low <= share <= high
+
+
+def test_no_model_that_is_no_better_passes_more_often_than_1_time_in_40_of_six_images():
+    samples = np.random.default_rng(5).normal(0.0, 1.0, (4000, 6))
+    assert sum(paired_interval(sample).low > 0 for sample in samples) / 4000 == pytest.approx(0.025, abs=0.008)
+
+
 def test_results_do_not_depend_on_how_many_fit_into_memory_at_a_time(monkeypatch):
     monkeypatch.setattr("sisr.evaluation.bootstrap.CHUNK", 64)
-    small = paired_interval([0.1, 0.2, 0.4], resamples=1000)
+    small = paired_interval([0.1, 0.2, 0.4] * 10, resamples=1000)
     monkeypatch.undo()
-    whole = paired_interval([0.1, 0.2, 0.4], resamples=1000)
+    whole = paired_interval([0.1, 0.2, 0.4] * 10, resamples=1000)
     assert (small.low, small.high) == pytest.approx((whole.low, whole.high), abs=0.02)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from html import unescape
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from torch import nn
 from sisr import recipes
 from sisr.evaluation import gallery, pictures, ranking
 from sisr.evaluation.gallery import Gallery, most_varied
-from sisr.evaluation.measure import ImageResult, Report, evaluate_model, evaluate_models
+from sisr.evaluation.measure import evaluate_model, evaluate_models
+from sisr.evaluation.measurement import ImageResult, Measurement
 from sisr.evaluation.ranking import Cost
 from sisr.inference.probe import multiply_adds
 from sisr.models import files
@@ -22,13 +24,13 @@ from sisr.terminal import cli
 FREE = Cost(None, None)
 
 
-def report(model: str, psnr, ssim=None) -> Report:
+def report(model: str, psnr, ssim=None) -> Measurement:
     ssim = [0.8] * len(psnr) if ssim is None else ssim
     values = [{"psnr_y": p, "ssim_y": s} for p, s in zip(psnr, ssim, strict=True)]
-    return Report(model, "rgb8", [ImageResult(f"{i}", v, 0.1 * (i + 1)) for i, v in enumerate(values)])
+    return Measurement(model, "rgb8", [ImageResult(f"{i}", v, 0.1 * (i + 1)) for i, v in enumerate(values)])
 
 
-def ranked(psnr, reference, ssim=None, reference_ssim=None) -> ranking.Row:
+def ranked(psnr, reference, ssim=None, reference_ssim=None) -> ranking.Ranked:
     """Return the row of a model beside that of its reference."""
     reports = [report("reference", reference, reference_ssim), report("model", psnr, ssim)]
     return ranking.rank(reports, [FREE, FREE], "reference")[1]
@@ -44,7 +46,7 @@ def test_19_of_20_intervals_hold_the_true_difference_although_images_differ_far_
         difficulty = draws.normal(28, 4, 40)
         reference = difficulty + draws.normal(0, 0.2, 40)
         model = difficulty + draws.normal(0.1, 0.2, 40) + draws.exponential(0.1, 40)
-        found = ranked(model, reference).differences["psnr_y"]
+        found = ranked(model, reference).differences["psnr_y"].interval
         hits += found.low <= 0.2 <= found.high
     assert 0.90 <= hits / 300 <= 0.99
 
@@ -53,13 +55,13 @@ def test_a_small_difference_on_every_image_is_better_although_the_means_overlap(
     difficulty = np.random.default_rng(0).normal(28, 4, 20)
     row = ranked(difficulty + np.linspace(0.05, 0.15, 20), difficulty, np.linspace(0.81, 0.82, 20))
     assert row.verdict == "better"
-    assert row.differences["psnr_y"].mean == pytest.approx(0.1)
+    assert row.differences["psnr_y"].interval.mean == pytest.approx(0.1)
 
 
 def test_the_order_of_models_turns_better_into_worse():
     better, worse = np.linspace(28, 30, 20), np.linspace(27, 28.5, 20)
-    assert ranked(better, worse).word("psnr_y") == "better"
-    assert ranked(worse, better).word("psnr_y") == "worse"
+    assert ranked(better, worse).differences["psnr_y"].word == "better"
+    assert ranked(worse, better).differences["psnr_y"].word == "worse"
 
 
 def test_differences_that_cancel_are_no_difference_shown():
@@ -78,7 +80,7 @@ def test_less_of_a_perceptual_distance_is_better():
             image.values["lpips"] = distance
     row = ranking.rank(reports, [FREE, FREE], "reference")[1]
     assert row.verdict == "PSNR-Y no difference shown, SSIM-Y no difference shown, LPIPS better"
-    assert row.differences["lpips"].mean == pytest.approx(-0.1)
+    assert row.differences["lpips"].interval.mean == pytest.approx(-0.1)
 
 
 def test_five_images_show_no_difference_however_they_agree_and_the_reader_is_told():
@@ -86,16 +88,16 @@ def test_five_images_show_no_difference_however_they_agree_and_the_reader_is_tol
     assert rows[1].verdict == "no difference shown"
     assert "5 images are too few" in ranking.notes(rows)[0]
     six = ranking.rank([report("a", [28.0] * 6), report("b", [29.0] * 6)], [FREE, FREE], "a")
-    assert six[1].word("psnr_y") == "better"
+    assert six[1].differences["psnr_y"].word == "better"
     assert ranking.notes(six) == []
 
 
 def test_an_infinite_psnr_is_counted_and_said_and_leaves_finite_intervals():
     rows = ranking.rank([report("a", [30.0] * 8), report("b", [math.inf] + [30.0] * 7)], [FREE, FREE], "a")
-    assert rows[1].differences["psnr_y"].mean == pytest.approx((100 - 30) / 8)
+    assert rows[1].differences["psnr_y"].interval.mean == pytest.approx((100 - 30) / 8)
     assert rows[1].to_json()["infinite"] == 1
     assert "PSNR is infinite on 1 of 8 images" in ranking.notes(rows)[0]
-    assert ranking.with_spread("psnr_y", rows[1]) == "inf"
+    assert rows[1].text("psnr_y") == "inf"
 
 
 def test_two_models_that_are_both_exact_do_not_differ():
@@ -261,14 +263,15 @@ def test_one_model_can_be_compared_with_bicubic(setting, capsys):
     assert [m["model"] for m in json.loads(capsys.readouterr().out)["models"]] == ["first", "bicubic"]
 
 
-def test_a_distance_of_all_images_together_is_shown_without_a_difference(setting, capsys):
+def test_a_distance_of_all_images_together_and_the_score_have_a_difference_too(setting, capsys):
     assert compare("first", "bicubic", "--data", "images", "--perceptual", "swd", "--no-log", "--json") == 0
     content = json.loads(capsys.readouterr().out)
     with pytest.raises(SystemExit):
         cli.main(["evaluate", "first", "bicubic", "--data", "images", "--perceptual", "swd", "--json"])
     evaluated = json.loads(capsys.readouterr().out)["models"]
     assert [m["mean"]["swd"] for m in content["models"]] == pytest.approx([m["mean"]["swd"] for m in evaluated])
-    assert set(content["models"][1]["difference"]) == {"psnr_y", "ssim_y"}
+    assert set(content["models"][1]["difference"]) == {"psnr_y", "ssim_y", "swd", "score"}
+    assert content["models"][1]["mean"]["score"] == 0, "bicubic's own"
 
 
 def test_the_luma_protocol_is_compared_too(setting, capsys):
@@ -300,22 +303,22 @@ def test_the_page_asks_nobody_for_anything_and_names_are_only_text(setting, tmp_
     assert "<i>" not in text
     assert "&lt;b&gt;&amp;evil" in text
     assert not [word for word in ("http:", "https:", "src=", "@import", "<link") if word in text]
-    assert "default-src 'none'" in text
+    assert "default-src 'none'" in unescape(text)
 
 
 @pytest.mark.parametrize(
     ("argv", "code", "reason"),
     [
-        ([], 2, "wants two models or more, got none"),
+        ([], 2, "needs two models or more, got none"),
         (["first"], 2, "got only first: name another, such as bicubic"),
         (["bicubic", "--against", "bicubic"], 2, "got only bicubic"),
         (["first", "second", "first"], 2, "first: named twice"),
         (["first", "twice"], 2, "different scales can't be compared on the same LR: first 4x, twice 2x"),
         (["first", "second", "--against", "secnd"], 2, "none of the models compared; did you mean 'second'?"),
-        (["first", "second", "--data", "one"], 3, "is one image: a comparison wants two or more"),
+        (["first", "second", "--data", "one"], 3, "is one image: a comparison needs two or more"),
         (["first", "second", "--top", "3"], 2, "name it with --experiment"),
         (["first", "nobody"], 4, "no model 'nobody'"),
-        (["--experiment", "none", "--mode", "most"], 2, "--mode most: wanted max or min"),
+        (["--experiment", "none", "--mode", "most"], 2, "'most' is not one of 'max', 'min'"),
     ],
 )
 def test_a_mistake_is_explained(setting, tmp_path, capsys, argv, code, reason):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sisr.evaluation.gallery import Gallery
-from sisr.evaluation.measure import ImageResult, Report
+from sisr.evaluation.measurement import ImageResult, Measurement
 from sisr.evaluation.page import page as write_page
 from sisr.evaluation.ranking import Cost, rank
 
@@ -21,7 +21,7 @@ def file(tmp_path_factory):
     results = [ImageResult(name, {"psnr_y": 30.0, "ssim_y": 0.9}, 0.01) for name in ("first.png", "second.png")]
     for result in results:
         gallery.add(result.name, hr, sr, 2)
-    rows = rank([Report(name, "rgb8", results) for name in ("one", "two")], [Cost(1, 2)] * 2, "one")
+    rows = rank([Measurement(name, "rgb8", results) for name in ("one", "two")], [Cost(1, 2)] * 2, "one")
     path = tmp_path_factory.mktemp("page") / "comparison.html"
     path.write_text(write_page(rows, gallery.places, ["2 images"], []), encoding="utf-8")
     return path

@@ -255,7 +255,7 @@ def test_the_demo_is_measured_on_its_held_out_photographs(capsys):
     [
         (["nobody"], 4, "no model 'nobody'"),
         (["bicubic", "--protocol", "matlab"], 2, "no protocol 'matlab'"),
-        (["bicubic", "--protocol", "y", "--perceptual", "swd"], 2, "protocol y has luma alone, and swd wants RGB"),
+        (["bicubic", "--protocol", "y", "--perceptual", "swd"], 2, "protocol y has luma alone, and swd needs RGB"),
         (["bicubic", "--perceptual", "lpisp"], 2, "'lpisp' is none of these, and no file"),
         (["bicubic", "--data", "nowhere"], 3, "no images at 'nowhere'"),
         (["mine", "--scale", "3"], 2, "4 times as large; --scale 3"),

@@ -4,82 +4,114 @@ import math
 
 import pytest
 
-from sisr.errors import ConfigError, DataError
-from sisr.evaluation.gate import Test as Finding
-from sisr.evaluation.gate import check_metric, judge, reported
-from sisr.evaluation.measure import ImageResult, Report
+from sisr.errors import ConfigError
+from sisr.evaluation.gate import Check, judge, metric_of, reported, unseen
+from sisr.evaluation.measurement import ImageResult, Measurement
+from sisr.metrics.catalogue import METRICS, PSNR_Y
 from sisr.metrics.protocol import protocol
+from sisr.metrics.swd import Swd
+
+RGB = protocol("rgb8")
 
 
-def report(model: str, *values: float, metric: str = "psnr_y") -> Report:
-    return Report(model, "rgb8|...", [ImageResult(f"{i}.png", {metric: value}) for i, value in enumerate(values)])
+def measured(model: str, *values: float, metric: str = "psnr_y") -> Measurement:
+    return Measurement(model, "rgb8|...", [ImageResult(f"{i}.png", {metric: value}) for i, value in enumerate(values)])
 
 
-def against(candidate: Report, rival: Report, by: str = "psnr_y") -> Finding:
-    return judge(candidate, [rival], by)[1]
+def against(candidate: Measurement, rival: Measurement, by: str = "psnr_y") -> Check:
+    return judge(candidate, [rival], METRICS[by])[-1]
 
 
 def test_a_gain_on_every_image_passes_and_says_how_much():
-    test = against(report("new", 30.5, 25.25, 40.125), report("bicubic", 30, 25, 40))
-    assert (test.name, test.passed) == ("bicubic", True)
-    assert test.finding == "better: psnr_y +0.292 dB [+0.125, +0.500]"
+    check = against(
+        measured("new", 30.5, 25.25, 40.125, 31, 26, 41), measured("bicubic", 30, 25, 40, 30.5, 25.75, 40.875)
+    )
+    assert (check.name, check.passed) == ("bicubic", True)
+    assert check.text == "better: psnr_y +0.292 dB [+0.112, +0.471]"
 
 
 def test_a_gain_that_noise_explains_is_refused():
-    test = against(report("new", 31, 24.5, 40), report("champion", 30, 25, 40.2))
-    assert not test.passed
-    assert test.finding.startswith("not better beyond noise: psnr_y +0.100 dB [-")
+    check = against(measured("new", 31, 24.5, 40, 31, 24.5, 40), measured("champion", 30, 25, 40.2, 30, 25, 40.2))
+    assert not check.passed
+    assert check.text.startswith("not better beyond noise: psnr_y +0.100 dB [-")
 
 
 def test_a_worse_model_is_called_worse():
-    test = against(report("new", 29, 24), report("champion", 30, 25))
-    assert test.finding == "worse: psnr_y -1.000 dB [-1.000, -1.000]"
+    check = against(measured("new", *[29, 24] * 3), measured("champion", *[30, 25] * 3))
+    assert check.text == "worse: psnr_y -1.000 dB [-1.000, -1.000]"
 
 
 def test_the_same_model_is_not_better():
-    same = report("champion", 30, 25, 40)
+    same = measured("champion", *[30, 25, 40] * 2)
     assert not against(same, same).passed
 
 
-def test_every_rival_is_a_test_of_its_own():
-    tests = judge(report("new", 30, 25), [report("bicubic", 29, 24), report("champion", 31, 26)], "psnr_y")
-    assert [(t.name, t.passed) for t in tests] == [("finite", True), ("bicubic", True), ("champion", False)]
+def test_every_rival_is_a_check_of_its_own():
+    checks = judge(
+        measured("new", *[30, 25] * 3),
+        [measured("bicubic", *[29, 24] * 3), measured("champion", *[31, 26] * 3)],
+        PSNR_Y,
+    )
+    assert [(c.name, c.passed) for c in checks] == [("finite", True), ("bicubic", True), ("champion", False)]
 
 
-def test_the_metric_that_decides_is_the_one_asked_for():
-    test = against(report("new", 0.9, 0.8, metric="ssim_y"), report("old", 0.8, 0.75, metric="ssim_y"), "ssim_y")
-    assert test.finding == "better: ssim_y +0.07500 [+0.05000, +0.10000]"
+def test_less_of_a_distance_is_better():
+    new, old = (measured("x", *[value] * 6, metric="lpips") for value in (0.2, 0.3))
+    assert against(new, old, "lpips").text == "better: lpips -0.10000 [-0.10000, -0.10000]"
+    assert not against(old, new, "lpips").passed
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_number_that_is_not_finite_is_refused_and_named(value):
-    (test,) = judge(report("new", 30, value), [report("bicubic", 29, 24)], "psnr_y")
-    assert not test.passed
-    assert test.finding == f"1 numbers are not finite: psnr_y of 1.png is {value}"
+    (check,) = judge(measured("new", 30, value), [measured("bicubic", 29, 24)], PSNR_Y)
+    assert not check.passed
+    assert check.text == f"1 numbers are not finite: psnr_y of 1.png is {value}"
 
 
-def test_one_image_is_not_enough():
-    with pytest.raises(DataError, match="at least 2 images"):
-        judge(report("new", 30), [report("bicubic", 29)], "psnr_y")
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_fewer_than_six_images_are_not_enough_however_they_agree(count):
+    checks = judge(measured("new", *[30] * count), [measured("bicubic", *[29] * count)], PSNR_Y)
+    failed = {check.name: check.text for check in checks if not check.passed}
+    assert failed["number of images"].startswith(f"{count} are too few to call a difference shown")
+    assert "bicubic" in failed
 
 
-def test_a_metric_that_the_protocol_does_not_measure_is_refused_with_the_choices():
-    with pytest.raises(ConfigError, match=r"psnr_rgb is not measured under protocol y: choose one of psnr_y, ssim_y"):
-        check_metric("psnr_rgb", protocol("y"))
+def test_images_that_were_trained_on_are_refused_and_named():
+    check = unseen(["a.png", "b.png", "c.png", "d.png"], 9)
+    assert not check.passed
+    assert check.text == "it was trained on 4 of these 9 images: a.png, b.png, c.png, ..."
+    assert unseen([], 9).passed
+    assert "not known" in unseen(None, 9).text
 
 
 @pytest.mark.parametrize(
-    ("metrics", "finding"),
+    ("adversarial", "distance", "name"), [(True, Swd(), "score"), (True, None, "psnr_y"), (False, Swd(), "psnr_y")]
+)
+def test_a_recipe_with_a_judge_is_decided_by_the_score_where_it_is_measured(adversarial, distance, name):
+    assert metric_of(None, adversarial=adversarial, rule=RGB, distance=distance).name == name
+
+
+def test_the_distance_that_was_measured_can_be_asked_for_as_perceptual():
+    assert metric_of("perceptual", adversarial=False, rule=RGB, distance=Swd()).name == "swd"
+
+
+def test_a_metric_that_is_not_measured_is_refused_with_the_choices():
+    with pytest.raises(ConfigError, match=r"psnr_rgb is not measured under protocol y .* one of psnr_y, ssim_y,"):
+        metric_of("psnr_rgb", adversarial=False, rule=protocol("y"), distance=None)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "text"),
     [
         ({"val/psnr_y": 30.0}, "no final/... metric"),
         ({"final/psnr_y": 30.0, "final/ssim_y_finite": 0.0}, "not finite: final/ssim_y"),
         ({"final/psnr_y": math.nan}, "not finite: final/psnr_y"),
     ],
 )
-def test_a_run_that_reports_nothing_or_nonsense_at_its_end_is_refused(metrics, finding):
-    test = reported(metrics)
-    assert not test.passed
-    assert finding in test.finding
+def test_a_run_that_reports_nothing_or_nonsense_at_its_end_is_refused(metrics, text):
+    check = reported(metrics)
+    assert not check.passed
+    assert text in check.text
 
 
 def test_a_run_that_reports_finite_numbers_passes():

@@ -158,7 +158,7 @@ def test_every_room_says_what_it_is_for(name: str) -> None:
         ("sisr.data.store", "sisr.metrics.psnr", False),
         ("sisr.pipelines.train", "sisr.cluster.train", True),
         ("sisr.pipelines.train", "sisr.pipelines.evaluate", False),
-        ("sisr.pipelines.train", "sisr.pipelines._models", True),
+        ("sisr.pipelines.train", "sisr.driver.models", True),
         ("sisr.cluster.train", "sisr.pipelines.train", False),
     ],
 )

@@ -94,7 +94,7 @@ def test_lpips_without_its_package_says_what_to_install(alexnet: Path, monkeypat
 
 def test_lpips_of_images_too_small_for_it_is_refused(alexnet: Path) -> None:
     pytest.importorskip("lpips")
-    with pytest.raises(ConfigError, match="wants images of 31 px a side, the smallest has 20"):
+    with pytest.raises(ConfigError, match="needs images of 31 px a side, the smallest has 20"):
         perceptual.offered("lpips", least=20)
 
 

@@ -1,11 +1,17 @@
 """SSIM against scikit-image's implementation with the gaussian window."""
 
+from functools import partial
+
 import pytest
 import torch
 from skimage.metrics import structural_similarity
 
+from sisr.metrics.catalogue import METRICS
 from sisr.metrics.luma import luma
-from sisr.metrics.ssim import ssim, ssim_rgb, ssim_y
+from sisr.metrics.planes import measure
+from sisr.metrics.ssim import ssim
+
+ssim_y, ssim_rgb = partial(measure, METRICS["ssim_y"]), partial(measure, METRICS["ssim_rgb"])
 
 
 def noisy_pair(*shape: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -101,3 +101,13 @@ def test_images_of_different_sizes_are_measured_together() -> None:
 def test_flat_images_give_numbers() -> None:
     flat = [torch.full((1, 3, 32, 32), 0.3)]
     assert between(flat, flat) == 0.0
+
+
+def test_leaving_images_out_is_measuring_the_others_with_the_colours_of_all() -> None:
+    draws = np.random.default_rng(5)
+    images = [torch.from_numpy(draws.random((1, 3, 40, 44))) for _ in range(10)]
+    evidence = [module.Swd().evidence(hr, images[-1 - i]) for i, hr in enumerate(images[:5])]
+    found = module.Swd().values_without(evidence, [[0], [1, 3], []])
+    others = [module.Swd().value([evidence[i] for i in kept]) for kept in ((1, 2, 3, 4), (0, 2, 4))]
+    assert found[:2] == pytest.approx(others, rel=0.1), "but for the colours' normalisation"
+    assert found[2] == module.Swd().value(evidence)

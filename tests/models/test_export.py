@@ -209,6 +209,6 @@ def test_a_model_that_is_not_there_is_named(capsys):
     [("runs/r1/", "r1"), ("x.safetensors", "x"), ("models:/x@best", "x-best"), ("models:/x/3", "x-3"), ("r1", "r1")],
 )
 def test_a_model_s_short_name(spec, name):
-    from sisr.pipelines import _models
+    from sisr.driver import models
 
-    assert _models.short(spec) == name
+    assert models.short(spec) == name

@@ -219,7 +219,7 @@ def test_a_forced_registration_says_so(client, register):
     assert register("better", "--model-name", "forced")[0] == 0
     code, result, _ = register("worse", "--model-name", "forced", "--force", "smaller, for phones")
     assert (code, result["state"]) == (0, "forced")
-    assert [test["passed"] for test in result["tests"]] == [True, True, True, False]
+    assert [test["passed"] for test in result["tests"]] == [True, True, True, True, False]
     version = client.get_model_version_by_alias("forced", "champion")
     assert version.tags["sisr.forced"] == "smaller, for phones"
     assert "by force although the gate refused it: smaller, for phones" in version.description
@@ -266,22 +266,58 @@ def test_damaged_files_are_refused_even_by_force(place, register, where):
 
 
 def test_images_that_a_run_was_trained_on_do_not_decide(place, register):
-    """Of the run's own folder only the held-out images are measured: a tenth of 24, so 2."""
-    code, result, _ = register("better", "--model-name", "own", "--data", place.runs.parent / "train")
-    assert (code, result["images"]) == (0, 2)
+    """Of the run's own folder only the held-out images are measured: a tenth of 24, so 2, which are too few."""
+    code, result, said = register("better", "--model-name", "own", "--data", place.runs.parent / "train")
+    assert (code, result["state"], result["images"]) == (7, "refused", 2)
     assert result["data"].endswith("train (held-out images)")
+    assert "number of images: 2 are too few" in said
+
+
+def test_images_that_a_run_was_trained_on_are_known_by_their_content(place, register, tmp_path):
+    (tmp_path / "others").mkdir()
+    for i, path in enumerate([*sorted((place.runs.parent / "train").iterdir())[:8], *place.images.iterdir()]):
+        shutil.copy(path, tmp_path / "others" / f"renamed_{i}.png")
+    code, result, said = register("better", "--model-name", "seen", "--data", tmp_path / "others")
+    assert (code, result["state"]) == (7, "refused")
+    assert re.search(r"images: it was trained on [678] of these 16 images: renamed_\d", said)
+
+
+def test_what_a_model_was_trained_on_is_known_of_a_run_on_another_machine(place, register, tmp_path, client):
+    """Its folder is not here, so the hashes come from MLflow."""
+    run_id = json.loads((place.runs / "better" / "mlflow.json").read_text())["run_id"]
+    client.set_tag(run_id, "sisr.folder", "/not/on/this/machine")
+    (tmp_path / "others").mkdir()
+    for path in sorted((place.runs.parent / "train").iterdir())[:8]:
+        shutil.copy(path, tmp_path / "others")
+    try:
+        code, _, said = register(run_id, "--model-name", "seen", "--data", tmp_path / "others")
+    finally:
+        client.set_tag(run_id, "sisr.folder", str((place.runs / "better").resolve()))
+    assert code == 7
+    assert re.search(r"images: it was trained on [678] of these 8 images", said)
+
+
+@pytest.mark.parametrize("metric", ["score", "swd", "ssim_rgb"])
+def test_any_metric_that_is_measured_can_decide(register, metric):
+    code, result, said = register("better", "--model-name", f"by-{metric}", "--by", metric, "--perceptual", "swd")
+    assert (code, result["by"]) == (0, metric), said
+    assert result["tests"][-1]["finding"].startswith(f"better: {metric} ")
 
 
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        ([], 2, "say what to register: a run, or --experiment NAME"),
-        (["worse", "--experiment", "boards"], 2, "say what to register"),
+        ([], 2, "name what to register: a run, or --experiment NAME"),
+        (["worse", "--experiment", "boards"], 2, "name what to register"),
         (["nobody"], 2, "no run 'nobody': neither a run's folder nor one in"),
         (["0" * 32], 2, "no run 00000000000000000000000000000000 in MLflow at http"),
         (["--experiment", "bords"], 2, "no experiment 'bords'; did you mean 'boards'?"),
         (["--experiment", "boards", "--metric", "final/psnr"], 2, "no|none of the 2 finished runs"),
-        (["worse", "--by", "lpips"], 2, "--by lpips is not measured under protocol rgb8"),
+        (
+            ["worse", "--by", "lpips", "--perceptual", "swd"],
+            2,
+            "--by lpips is not measured under protocol rgb8 with swd",
+        ),
         (["worse", "--model-name", "a/b"], 2, "--model-name 'a/b' can't be used"),
         (["worse", "--rollback"], 2, "--rollback only swaps aliases"),
         (["worse", "--data", "nowhere"], 3, "no images at 'nowhere'"),

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sisr.cluster import environment
+from sisr.doctor.diagnosis import Diagnosis
 from sisr.errors import ConfigError
 from sisr.terminal.console import err
 
@@ -98,6 +99,17 @@ def _probe(address: str, origin: str) -> None:
     raise ConfigError(
         f"no Ray answers at {address} ({origin}): {reason}. Start it, {remedy}; --address local starts one of its own"
     )
+
+
+def examine() -> Diagnosis:
+    """Return whether the Ray that a command would find answers, as `sisr doctor` shows it."""
+    try:
+        found, origin = _find(None)
+        if found:
+            _probe(found, origin)
+    except ConfigError as error:
+        return Diagnosis("error", "ray", str(error), "start that Ray, or remove what names it")
+    return Diagnosis("ok", "ray", f"{found} ({origin}) answers" if found else "each command starts its own")
 
 
 def short_temp() -> str:

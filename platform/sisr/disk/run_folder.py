@@ -149,12 +149,19 @@ class RunFolder:
             try:
                 stack.enter_context(lock.held(path, wait_s=LOCK_PATIENCE_S, advice="choose another --runs"))
             except RunLockedError:
-                raise RunLockedError(
-                    f"run {self.path.name} is held by {lock.holder(path)}: wait for it, stop it, or use another --name"
-                ) from None
+                raise self._held() from None
             self.claim()
             atomic.remove_unfinished(self.path)
             yield
+
+    def check_free(self) -> None:
+        """Raise RunLockedError where another process executes the run: an answer before `lock` can be asked for."""
+        if lock.is_held(self.path / LOCK):
+            raise self._held()
+
+    def _held(self) -> RunLockedError:
+        holder = lock.holder(self.path / LOCK)
+        return RunLockedError(f"run {self.path.name} is held by {holder}: wait for it, stop it, or use another --name")
 
     def claim(self) -> None:
         """Remember which folder this is, and which lock file lies in it, for `confirm`; both stay open.

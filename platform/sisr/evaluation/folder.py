@@ -13,7 +13,7 @@ from sisr.disk import atomic
 from sisr.evaluation.gallery import Place
 from sisr.evaluation.page import page
 from sisr.evaluation.pictures import sheet
-from sisr.evaluation.ranking import Row
+from sisr.evaluation.ranking import Ranked
 
 PAGE, RESULT = "comparison.html", "comparison.json"
 
@@ -46,7 +46,7 @@ def digest_of(generator: nn.Module) -> str:
 def write(
     folder: Path,
     result: dict[str, Any],
-    rows: Sequence[Row],
+    rows: Sequence[Ranked],
     places: Sequence[Place],
     facts: Sequence[str],
     notes: Sequence[str],

@@ -4,35 +4,51 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sisr.errors import ConfigError, DataError
-from sisr.evaluation.bootstrap import Interval, paired_interval
-from sisr.evaluation.measure import Report
+from sisr.errors import ConfigError
+from sisr.evaluation.difference import BETTER, FEWEST, NOT_SHOWN, TOO_FEW, difference
+from sisr.evaluation.measurement import Measurement
+from sisr.metrics.catalogue import ANY_DISTANCE, PSNR_Y, SCORE, Metric, metric
+from sisr.metrics.distance import Distance
 from sisr.metrics.protocol import Protocol
-
-LEAST_IMAGES = 2
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
-class Test:
-    """One test of the gate and how it went."""
+class Check:
+    """One demand of the gate and whether it is met."""
 
     name: str
     passed: bool
-    finding: str  # in words, with numbers
-    gain: Interval | None = None  # of the candidate over `name`, where that is another model
+    text: str  # in words, with numbers
 
 
-def check_metric(by: str, rule: Protocol) -> None:
-    """Raise ConfigError unless the protocol measures the metric `by`."""
-    if by not in rule.metrics:
+def metric_of(request: str | None, *, adversarial: bool, rule: Protocol, distance: Distance | None) -> Metric:
+    """Return the metric that decides.
+
+    Args:
+        request: What the user asks for; None: the score for a recipe with a judge, else PSNR.
+        adversarial: Whether the recipe has a judge.
+        rule: The protocol.
+        distance: What is measured besides.
+
+    Raises:
+        ConfigError: It is not measured; the message lists what is.
+    """
+    measured = [*rule.metrics, *([distance.name, SCORE.name] if distance else [])]
+    if request is None:
+        return SCORE if adversarial and distance else PSNR_Y
+    found = metric(request)
+    if found is ANY_DISTANCE and distance:
+        return metric(distance.name)
+    if found.name not in measured:
         raise ConfigError(
-            f"--by {by} is not measured under protocol {rule.name}: choose one of {', '.join(rule.metrics)}"
+            f"--by {request} is not measured under protocol {rule.name} with {distance.name if distance else 'no'} "
+            f"perceptual distance: choose one of {', '.join(measured)}, or another --perceptual"
         )
+    return found
 
 
-def reported(metrics: Mapping[str, float]) -> Test:
-    """Return the test of what a run itself reported at its end: something, and all of it finite.
+def reported(metrics: Mapping[str, float]) -> Check:
+    """Return the check of what a run itself reported at its end: something, and all of it finite.
 
     Args:
         metrics: Last value of each; a number that wasn't finite was delivered as `NAME_finite` = 0.
@@ -41,46 +57,58 @@ def reported(metrics: Mapping[str, float]) -> Test:
     broken = [name.removesuffix("_finite") for name, value in final.items() if name.endswith("_finite") and not value]
     broken += [name for name, value in final.items() if not math.isfinite(value)]
     if not final:
-        return Test("run", False, "it reports no final/... metric: it has not come to its end")
+        return Check("run", False, "it reports no final/... metric: it has not come to its end")
     if broken:
-        return Test("run", False, f"it reports numbers that are not finite: {', '.join(broken)}")
-    return Test("run", True, f"all {len(final)} of its final metrics are finite")
+        return Check("run", False, f"it reports numbers that are not finite: {', '.join(broken)}")
+    return Check("run", True, f"all {len(final)} of its final metrics are finite")
 
 
-def judge(candidate: Report, rivals: Sequence[Report], by: str) -> list[Test]:
-    """Return the tests of a candidate: that every number is finite, then one against each rival.
+def unseen(trained_on: Sequence[str] | None, num_images: int) -> Check:
+    """Return the check that a model is not judged on images that it has learned by heart.
+
+    Args:
+        trained_on: Which of the images that decide it was trained on; None: what it was trained on is not known.
+        num_images: How many decide.
+    """
+    if trained_on is None:
+        return Check("images", True, "what it was trained on is not known here")
+    if trained_on:
+        named = ", ".join(trained_on[:3]) + (", ..." if len(trained_on) > 3 else "")
+        return Check("images", False, f"it was trained on {len(trained_on)} of these {num_images} images: {named}")
+    return Check("images", True, f"it was trained on none of these {num_images} images")
+
+
+def judge(candidate: Measurement, rivals: Sequence[Measurement], by: Metric) -> list[Check]:
+    """Return the checks of a candidate: that every number is finite, of enough images, then one against each rival.
 
     Args:
         candidate: What the new model reached.
         rivals: What bicubic and the model in use reached, on the same images under the same protocol.
-        by: The metric that decides; higher is better.
-
-    Raises:
-        DataError: There are too few images to know what noise is.
+        by: The metric that decides.
     """
-    if len(candidate.images) < LEAST_IMAGES:
-        raise DataError(f"one image can't show what is noise: the gate wants at least {LEAST_IMAGES} images")
     broken = _not_finite(candidate)
     if broken:
-        return [Test("finite", False, f"{len(broken)} numbers are not finite: {', '.join(broken[:3])}")]
+        return [Check("finite", False, f"{len(broken)} numbers are not finite: {', '.join(broken[:3])}")]
     count = sum(len(image.values) for image in candidate.images)
-    return [Test("finite", True, f"all {count} numbers are finite"), *(_against(candidate, r, by) for r in rivals)]
+    checks = [Check("finite", True, f"all {count} numbers are finite")]
+    if len(candidate.images) < FEWEST:
+        checks.append(Check("number of images", False, f"{len(candidate.images)} are {TOO_FEW}"))
+    return [*checks, *(_against(candidate, rival, by) for rival in rivals)]
 
 
-def _not_finite(report: Report) -> list[str]:
-    values = [(image.name, metric, value) for image in report.images for metric, value in image.values.items()]
-    return [f"{metric} of {name} is {value}" for name, metric, value in values if not math.isfinite(value)]
+def _not_finite(found: Measurement) -> list[str]:
+    values = [(f" of {image.name}", image.values) for image in found.images] + [("", found.together)]
+    return [
+        f"{name}{where} is {value}"
+        for where, each in values
+        for name, value in each.items()
+        if not math.isfinite(value)
+    ]
 
 
-def _against(candidate: Report, rival: Report, by: str) -> Test:
-    pairs = zip(candidate.images, rival.images, strict=True)
-    gain = paired_interval([ours.values[by] - theirs.values[by] for ours, theirs in pairs], CONFIDENCE)
-    passed = gain.low > 0
-    how = "better" if passed else "worse" if gain.high < 0 else "not better beyond noise"
-    return Test(rival.model, passed, f"{how}: {described(gain, by)}", gain)
-
-
-def described(gain: Interval, by: str) -> str:
-    """Return a gain in words, such as `psnr_y +0.310 dB [+0.280, +0.350]`."""
-    unit, digits = (" dB", 3) if by.startswith("psnr") else ("", 5)
-    return f"{by} {gain.mean:+.{digits}f}{unit} [{gain.low:+.{digits}f}, {gain.high:+.{digits}f}]"
+def _against(candidate: Measurement, rival: Measurement, by: Metric) -> Check:
+    found = difference(candidate, rival, by)
+    if found is None:
+        return Check(rival.model, False, f"no difference in {by.name} can be worked out")
+    how = "not better beyond noise" if found.word == NOT_SHOWN else found.word
+    return Check(rival.model, found.word == BETTER, f"{how}: {by.name} {found.text()}")

@@ -1,10 +1,9 @@
 """A model's quality on images, under a named protocol."""
 
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal, TypeVar
 
@@ -15,60 +14,28 @@ from torch import Tensor, nn
 
 from sisr.data.bicubic import resize
 from sisr.errors import ConfigError, DataError
+from sisr.evaluation.measurement import ImageResult, Measurement, with_scores
 from sisr.inference import tiled
+from sisr.metrics import planes
+from sisr.metrics.catalogue import METRICS
+from sisr.metrics.distance import Distance
 from sisr.metrics.luma import luma
-from sisr.metrics.perceptual import Distance
 from sisr.metrics.protocol import Protocol, protocol
-from sisr.metrics.psnr import psnr, psnr_rgb, psnr_y
-from sisr.metrics.ssim import WINDOW, ssim, ssim_rgb, ssim_y
+from sisr.metrics.ssim import WINDOW
 from sisr.recipe import Generator
 
 Pixels = NDArray[np.uint8]  # (h, w, 3) RGB, or (h, w) grey
 Upscaler = Generator | Literal["bicubic"]
 T = TypeVar("T")
 
-OF_RGB = {"psnr_y": psnr_y, "ssim_y": ssim_y, "psnr_rgb": psnr_rgb, "ssim_rgb": ssim_rgb}
-OF_LUMA = {"psnr_y": psnr, "ssim_y": ssim}
-
 
 @dataclass(frozen=True)
-class ImageResult:
-    """One image's values by metric: dB for psnr_*, at most 1 for ssim_*, and perceptual distances of images."""
-
-    name: str
-    values: dict[str, float]
-    seconds: float = 0.0  # that the model took for it
-
-
-@dataclass(frozen=True)
-class Outcome:
+class Upscaled:
     """One image and what each model made of it, in 8 bit, as they were measured: (h, w, 3), or the luma (h, w)."""
 
     name: str
     hr: Pixels
     sr: list[Pixels]
-
-
-@dataclass(frozen=True)
-class Report:
-    """What was measured, how, on which images."""
-
-    model: str
-    protocol: str  # the stamp
-    images: list[ImageResult]
-    together: dict[str, float] = field(default_factory=dict)  # what is measured on all images at once
-
-    @property
-    def mean(self) -> dict[str, float]:
-        """Each metric averaged over the images, or of all of them together."""
-        metrics = self.images[0].values
-        means = {m: math.fsum(i.values[m] for i in self.images) / len(self.images) for m in metrics}
-        return means | self.together
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain dicts and lists; an infinite PSNR (sr equals hr) becomes None, for JSON has no infinity."""
-        images = [{"name": i.name, **_finite(i.values)} for i in self.images]
-        return {"model": self.model, "protocol": self.protocol, "mean": _finite(self.mean), "images": images}
 
 
 def evaluate_model(
@@ -79,7 +46,7 @@ def evaluate_model(
     *,
     name: str = "",
     distance: Distance | None = None,
-) -> Report:
+) -> Measurement:
     """Return the model's values on every image and their mean.
 
     Args:
@@ -87,8 +54,8 @@ def evaluate_model(
         images: Names and hr images; consumed one at a time.
         scale: hr side / lr side.
         rule: The protocol or its name.
-        name: How the report calls the model.
-        distance: Also measured, on whole images; wants a protocol of RGB images.
+        name: How the measurement calls the model.
+        distance: Also measured, on whole images; needs a protocol of RGB images.
 
     Raises:
         ConfigError: There is no such protocol, or it has no RGB images for the distance.
@@ -103,11 +70,13 @@ def evaluate_models(
     images: Iterable[tuple[str, Pixels]],
     scale: int,
     rule: str | Protocol = "rgb8",
-    on_image: Callable[[Outcome], None] = lambda _: None,
+    on_image: Callable[[Upscaled], None] = lambda _: None,
     metrics: Sequence[str] | None = None,
     distance: Distance | None = None,
-) -> list[Report]:
+) -> list[Measurement]:
     """Return each model's values on the same images: every lr is made once, and the models take turns on it.
+
+    Where bicubic is one of the models, and a distance is measured, each of them has a score against it.
 
     Args:
         models: Names, and models as in `evaluate_model`.
@@ -121,7 +90,7 @@ def evaluate_models(
     rule = protocol(rule) if isinstance(rule, str) else rule
     metrics = rule.metrics if metrics is None else metrics
     if distance and rule.luma_first:
-        raise ConfigError(f"protocol {rule.name} has luma alone, and {distance.name} wants RGB: leave one of them out")
+        raise ConfigError(f"protocol {rule.name} has luma alone, and {distance.name} needs RGB: leave one of them out")
     results: list[list[ImageResult]] = [[] for _ in models]
     evidence: list[list[Any]] = [[] for _ in models]
     with ExitStack() as stack:
@@ -138,13 +107,16 @@ def evaluate_models(
                     seen.append(_evidence(distance, sr, hr))
                     values |= {distance.name: seen[-1]} if isinstance(seen[-1], float) else {}
                 found.append(ImageResult(name, values, seconds))
-            on_image(Outcome(name, hr, [sr for sr, _ in made]))
+            on_image(Upscaled(name, hr, [sr for sr, _ in made]))
     if not all(results):
         raise DataError("no images to measure on")
     stamp = rule.stamp(scale) + (f"|{distance.stamp}" if distance else "")
-    together = [{distance.name: distance.value(seen)} if distance else {} for seen in evidence]
-    names = [name for name, _ in models]
-    return [Report(n, stamp, found, of_all) for n, found, of_all in zip(names, results, together, strict=True)]
+    measured = [
+        Measurement(name, stamp, found, {distance.name: distance.value(seen)} if distance else {}, distance, seen)
+        for (name, _), found, seen in zip(models, results, evidence, strict=True)
+    ]
+    bicubic = [found for found, (_, model) in zip(measured, models, strict=True) if not isinstance(model, nn.Module)]
+    return with_scores(measured, bicubic[0]) if bicubic and distance else measured
 
 
 def _turned(items: Sequence[T], count: int) -> list[T]:
@@ -176,9 +148,9 @@ def _timed(model: Upscaler, lr: NDArray[Any], scale: int) -> tuple[Pixels, float
 def _scores(sr: Pixels, hr: Pixels, scale: int, metrics: Sequence[str]) -> dict[str, float]:
     if hr.ndim == 3:
         made, true = _batch(sr), _batch(hr)
-        return {metric: OF_RGB[metric](made, true, scale).item() for metric in metrics}
+        return {name: planes.measure(METRICS[name], made, true, scale).item() for name in metrics}
     made, true = (torch.from_numpy(plane)[None, None].double() for plane in (sr, hr))
-    return {metric: OF_LUMA[metric](made, true, scale).item() for metric in metrics}
+    return {name: planes.of_planes(METRICS[name])(made, true, scale).item() for name in metrics}
 
 
 def _evidence(distance: Distance, sr: Pixels, hr: Pixels) -> Any:
@@ -222,17 +194,13 @@ def _cut(name: str, pixels: Pixels, scale: int, distance: Distance | None) -> Pi
     least = WINDOW + 2 * scale
     if min(height, width) < least:
         size = f"{pixels.shape[1]}x{pixels.shape[0]} px"
-        raise DataError(f"{name} is {size}: too small to measure {scale}x on; it wants at least {least} px a side")
-    if distance and min(height, width) < distance.least:
+        raise DataError(f"{name} is {size}: too small to measure {scale}x on; it needs at least {least} px a side")
+    needed = METRICS[distance.name].least if distance else 0
+    if distance and min(height, width) < needed:
         raise DataError(
-            f"{name} is {width}x{height} px: {distance.name} wants at least {distance.least} px a side; choose swd or "
-            "none"
+            f"{name} is {width}x{height} px: {distance.name} needs at least {needed} px a side; choose swd or none"
         )
     return pixels[:height, :width].copy()
-
-
-def _finite(values: dict[str, float]) -> dict[str, float | None]:
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def _name(model: Upscaler) -> str:

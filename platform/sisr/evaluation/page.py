@@ -5,21 +5,23 @@ from typing import Any
 
 from sisr.evaluation.gallery import Place
 from sisr.evaluation.pictures import BRIGHTEST, COLOURS, error_map, png
-from sisr.evaluation.ranking import WORDS, Row, interval, with_spread
-from sisr.metrics.catalogue import PSNR_Y
+from sisr.evaluation.ranking import Ranked
+from sisr.metrics.catalogue import METRICS, PSNR_Y
 from sisr.pictures.page import data_address, render
 
 ABOUT = (
     "Mean ± standard deviation over the images. A difference is the mean over the images of the model's value minus "
-    "the reference's, with its 95 % interval: percentile bootstrap, paired over images.",
-    "More PSNR and SSIM is better; of the others, which are perceptual distances, less. SWD is of all images together.",
+    "the reference's, with its 95 % interval, paired over images: Student's of fewer than 30, else percentile "
+    "bootstrap. SWD and the score are of all images together: there, images are left out in turn (jackknife).",
+    "More PSNR, SSIM and score is better; of the others, which are perceptual distances, less. A score of 1 is twice "
+    "as good as bicubic, in the geometric mean of fidelity and perception.",
     "“Better” and “worse”: the interval does not reach 0. “No difference shown”: it does; more images might show one.",
     "Multiply-adds are those of convolutions, matrix products and attention for one lr of 64x64 px. Time is the median "
     "over these images, measured in turns on one machine.",
 )
 
 
-def page(rows: Sequence[Row], places: Sequence[Place], facts: Sequence[str], notes: Sequence[str]) -> str:
+def page(rows: Sequence[Ranked], places: Sequence[Place], facts: Sequence[str], notes: Sequence[str]) -> str:
     """Return the page.
 
     Args:
@@ -43,33 +45,34 @@ def page(rows: Sequence[Row], places: Sequence[Place], facts: Sequence[str], not
     ).html
 
 
-def columns(rows: Sequence[Row]) -> list[str]:
+def columns(rows: Sequence[Ranked]) -> list[str]:
     """Return the titles of the table's columns."""
-    report = rows[0].report
-    measured = [f"{WORDS[metric]}{' (dB)' if metric.startswith('psnr') else ''}" for metric in report.mean]
-    differences = [f"{WORDS[metric]} difference [95 %]" for metric in report.images[0].values]
-    return ["model", "verdict", *measured, *differences, "parameters", "multiply-adds", "ms/image"]
+    metrics = [METRICS[name] for name in rows[0].measured.mean]
+    values = [f"{metric.title}{f' ({metric.unit})' if metric.unit else ''}" for metric in metrics]
+    differences = [f"{metric.title} difference [95 %]" for metric in metrics]
+    return ["model", "verdict", *values, *differences, "parameters", "multiply-adds", "ms/image"]
 
 
-def cells(row: Row) -> list[str]:
+def cells(row: Ranked) -> list[str]:
     """Return a row of the table."""
-    cost = row.cost
+    cost, metrics = row.cost, row.measured.mean
+    found = [row.differences.get(metric) for metric in metrics]
     return [
         row.model,
         row.verdict,
-        *(with_spread(metric, row) for metric in row.report.mean),
-        *(interval(metric, row.differences.get(metric)) for metric in row.report.images[0].values),
+        *(row.text(metric) for metric in metrics),
+        *(difference.text(unit=False) if difference else "" for difference in found),
         "" if cost.parameters is None else f"{cost.parameters:,}",
         "" if cost.multiply_adds is None else f"{cost.multiply_adds / 1e9:.2f} G",
         f"{row.ms:.1f}",
     ]
 
 
-def _shown(place: Place, rows: Sequence[Row]) -> dict[str, Any]:
+def _shown(place: Place, rows: Sequence[Ranked]) -> dict[str, Any]:
     """Return what the templates need of a place: its pictures, error maps (one for each model) and captions."""
     hr, *patches = (place.patch(region) for region in place.regions)
     height, width = place.regions[0].shape[:2]
-    values = [next(image.values for image in row.report.images if image.name == place.image) for row in rows]
+    values = [next(image.values for image in row.measured.images if image.name == place.image) for row in rows]
     return {
         "place": place,
         "width": width,

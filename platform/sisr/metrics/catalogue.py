@@ -1,8 +1,8 @@
 """The table of metrics: what each is called, which end of it is better, its unit, its digits and what it needs.
 
 Everything that judges models reads it: the gate, comparisons, the best checkpoint, the objective of a sweep, tables,
-plots and MLflow's views. A new metric is a file in this room, whose function or class has the file's name, and a line
-in `METRICS`.
+plots and MLflow's views. A new metric is a file in this room and a line in `METRICS`. The file of one that compares
+pixels has a function of its own name, as `psnr.psnr`; that of a perceptual distance has `build`, as `lpips.build`.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ from sisr.config.suggest import did_you_mean
 from sisr.errors import ConfigError
 
 Mode = Literal["max", "min"]
+PYTORCH = "https://download.pytorch.org/models/"
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,14 @@ class Metric:
     digits: int = 4  # after the point
     unit: str = ""
     kind: Literal["pixels", "distance", "combined"]  # compared pixel by pixel; perceptual; computed from others
-    file: str  # of this room, whose function or class measures it
+    file: str  # of this room, that measures it
     channels: Literal["Y", "RGB"] = "RGB"
     always: bool = True  # measured at each validation and comparison; False: only by `sisr evaluate` and the gate
     per_image: bool = True  # False: one value for all images together
     option: str = ""  # of a distance: the word that chooses it, as in perceptual=vgg
+    package: str = ""  # that must be installed
+    weights: str = ""  # address of the file that must lie in torch's cache
+    least: int = 0  # px, shortest side that it can measure
 
     def text(self, value: float, *, unit: bool = True, signed: bool = False) -> str:
         """Return a value as people read it, such as `28.43 dB`; `signed`: with its sign."""
@@ -57,17 +61,24 @@ METRICS = {
         Metric("ssim_y", "SSIM-Y", "max", 0.002, kind="pixels", file="ssim", channels="Y"),
         Metric("psnr_rgb", "PSNR-RGB", "max", 0.05, digits=2, unit="dB", kind="pixels", file="psnr", always=False),
         Metric("ssim_rgb", "SSIM-RGB", "max", 0.002, kind="pixels", file="ssim", always=False),
-        Metric("lpips", "LPIPS", "min", 0.005, kind="distance", file="lpips", option="lpips"),
-        Metric("vgg_relu3_1", "VGG distance", "min", 0.05, digits=3, kind="distance", file="vgg", option="vgg"),
-        Metric("swd", "SWD", "min", 1.0, digits=1, kind="distance", file="swd", option="swd", per_image=False),
+        Metric(
+            "lpips", "LPIPS", "min", 0.005, kind="distance", file="lpips", option="lpips", package="lpips",
+            weights=f"{PYTORCH}alexnet-owt-7be5be79.pth", least=31,
+        ),
+        Metric(
+            "vgg_relu3_1", "VGG distance", "min", 0.05, digits=3, kind="distance", file="vgg", option="vgg",
+            weights=f"{PYTORCH}vgg19-dcbb9e9d.pth", least=4,
+        ),
+        Metric("swd", "SWD", "min", 1.0, digits=1, kind="distance", file="swd", option="swd", least=7, per_image=False),
         SCORE,
     )
-}
+}  # fmt: skip
 
 PIXELS = [metric for metric in METRICS.values() if metric.kind == "pixels"]
+ALWAYS = [metric for metric in PIXELS if metric.always]
 DISTANCES = [metric for metric in METRICS.values() if metric.kind == "distance"]
 # What a table of validations has columns for: a run measures at most one of the distances.
-AT_VALIDATION = [*(metric for metric in PIXELS if metric.always), ANY_DISTANCE, SCORE]
+AT_VALIDATION = [*ALWAYS, ANY_DISTANCE, SCORE]
 
 
 def find(name: str) -> Metric | None:
@@ -87,6 +98,12 @@ def metric(name: str) -> Metric:
         hint = did_you_mean(name, METRICS) or f"there are {', '.join(METRICS)}"
         raise ConfigError(f"no metric '{name}'; {hint}")
     return found
+
+
+def direction(name: str) -> Mode:
+    """Return whether more or less of a metric is better; more, where it is not in the table, as a loss is not."""
+    found = find(name)
+    return found.mode if found else "max"
 
 
 def value_of(values: Mapping[str, Any], name: str) -> Any:

@@ -11,40 +11,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sisr.metrics.luma import luma
 from sisr.metrics.planes import without_border
 
 WINDOW = 11
 SIGMA = 1.5
 
 
-def ssim_y(sr: Tensor, hr: Tensor, border: int) -> Tensor:
-    """Return the SSIM of the luma.
+def ssim(sr: Tensor, hr: Tensor, border: int) -> Tensor:
+    """Return the SSIM of images (n, c, h, w) on a scale of 0 .. 255, averaged over channels: (n,), float64.
 
-    Args:
-        sr: (n, 3, h, w), RGB in [0, 1]; rounding to 8 bit is the caller's protocol.
-        hr: Same.
-        border: px left out on each side; the scale, by custom.
-
-    Returns:
-        (n,), float64, 1 for equal images.
+    It is 1 for equal images; `border` px are left out on each side.
 
     Raises:
         ValueError: Less than 11x11 pixels remain.
     """
-    return ssim(luma(sr), luma(hr), border)
-
-
-def ssim_rgb(sr: Tensor, hr: Tensor, border: int) -> Tensor:
-    """Return the mean of the three channels' SSIM; arguments, result and errors as in `ssim_y`."""
-    return ssim(255 * sr.double(), 255 * hr.double(), border)
-
-
-def ssim(sr: Tensor, hr: Tensor, border: int) -> Tensor:
-    """Return the SSIM of images (n, c, h, w) on a scale of 0 .. 255, averaged over channels: (n,), float64."""
     sr, hr = without_border(sr, hr, border)
     if min(hr.shape[2:]) < WINDOW:
-        raise ValueError(f"SSIM wants at least {WINDOW}x{WINDOW} pixels inside the border, got {tuple(hr.shape[2:])}")
+        raise ValueError(f"SSIM needs at least {WINDOW}x{WINDOW} pixels inside the border, got {tuple(hr.shape[2:])}")
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     mean_sr, mean_hr = _blur(sr), _blur(hr)
     variances = _blur(sr * sr) - mean_sr**2 + _blur(hr * hr) - mean_hr**2

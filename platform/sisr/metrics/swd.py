@@ -12,6 +12,7 @@ missing contrast counts.
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -43,22 +44,73 @@ def swd(sr: Sequence[Patches], hr: Sequence[Patches]) -> float:
 
     The same numbers in the same order give the same value to the last bit on one machine.
     """
-    names = list(dict.fromkeys(name for image in hr for name in image))
-    return float(np.mean([_between(*(_together(images, name) for images in (sr, hr))) for name in names]))
+    return float(np.mean([_difference(*_sorted(sr, hr, name)[:2]) for name in _levels(hr)]))
 
 
-def _together(images: Sequence[Patches], name: str) -> NDArray[np.float64]:
-    return np.concatenate([image[name] for image in images if name in image]).astype(np.float64)
+class Swd:
+    """The distance as runs and evaluations use it; see `sisr.metrics.distance`."""
+
+    name, stamp, power = "swd", "swd-laplacian-7x7-x1000", 1
+
+    def evidence(self, sr: Tensor, hr: Tensor) -> tuple[Patches, Patches]:
+        """Return the patches of one pair."""
+        return patches(sr), patches(hr)
+
+    def value(self, evidence: Sequence[tuple[Patches, Patches]]) -> float:
+        """Return the distance between all sr and all hr patches."""
+        return swd([sr for sr, _ in evidence], [hr for _, hr in evidence])
+
+    def values_without(
+        self, evidence: Sequence[tuple[Patches, Patches]], groups: Sequence[Sequence[int]]
+    ) -> list[float]:
+        """Return for each group of images the distance of all others, colours normalised as those of all images."""
+        sr, hr = [sr for sr, _ in evidence], [hr for _, hr in evidence]
+        found: list[list[float]] = [[] for _ in groups]
+        for name in _levels(hr):
+            ours, theirs, our_images, their_images = _sorted(sr, hr, name)
+            for values, group in zip(found, groups, strict=True):
+                kept = [
+                    each[~np.isin(images, group)].reshape(DIRECTIONS, -1)
+                    for each, images in ((ours, our_images), (theirs, their_images))
+                ]
+                if kept[0].size:
+                    values.append(_difference(*kept))
+        return [float(np.mean(values)) for values in found]
 
 
-def _between(sr: NDArray[np.float64], hr: NDArray[np.float64]) -> float:
-    """Return the sliced distance of two sets of patches (n, 3, 49), times 1000."""
-    mean, deviation = hr.mean(axis=(0, 2), keepdims=True), hr.std(axis=(0, 2), keepdims=True)
+def build(weights: Path, device: torch.device) -> Swd:
+    """Return the distance; it has no weights, and is computed on the CPU."""
+    return Swd()
+
+
+def _levels(images: Sequence[Patches]) -> list[str]:
+    return list(dict.fromkeys(name for image in images for name in image))
+
+
+def _difference(sr: NDArray[np.float64], hr: NDArray[np.float64]) -> float:
+    """Return the mean difference of sorted projections (directions, n), times 1000."""
+    return float(1000 * np.abs(sr - hr).mean())
+
+
+def _sorted(
+    sr: Sequence[Patches], hr: Sequence[Patches], name: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return one level's patches of all sr and of all hr, projected on each direction and sorted, (directions, n).
+
+    Besides, for each value of either, which image it comes from.
+    """
+    owners = np.concatenate([np.full(len(image[name]), i) for i, image in enumerate(hr) if name in image])
+    ours, theirs = (
+        np.concatenate([image[name] for image in images if name in image]).astype(np.float64) for images in (sr, hr)
+    )
+    mean, deviation = theirs.mean(axis=(0, 2), keepdims=True), theirs.std(axis=(0, 2), keepdims=True)
     random = generator(SEED, "directions", 0, 0).standard_normal((DIRECTIONS, 3 * PATCH**2))
     directions = random / np.linalg.norm(random, axis=1, keepdims=True)
-    normal = [((each - mean) / np.maximum(deviation, 1e-6)).reshape(len(each), -1) for each in (sr, hr)]
-    ours, theirs = (np.sort(directions @ each.T, axis=1) for each in normal)
-    return float(1000 * np.abs(ours - theirs).mean())
+    normal = [((each - mean) / np.maximum(deviation, 1e-6)).reshape(len(each), -1) for each in (ours, theirs)]
+    projected = [directions @ each.T for each in normal]
+    orders = [np.argsort(each, axis=1) for each in projected]
+    ours, theirs = (np.take_along_axis(each, order, axis=1) for each, order in zip(projected, orders, strict=True))
+    return ours, theirs, owners[orders[0]], owners[orders[1]]
 
 
 def _cut(level: Tensor, number: int) -> NDArray[np.float32]:

@@ -42,16 +42,14 @@ class Artist:
         columns = zip(*(sample.caption for sample in samples), strict=True)
         self._widths = [max(int(self._font.getlength(part)) + 1 for part in column) for column in columns]
 
-    def draw(self, chosen: Sequence[int], factor: float) -> list[Image.Image]:
-        """Return the frames of the samples at the indices `chosen`, cells smaller by `factor` (at most 1).
+    def draw(self, index: int, factor: float) -> Image.Image:
+        """Return the frame of one sample, cells smaller by `factor` (at most 1).
 
         Raises:
-            DataError: A sample can't be decoded.
+            DataError: The sample can't be decoded.
         """
-        return [self._frame(self._samples[i], factor) for i in chosen]
-
-    def _frame(self, sample: Sample, factor: float) -> Image.Image:
-        picture, plan = read(sample.path), self._layout
+        sample, plan = self._samples[index], self._layout
+        picture = read(sample.path)
         width, height = (max(1, round(side * factor)) for side in (plan.column_width, plan.row_height))
         sheet_height = plan.header + len(self._rows) * height
         places, caption_height = self._places(plan.columns * width)

@@ -1,7 +1,7 @@
 """Animations that fit into a limit of bytes, and what had to be given up for it."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from PIL import Image
@@ -14,7 +14,7 @@ from sisr.pictures.contact_sheet import Layout
 FEW = 24  # frames; this many are kept before they are made smaller
 LEAST_COLUMN = 48  # px; columns are not made narrower
 
-Draw = Callable[[Sequence[int], float], list[Image.Image]]
+Draw = Callable[[int, float], Image.Image]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def fit(draw: Draw, count: int, layout: Layout, suffix: str, timing: Timing, lim
     First all frames, unchanged. Then WebP with loss; then fewer frames down to `FEW`; then smaller ones; then two.
 
     Args:
-        draw: Returns the frames at the given indices, cells smaller by the given factor.
+        draw: Returns the frame at an index, cells smaller by the given factor.
         count: Of frames there are; at least 2.
         layout: Of the pictures in the frames, before anything is made smaller.
         suffix: One of `SUFFIXES`.
@@ -57,7 +57,7 @@ def fit(draw: Draw, count: int, layout: Layout, suffix: str, timing: Timing, lim
     """
     plan = Attempt(list(range(count)))
     while True:
-        frames = draw(plan.chosen, plan.factor)
+        frames = [draw(index, plan.factor) for index in plan.chosen]
         content = encode(frames, layout.columns, suffix, timing, plan.lossless)
         plan = replace(plan, content=content, size=frames[0].size)
         if len(content) <= limit:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from sisr.config.printable import printable
 from sisr.disk.run_folder import RunFolder
-from sisr.metrics.catalogue import DISTANCES, PIXELS, SCORE
+from sisr.metrics.catalogue import ALWAYS, DISTANCES, SCORE
 from sisr.terminal.console import duration, err
 
 PLAIN_EVERY_S = 10.0
@@ -91,7 +91,7 @@ def quality(values: Mapping[str, float]) -> str:
     Args:
         values: Metrics by name; besides PSNR and SSIM one perceptual distance and a score, or neither.
     """
-    pixels = [f"{metric.text(values.get(metric.name, nan))} {metric.title}" for metric in PIXELS if metric.always]
+    pixels = [f"{metric.text(values.get(metric.name, nan))} {metric.title}" for metric in ALWAYS]
     others = [metric for metric in (*DISTANCES, SCORE) if metric.name in values]
     return ", ".join([*pixels, *(f"{m.name} {m.text(values[m.name], signed=m is SCORE)}" for m in others)])
 

@@ -3,6 +3,7 @@
 import json
 import re
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ class Candidate:
     files: Path  # a folder with the model's files, fetched from MLflow
     record: dict[str, Any]  # run.json: settings, images, code and versions; empty where MLflow holds none
     picture: bytes | None  # PNG of the run's last sample picture
+    image_hashes: Callable[[], dict[str, str]] = dict  # fetches files.json: SHA-256 of the run's image files, by name
 
     @property
     def name(self) -> str:
@@ -59,7 +61,12 @@ def fetch(client: MlflowClient, server: str, run_id: str, runs: Path) -> Candida
     files = registry.download_model(f"models:/{model.model_id}", tracking_uri=server, runs=runs)
     _verify(model, files, here)
     record = _artifact(client, run_id, "run.json")
-    return Candidate(run, str(model.model_id), files, json.loads(record or b"{}"), _last_picture(client, run_id))
+
+    def image_hashes() -> dict[str, str]:
+        return dict(json.loads(_artifact(client, run_id, "files.json") or b"{}"))
+
+    picture = _last_picture(client, run_id)
+    return Candidate(run, str(model.model_id), files, json.loads(record or b"{}"), picture, image_hashes)
 
 
 def _newest_model(client: MlflowClient, run: Run) -> LoggedModel | None:

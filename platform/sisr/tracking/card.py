@@ -71,7 +71,7 @@ def _quality(facts: Facts) -> str:
     return (
         f"## Quality\n\nMean of {facts.images} images of `{facts.data}` (SHA-256 `{facts.data_fingerprint[:16]}`), "
         f"protocol `{facts.protocol}`:\n\n{table}\n\nThe gate compared {facts.by} image by image; "
-        f"in brackets, where the mean gain lies with 95 % confidence (paired bootstrap):\n\n{tests}"
+        f"in brackets, where the mean difference lies with 95 % confidence:\n\n{tests}"
     )
 
 

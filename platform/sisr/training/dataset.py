@@ -28,6 +28,7 @@ class TrainingData:
     fingerprint: str  # of all files, their contents and the split
     facts: dict[str, Any]  # counts and reasons, for the run's record
     hashes: dict[str, str]  # SHA-256 of each file's content, by name
+    held_out: list[str]  # names of the files that are not trained on
 
     @property
     def least_side(self) -> int:
@@ -84,7 +85,7 @@ def open_data(run: Run, recipe: Recipe, *, show: bool = False) -> TrainingData:
     hashes = {name: verdict.sha256 for name, verdict in packed.index.verdicts.items()}
     tiling = recipe.generator.tiling
     images = validation_images(held, crop, tiling.scale, run.options.validation_side, tiling.size_multiple)
-    return TrainingData(large, images, packed.fingerprint, facts, hashes)
+    return TrainingData(large, images, packed.fingerprint, facts, hashes, source.held_out)
 
 
 @contextmanager

@@ -19,9 +19,10 @@ from sisr.data import bicubic
 from sisr.data.draws import Draws
 from sisr.disk import atomic
 from sisr.metrics import perceptual
-from sisr.metrics.psnr import psnr_y
+from sisr.metrics.catalogue import ALWAYS, PSNR_Y, SCORE
+from sisr.metrics.distance import Distance
+from sisr.metrics.planes import measure
 from sisr.metrics.score import score
-from sisr.metrics.ssim import ssim_y
 from sisr.pictures.contact_sheet import CELL, COLUMNS, HEADER
 from sisr.recipe import Recipe
 from sisr.training.health import Thumbnails, of_image, of_images, thumbnails
@@ -89,7 +90,7 @@ class Validation:
         return PROTOCOL if self._distance is None else f"{PROTOCOL}|{self._distance.stamp}"
 
     def __call__(self, generator: nn.Module) -> Evaluation:
-        """Return a generator's `psnr_y` (dB), `ssim_y`, perceptual distance by its name and `score`, and its health.
+        """Return a generator's metrics by the names in `sisr.metrics.catalogue`, and its health.
 
         Called by all workers at the same step; the result does not depend on how many they are.
         """
@@ -124,9 +125,8 @@ class Validation:
 
     def _measured(self, sr: Tensor, example: Example) -> Measured:
         sr, bicubic, hr = (_rounded(image) for image in (sr, example.bicubic, example.hr))
-        border = self._scale
         return Measured(
-            {"psnr_y": psnr_y(sr, hr, border).item(), "ssim_y": ssim_y(sr, hr, border).item()},
+            {metric.name: measure(metric, sr, hr, self._scale).item() for metric in ALWAYS},
             of_image(sr, bicubic, hr, self._scale),
             self._distance.evidence(sr, hr) if self._distance else None,
             thumbnails(sr, bicubic),
@@ -145,12 +145,12 @@ class Validation:
             name, distance = self._distance.name, self._distance.value([m.evidence for m in everyone])
             metrics[name] = distance
             if self.baseline:
-                pairs = metrics["psnr_y"], self.baseline["psnr_y"], distance, self.baseline[name]
-                metrics["score"] = score(*pairs, self._distance.power)
+                pairs = metrics[PSNR_Y.name], self.baseline[PSNR_Y.name], distance, self.baseline[name]
+                metrics[SCORE.name] = score(*pairs, self._distance.power)
         return Evaluation(metrics, _mean([m.health for m in everyone]) | of_images([m.thumbnails for m in everyone]))
 
 
-def _common_distance(wanted: str, least: int, session: Session) -> perceptual.Distance | None:
+def _common_distance(wanted: str, least: int, session: Session) -> Distance | None:
     """Return the best distance that every worker has."""
     offers = gather(perceptual.offered(wanted, least), session)
     common = [name for name in offers[0] if all(name in offer for offer in offers)]

@@ -28,7 +28,7 @@ def take_up(run: Run, folder: RunFolder, data: TrainingData, allow_changes: bool
     folder.next_run.unlink(missing_ok=True)  # of an attempt that could restore no checkpoint with it
     previous = runs.read(folder)
     if previous is None or not any(folder.checkpoints.glob("step_*")):  # nothing learned yet: nothing to mix up
-        runs.record(folder, run, {"data": data.facts}, data.hashes)
+        runs.record(folder, run, {"data": data.facts, "held_out": data.held_out}, data.hashes)
         return False
     images, changes = _image_changes(previous, run, folder, data), _setting_changes(previous, run)
     wrong = ConfigError if changes else DataError
@@ -45,7 +45,8 @@ def take_up(run: Run, folder: RunFolder, data: TrainingData, allow_changes: bool
     step = max(int(path.name.removeprefix("step_")) for path in folder.checkpoints.glob("step_*"))
     if previous != run and not is_finished(run, folder) and run.config["steps"] >= step:
         changed = [*runs.history(folder), *(f"step {step}: {change}" for change in changes)]
-        runs.record_next(folder, run, {"data": data.facts, "changed": changed}, data.hashes)
+        facts = {"data": data.facts, "held_out": data.held_out, "changed": changed}
+        runs.record_next(folder, run, facts, data.hashes)
     return True
 
 
@@ -104,6 +105,7 @@ def announce(run: Run, folder: RunFolder, facts: dict[str, Any], resumed: bool) 
         outbox.tags(tags)
         outbox.status("RUNNING")
         outbox.artifact("run.json")
+        outbox.artifact("files.json")
         if run.recipe_source:
             outbox.artifact("recipe.py")
     if resumed:

@@ -9,7 +9,7 @@ from sisr.driver.run.order import buildable
 from sisr.driver.sweep.host import trial_run
 from sisr.errors import ConfigError
 from sisr.metrics import perceptual
-from sisr.metrics.catalogue import PIXELS, SCORE
+from sisr.metrics.catalogue import ALWAYS, SCORE
 from sisr.recipe import Recipe, parts_of
 from sisr.sweep.plan import Plan, value_of
 from sisr.sweep.space.domains import Choice, Domain, Number
@@ -68,8 +68,8 @@ def deciding_shapes(plan: Plan, space: SearchSpace) -> frozenset[str]:
 def _check_measured(plan: Plan, choice: str, least_side: int) -> None:
     """Raise ConfigError where trials would not measure what they are compared by."""
     offered = perceptual.offered(choice, least_side)
-    names = [metric.name for metric in PIXELS if metric.always]
-    measured = {f"val/{n}": 0.0 for n in (*names, *([perceptual.name_of(offered[0]), SCORE.name] if offered else []))}
+    metrics = [*ALWAYS, *([perceptual.metric_of(offered[0]), SCORE] if offered else [])]
+    measured = {f"val/{metric.name}": 0.0 for metric in metrics}
     for metric in (*plan.objective, plan.rank_metric[0]):
         if value_of(measured, metric) is None:
             raise ConfigError(

@@ -7,8 +7,8 @@ from functools import partial
 from operator import attrgetter
 from typing import Any
 
-from sisr.metrics.catalogue import AT_VALIDATION
-from sisr.sweep.plan import Plan, value_of
+from sisr.metrics.catalogue import AT_VALIDATION, value_of
+from sisr.sweep.plan import Plan
 from sisr.sweep.report import numbers
 from sisr.sweep.state import Sweep, Trial
 from sisr.terminal.console import duration

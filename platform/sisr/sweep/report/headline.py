@@ -1,12 +1,13 @@
 """What a sweep found, in sentences."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from sisr import recipes
 from sisr.errors import ConfigError
-from sisr.metrics.catalogue import PIXELS, PSNR_Y
-from sisr.sweep.plan import Plan, value_of
+from sisr.metrics.catalogue import PIXELS, PSNR_Y, value_of
+from sisr.metrics.catalogue import metric as catalogued
+from sisr.sweep.plan import Plan
 from sisr.sweep.report import numbers
 from sisr.sweep.space.space import defaults
 from sisr.sweep.state import Sweep, Trial
@@ -22,8 +23,9 @@ def sentences(sweep: Sweep, baseline: Mapping[str, float]) -> list[str]:
     best = sweep.best()
     if best is None:
         return ["No trial has been evaluated yet."]
+    shown = dict.fromkeys((*sweep.plan.objective, f"val/{PSNR_Y.name}"))
     stands = "won" if sweep.state == "finished" else "leads"
-    found = [f"Trial {best.number} {stands} at step {best.evaluated_at:,}: {_values(sweep, best)}."]
+    found = [f"Trial {best.number} {stands} at step {best.evaluated_at:,}: {numbers.listed(shown, best.values)}."]
     if best.number:
         found += _against_first(sweep, best)
     elif len(sweep.ranking()) > 1:
@@ -34,12 +36,6 @@ def sentences(sweep: Sweep, baseline: Mapping[str, float]) -> list[str]:
     return found
 
 
-def _values(sweep: Sweep, trial: Trial) -> str:
-    metrics = dict.fromkeys((*sweep.plan.objective, f"val/{PSNR_Y.name}"))
-    found = ((metric, value_of(trial.values, metric)) for metric in metrics)
-    return ", ".join(f"{numbers.metric_name(m)} {numbers.with_unit(m, v)}" for m, v in found if v is not None)
-
-
 def _against_first(sweep: Sweep, best: Trial) -> list[str]:
     """Return by how much the best trial beats trial 0, at the last step that both were evaluated at."""
     first = sweep.trials[0]
@@ -47,11 +43,7 @@ def _against_first(sweep: Sweep, best: Trial) -> list[str]:
     if not steps:
         return []
     step = max(steps)
-    parts = []
-    for metric in sweep.plan.objective:
-        one, other = value_of(best.values_at(step), metric), value_of(first.values_at(step), metric)
-        if one is not None and other is not None:
-            parts.append(f"{numbers.metric_name(metric)} {numbers.with_unit(metric, one - other, signed=True)}")
+    parts = list(_differences(sweep.plan.objective, best.values_at(step), first.values_at(step)))
     where = f"at step {step:,}" + ("" if step == best.evaluated_at else ", the last that both reached")
     return [f"Against trial 0{_published(sweep)}: {', '.join(parts)} {where}."] if parts else []
 
@@ -72,11 +64,17 @@ def _defaults(plan: Plan, names: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _against_bicubic(best: Trial, baseline: Mapping[str, float]) -> list[str]:
-    names = (f"val/{metric.name}" for metric in PIXELS)
-    known = [name for name in names if name in baseline and name in best.values]
-    parts = (
-        f"{numbers.metric_name(m)} {numbers.with_unit(m, best.values[m] - baseline[m], signed=True)}"
-        f" (bicubic: {numbers.with_unit(m, baseline[m])})"
-        for m in known
-    )
-    return [f"Against bicubic: {', '.join(parts)}."] if known else []
+    metrics = [f"val/{metric.name}" for metric in PIXELS]
+    parts = list(_differences(metrics, best.values, baseline, "bicubic"))
+    return [f"Against bicubic: {', '.join(parts)}."] if parts else []
+
+
+def _differences(
+    metrics: Iterable[str], ours: Mapping[str, Any], theirs: Mapping[str, Any], name: str = ""
+) -> Iterator[str]:
+    """Yield the difference in each metric that both have, with the other's value where it has a name."""
+    for metric in metrics:
+        one, other = value_of(ours, metric), value_of(theirs, metric)
+        if one is not None and other is not None:
+            beside = f" ({name}: {catalogued(metric).text(other)})" if name else ""
+            yield numbers.named(metric, one - other, signed=True) + beside

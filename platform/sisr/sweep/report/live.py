@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from sisr.sweep.plan import value_of
+from sisr.metrics.catalogue import value_of
 from sisr.sweep.remaining import remaining_seconds
 from sisr.sweep.report import numbers
 from sisr.sweep.report.board import counts
@@ -100,8 +100,7 @@ def _running_table(sweep: Sweep, running: list[Trial], statuses: dict[int, dict[
 
 def summary(sweep: Sweep, trial: Trial) -> str:
     """Return a trial in one line: its values, its step, its settings."""
-    found = ((metric, value_of(trial.values, metric)) for metric in sweep.plan.objective)
-    values = ", ".join(f"{numbers.metric_name(m)} {numbers.with_unit(m, v)}" for m, v in found if v is not None)
+    values = numbers.listed(sweep.plan.objective, trial.values)
     where = f"{values or 'not evaluated'} at step {trial.evaluated_at:,}"
     return f"trial {trial.number}, {where}: {numbers.settings(trial.params)}"
 

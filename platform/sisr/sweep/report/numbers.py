@@ -1,10 +1,11 @@
 """A sweep's numbers in as few characters as they need."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sisr.metrics.catalogue import metric as catalogued
+from sisr.metrics.catalogue import value_of
 from sisr.sweep.state import Sweep, Trial
 
 
@@ -41,14 +42,18 @@ def metric_name(metric: str) -> str:
 
 def number(metric: str, value: float | None) -> str:
     """Return a metric's value in the digits that mean something: 27.31 for dB, 0.7756 for the others."""
-    if value is None:
-        return ""
-    return catalogued(metric).text(value, unit=False)
+    return "" if value is None else catalogued(metric).text(value, unit=False)
 
 
-def with_unit(metric: str, value: float, *, signed: bool = False) -> str:
-    """Return a metric's value, or a difference of two with its sign, and its unit where it has one."""
-    return catalogued(metric).text(value, signed=signed)
+def named(metric: str, value: float, *, signed: bool = False) -> str:
+    """Return a metric's name and value, or a difference of two with its sign, such as `psnr_y 26.50 dB`."""
+    return f"{metric_name(metric)} {catalogued(metric).text(value, signed=signed)}"
+
+
+def listed(metrics: Iterable[str], values: Mapping[str, Any]) -> str:
+    """Return the names and values of those metrics that there are, with commas between them."""
+    found = ((metric, value_of(values, metric)) for metric in metrics)
+    return ", ".join(named(metric, value) for metric, value in found if value is not None)
 
 
 def state_of(sweep: Sweep, trial: Trial) -> str:

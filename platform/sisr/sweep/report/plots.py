@@ -4,8 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sisr.metrics.catalogue import SCORE
-from sisr.sweep.plan import value_of
+from sisr.metrics.catalogue import SCORE, value_of
 from sisr.sweep.report import drawing
 from sisr.sweep.report.drawing import BLUE, GREEN, GREY, INK, ORANGE, figure, png
 from sisr.sweep.report.importance import Importance

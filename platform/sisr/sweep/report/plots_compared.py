@@ -3,8 +3,8 @@
 import math
 from typing import TYPE_CHECKING
 
-from sisr.metrics.catalogue import ANY_DISTANCE, PSNR_Y
-from sisr.sweep.plan import Mode, value_of
+from sisr.metrics.catalogue import ANY_DISTANCE, PSNR_Y, value_of
+from sisr.sweep.plan import Mode
 from sisr.sweep.report import drawing
 from sisr.sweep.report.drawing import BLUE, GREEN, GREY, INK, ORANGE, figure, png
 from sisr.sweep.space.axes import Axis, axes

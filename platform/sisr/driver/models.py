@@ -1,9 +1,11 @@
-"""What a person calls a model, turned into one: shared by the verbs that use models."""
+"""From what a person calls a model to the model: a run, a folder, a file, or an address in MLflow."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from sisr.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +37,6 @@ def open_model(spec: str, runs: Path, scale: int | None, device: str = "auto", r
         ConfigError: The model has another scale, or the device is not there.
         TrackingError: The MLflow server does not answer.
     """
-    from sisr.errors import ConfigError
     from sisr.inference.tiled import Bicubic
     from sisr.models.model import Model, load_model
 
@@ -47,6 +48,23 @@ def open_model(spec: str, runs: Path, scale: int | None, device: str = "auto", r
         raise ConfigError(f"{spec} makes images {model.scale} times as large; --scale {scale} is not possible with it")
     model.generator.to(chosen_device(device))
     return model
+
+
+def open_all(
+    specs: Sequence[str], runs: Path, scale: int | None, device: str, recipes: Sequence[str] = ()
+) -> "list[Model]":
+    """Return the models, all of one scale: that of the first which is not bicubic, where none is asked for.
+
+    Raises:
+        ConfigError: They have different scales.
+    """
+    learned = {spec: open_model(spec, runs, scale, device, recipes) for spec in specs if spec != "bicubic"}
+    scales = {spec: model.scale for spec, model in learned.items()}
+    if len(set(scales.values())) > 1:
+        listed = ", ".join(f"{spec} {s}x" for spec, s in scales.items())
+        raise ConfigError(f"models of different scales can't be compared on the same LR: {listed}")
+    common = scale or next(iter(scales.values()), None)
+    return [learned[s] if s in learned else open_model(s, runs, common, device) for s in specs]
 
 
 def short(spec: str) -> str:
@@ -77,6 +95,11 @@ def locate(spec: str, runs: Path, tracking_uri: str | None = None) -> Path:
     return find_model(spec, runs)
 
 
+def places(specs: Iterable[str], runs: Path) -> dict[str, Path]:
+    """Return the folder or weights file of each model that is on this machine, by what names it."""
+    return {spec: locate(spec, runs) for spec in specs if spec != "bicubic" and ":/" not in spec}
+
+
 def chosen_device(device: str) -> "torch.device":
     """Return the device that `auto` (a GPU where there is one), `cpu`, or torch's name of a device stands for.
 
@@ -85,11 +108,9 @@ def chosen_device(device: str) -> "torch.device":
     """
     import torch
 
-    from sisr.errors import ConfigError
-
-    wanted = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     try:
-        return torch.empty(0, device=wanted).device
+        return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
         reason = str(error).splitlines()[0].rstrip(".")
         if "device string" in reason:

@@ -1,0 +1,131 @@
+"""The gate in front of the registry: a candidate, bicubic and the present champion, measured on the same images."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sisr.data.reading import ImageFile
+from sisr.data.sources import catalogue
+from sisr.driver.models import open_model
+from sisr.driver.trained_images import of_folder, trained_on
+from sisr.errors import CheckpointError, ConfigError
+from sisr.evaluation import gate, images
+from sisr.evaluation.compare import BICUBIC, Measures, measure
+from sisr.evaluation.gate import Check
+from sisr.evaluation.measurement import Measurement, with_scores
+from sisr.models.model import Model
+from sisr.tracking.candidate import Candidate
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the gate decided, and on what grounds."""
+
+    checks: list[Check]
+    measured: list[Measurement]  # the candidate's first
+
+    @property
+    def passed(self) -> bool:
+        """Whether the candidate passed every check."""
+        return all(check.passed for check in self.checks)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How models are compared."""
+
+    data: str
+    measures: Measures
+    by: str | None  # the metric that decides; None: the recipe's own
+    device: str
+    recipes: Sequence[str] = ()  # whose code may run
+
+
+class Gate:
+    """Measures each model once, however often it has to decide."""
+
+    def __init__(
+        self, found: Candidate, rules: Rules, runs: Path, is_adversarial: Callable[[dict[str, Any]], bool]
+    ) -> None:
+        """Open the candidate and find the images.
+
+        Raises:
+            ConfigError: The metric that is to decide is not measured.
+            DataError: The images can't be used.
+            CheckpointError: The candidate's files can't be used.
+        """
+        self._found, self.rules, self._runs = found, rules, runs
+        model = open_model(str(found.files), runs, None, rules.device, rules.recipes)
+        self.model = replace(model, name=found.name)
+        adversarial = rules.by is None and is_adversarial(model.meta)
+        by = rules.measures
+        self.by = gate.metric_of(rules.by, adversarial=adversarial, rule=by.rule, distance=by.distance)
+        self.files, self.data = _images(rules.data, found.record.get("run", {}))
+        self._champions: dict[str, Measurement | Check] = {}
+
+    @cached_property
+    def _hashes(self) -> dict[str, str]:
+        return images.hashes(self.files)
+
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of the images' names and contents."""
+        return images.fingerprint(self._hashes)
+
+    def decide(self, version: str | None, files_of: Callable[[str], Path]) -> Decision:
+        """Judge the candidate against bicubic and the champion.
+
+        Args:
+            version: The champion's; None: there is none yet.
+            files_of: Returns a folder with the files of a version, or raises CheckpointError.
+        """
+        rivals, checks = [self._bicubic], [gate.reported(self._found.run.data.metrics), self._unseen]
+        if version is not None:
+            if version not in self._champions:
+                self._champions[version] = self._try(f"champion (version {version})", lambda: files_of(version))
+            champion = self._champions[version]
+            if isinstance(champion, Check):
+                checks.append(champion)
+            else:
+                rivals.append(champion)
+        measured = [self._candidate, *rivals]
+        if self.rules.measures.distance:
+            measured = with_scores(measured, self._bicubic)
+        return Decision([*checks, *gate.judge(measured[0], measured[1:], self.by)], measured)
+
+    @cached_property
+    def _unseen(self) -> Check:
+        """Whether the candidate was trained on none of the images."""
+        found = self._found
+        folder = Path(found.run.data.tags.get("sisr.folder", ""))
+        here = (folder / "run.json").is_file()
+        known = of_folder(folder) if here else trained_on(found.record, found.image_hashes())
+        return gate.unseen(None if known is None else images.among(self._hashes, known), len(self.files))
+
+    @cached_property
+    def _candidate(self) -> Measurement:
+        return self._measure(self.model)
+
+    @cached_property
+    def _bicubic(self) -> Measurement:
+        return self._measure(open_model(BICUBIC, self._runs, self.model.scale, self.rules.device))
+
+    def _try(self, name: str, files: Callable[[], Path]) -> Measurement | Check:
+        """Measure a champion, or return why it can't be."""
+        try:
+            model = open_model(str(files()), self._runs, self.model.scale, self.rules.device, self.rules.recipes)
+        except (CheckpointError, ConfigError) as error:
+            return Check(name, False, f"can't be compared with: {error}")
+        return self._measure(replace(model, name=name))
+
+    def _measure(self, model: Model) -> Measurement:
+        return measure([model], self.files, self.rules.measures)[0][0]
+
+
+def _images(data: str, run: dict[str, Any]) -> tuple[list[ImageFile], str]:
+    """Return the images that `data` names, and what to call them; of a run's own folder, only what it held out."""
+    if not Path(data).is_dir() or catalogue.absolute(data) != run.get("data") or run.get("validation"):
+        return images.find(data), data
+    return catalogue.open_source(data).held_out, f"{data} (held-out images)"

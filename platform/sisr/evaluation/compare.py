@@ -1,0 +1,180 @@
+"""A comparison of models on the same images: measured, ranked, and written as a folder with a page."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from sisr.data.reading import ImageFile
+from sisr.errors import DataError
+from sisr.evaluation import folder, ranking
+from sisr.evaluation.gallery import Gallery
+from sisr.evaluation.images import decoded
+from sisr.evaluation.measure import Upscaled, Upscaler, evaluate_models
+from sisr.evaluation.measurement import Measurement
+from sisr.evaluation.page import cells, columns
+from sisr.evaluation.ranking import Cost, Ranked
+from sisr.inference.probe import multiply_adds
+from sisr.metrics import perceptual
+from sisr.metrics.catalogue import ALWAYS
+from sisr.metrics.distance import Distance
+from sisr.metrics.protocol import Protocol
+from sisr.models.model import Model
+from sisr.recipe import parameter_count
+from sisr.terminal import console
+
+BICUBIC: Literal["bicubic"] = "bicubic"
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What models are judged by."""
+
+    rule: Protocol
+    distance: Distance | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A comparison that was made and written."""
+
+    content: dict[str, Any]  # for JSON
+    rows: list[Ranked]
+    notes: list[str]
+    files: folder.Files
+
+    def show(self) -> None:
+        """Print the table, the notes and where the page is."""
+        content = self.content
+        title = f"{content['num_images']} images of {content['data']}, against {content['against']}"
+        console.table(title, columns(self.rows), [cells(row) for row in self.rows])
+        for line in (f"protocol: {content['protocol']}", *self.notes, f"page: {self.files.folder / self.files.page}"):
+            console.out.print(line, markup=False)
+
+
+def measures(rule: Protocol, request: str, device: torch.device) -> Measures:
+    """Return what models are judged by.
+
+    Args:
+        rule: The protocol.
+        request: Of the perceptual distance, as `sisr.metrics.perceptual.offered` takes it; `auto` is none where the
+            protocol has no RGB images.
+        device: The distance's.
+
+    Raises:
+        ConfigError: The distance can't be had.
+    """
+    offered = [] if request == "auto" and rule.luma_first else perceptual.offered(request)
+    return Measures(rule, perceptual.build(offered[0], device) if offered else None)
+
+
+def measure(
+    models: Sequence[Model],
+    files: Sequence[ImageFile],
+    by: Measures,
+    gallery: Gallery | None = None,
+    *,
+    num_compared: int = 0,
+    metrics: Sequence[str] | None = None,
+) -> tuple[list[Measurement], str]:
+    """Return each model's values on all files, and a digest of the images; shows progress.
+
+    Args:
+        models: All of one scale.
+        files: The images.
+        by: What models are judged by.
+        gallery: Looks at every image.
+        num_compared: The first so many models choose the places that the gallery shows.
+        metrics: As in `sisr.evaluation.measure.evaluate_models`.
+    """
+    # MATLAB's own bicubic rounds between the two axes; the network of the same name can't.
+    upscalers: list[tuple[str, Upscaler]] = [(m.name, BICUBIC if m.name == BICUBIC else m.generator) for m in models]
+    images = hashlib.sha256()
+    with console.progress("evaluating", len(files) * len(models)) as advance:
+
+        def look(made: Upscaled) -> None:
+            images.update(repr((made.name, made.hr.shape)).encode())
+            images.update(made.hr.tobytes())
+            if gallery:
+                gallery.add(made.name, made.hr, made.sr, num_compared)
+            advance(len(models), made.name)
+
+        found = evaluate_models(upscalers, decoded(files), models[0].scale, by.rule, look, metrics, by.distance)
+    return found, images.hexdigest()
+
+
+def compare(
+    models: Sequence[Model],
+    num_named: int,
+    files: Sequence[ImageFile],
+    by: Measures,
+    against: str,
+    data: str,
+    runs: Path,
+    warnings: Sequence[str] = (),
+) -> Comparison:
+    """Measure the models and write the comparison's folder.
+
+    Args:
+        models: All of one scale, under different names.
+        num_named: The first so many were asked for; they choose the places that are shown.
+        files: The images.
+        by: What they are judged by.
+        against: The model that the others are compared with.
+        data: What the user calls the images.
+        runs: The comparison's folder is made in it.
+        warnings: What a reader must know besides.
+
+    Raises:
+        DataError: There is one image only.
+    """
+    if len(files) < 2:
+        raise DataError(f"{files[0].path} is one image: a comparison needs two or more, since it asks what differs")
+    gallery, costs = Gallery(), [_cost(model) for model in models]  # runs each once, before time is taken
+    always = [metric.name for metric in ALWAYS]
+    measured, images = measure(models, files, by, gallery, num_compared=max(num_named, 2), metrics=always)
+    rows = ranking.rank(measured, costs, against)
+    digests = {m.name: folder.digest_of(m.generator) for m in models}
+    notes = [*warnings, *ranking.notes(rows), *_twins(digests)]
+    stamp, device = measured[0].protocol, _device(models)
+    content: dict[str, Any] = {
+        "data": data,
+        "num_images": len(files),
+        "protocol": stamp,
+        "scale": models[0].scale,
+        "against": against,
+        "device": device,
+        "models": [row.to_json() for row in rows],
+        "places": [{n: getattr(p, n) for n in ("image", "row", "column", "side", "spread")} for p in gallery.places],
+        "notes": notes,
+    }
+    name = folder.name_of({"models": digests, "against": against, "protocol": stamp, "images": images})
+    facts = [f"{len(files)} images: {data}", f"Protocol: {stamp}", f"Reference: {against}", f"Device: {device}"]
+    written = folder.write(runs / name, console.finite(content), rows, gallery.places, facts, notes)
+    return Comparison(content, rows, notes, written)
+
+
+def _cost(model: Model) -> Cost:
+    if model.name == BICUBIC:
+        return Cost(None, None)
+    return Cost(parameter_count(model.generator), multiply_adds(model.generator))
+
+
+def _twins(digests: dict[str, str]) -> list[str]:
+    """Return in words which models are the same under two names."""
+    first: dict[str, str] = {}
+    found = []
+    for name, digest in digests.items():
+        if first.setdefault(digest, name) != name:
+            found.append(f"{name} has the same weights as {first[digest]}")
+    return found
+
+
+def _device(models: Sequence[Model]) -> str:
+    like = next((p for model in models for p in model.generator.parameters()), torch.empty(0))
+    if like.device.type == "cuda":
+        return torch.cuda.get_device_name(like.device)
+    return f"CPU, {torch.get_num_threads()} threads"
