@@ -65,7 +65,7 @@ def find(recipe: str, path: Path | None = None) -> Path:
         found = Path(str(resources.files("sisr.search_spaces"))) / f"{recipe}.yaml"
         expected = str(found)
     if not found.is_file():
-        raise ConfigError(f"recipe '{recipe}' has no search space: write {expected}, or name a file with --search-space")
+        raise ConfigError(f"recipe '{recipe}' has no search space: write {expected}, or give a file by --search-space")
     return found
 
 
