@@ -16,7 +16,10 @@ from typing import Annotated
 import typer
 
 from sisr.driver import models
+from sisr.errors import ConfigError
+from sisr.terminal import console
 
+FORMATS = ("safetensors", "pt2", "onnx")
 FORMAT = "safetensors, pt2 or onnx. Default: as the file's name ends."
 OUTPUT = "File to write. Default: NAME.FORMAT in the current folder."
 
@@ -31,9 +34,7 @@ def main(
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Export a model."""
-    from sisr.errors import ConfigError
-    from sisr.models import export as exporting
-    from sisr.terminal import console
+    from sisr.models.export import export, require
 
     chosen = _format(format_, output)
     target = output or Path(f"{models.short(model)}.{chosen}")
@@ -41,10 +42,10 @@ def main(
         raise ConfigError(f"--output {target} is a folder; name a file, such as {target / f'model.{chosen}'}")
     if target.exists() and not overwrite:
         raise ConfigError(f"{target} exists already; --overwrite replaces it, --output writes elsewhere")
-    exporting.require(chosen)
+    require(chosen)
     opened = models.open_model(model, runs, None, "cpu", recipe or [])
     begun = time.monotonic()
-    checks = exporting.export(opened, target, chosen)
+    checks = export(opened, target, chosen)
     size, seconds = target.stat().st_size, round(time.monotonic() - begun, 2)
     if json:
         shown = {"model": model, "format": chosen, "output": str(target), "bytes": size, "scale": opened.scale}
@@ -63,14 +64,12 @@ def _format(asked: str | None, output: Path | None) -> str:
     Raises:
         ConfigError: They ask for none that there is, or contradict each other.
     """
-    from sisr.errors import ConfigError
-    from sisr.models.export import FORMATS
 
     suffix = output.suffix.lower().removeprefix(".") if output else ""
     chosen = asked or suffix
     if chosen not in FORMATS:
         given = f"--format {asked}" if asked else f"--output {output}" if output else "nothing"
-        raise ConfigError(f"{given} names no format; wanted --format {', '.join(FORMATS)}")
+        raise ConfigError(f"{given} names no format; choose --format {', '.join(FORMATS)}")
     if suffix in FORMATS and suffix != chosen:
         raise ConfigError(f"--output {output} and --format {chosen} contradict each other; leave one out")
     return chosen

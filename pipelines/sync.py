@@ -12,6 +12,7 @@ import typer
 from sisr.disk.sweep_folder import is_sweep, sweep_of
 from sisr.errors import ConfigError, TrackingError
 from sisr.terminal import console
+from sisr.tracking import courier
 
 
 def main(
@@ -52,8 +53,6 @@ def find(name: str, runs: Path) -> Path:
 
 def deliver(folder: Path, tracking_uri: str | None, experiment: str | None) -> dict[str, Any]:
     """Deliver the outbox of a run, or all of a sweep, and return what became of it, ready for JSON."""
-    from sisr.tracking import courier
-
     try:
         report = courier.deliver(folder, tracking_uri, experiment)
     except TrackingError as error:

@@ -11,6 +11,8 @@ import typer
 
 from sisr.errors import ConfigError
 from sisr.terminal import console
+from sisr.tracking import address
+from sisr.tracking.server import Server, free_port
 
 
 def main(
@@ -20,9 +22,6 @@ def main(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Default: 5000, or the next free one.")] = None,
 ) -> None:
     """Serve MLflow's page until Ctrl-C."""
-    from sisr.tracking import address
-    from sisr.tracking.server import Server, free_port
-
     uri = address.choose(tracking_uri, runs)
     if uri.startswith(("http://", "https://")):
         raise ConfigError(f"{uri} is a server already: open it in a browser")

@@ -10,15 +10,19 @@ Exit codes: 0 done, 2 a wrong option, 3 unusable images, 4 no such model, 5 out 
 """
 
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from sisr.data.formats import RefusedError
+from sisr.data.writing import Saving
 from sisr.driver import models
+from sisr.errors import DataError
+from sisr.inference.jobs import Job, check_paths, check_targets, plan
+from sisr.terminal import console
 
 if TYPE_CHECKING:
     from sisr.inference.strips import Enlargement
@@ -30,21 +34,6 @@ COMPARE = "Write NAME_compare, too: input pixels | bicubic | model, side by side
 HALO = "Context around a tile in input pixels; less than the model's own, the default, is faster but not exact."
 CHROMA = "Colours of JPEG: 444 in full resolution, 420 in half; auto: 444 from quality 90 on."
 TILE = "Side of a tile in input pixels; 0: all in one piece. Default: as memory allows."
-
-
-@dataclass(frozen=True)
-class Job:
-    """One image to enlarge."""
-
-    source: Path
-    target: Path
-    comparison: Path | None
-    refused: tuple[str, str] | None = None  # why it can't be read, where that is known already
-
-    @property
-    def outputs(self) -> list[Path]:
-        """The files that it writes."""
-        return [self.target] if self.comparison is None else [self.target, self.comparison]
 
 
 def main(
@@ -65,14 +54,10 @@ def main(
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Enlarge images with a model."""
-    from sisr.data.writing import Saving
-    from sisr.errors import DataError
-    from sisr.terminal import console
-
-    _check_paths(image, output, format_)
+    check_paths(image, output, format_)
     opened = models.open_model(model, runs, scale, device, recipe or [])
     jobs = plan(image, output, format_, opened.scale, compare)
-    _check_targets(jobs, overwrite)
+    check_targets(jobs, overwrite)
     options = {"tile": tile, "halo": halo, "saving": Saving(quality, chroma)}
     done, refused = [], []
     for job in jobs:
@@ -89,86 +74,9 @@ def main(
         raise DataError(f"{len(refused)} of {len(jobs)} images could not be upscaled:\n{shown}")
 
 
-def plan(image: Path, output: Path | None, format_: str | None, scale: int, compare: bool) -> list[Job]:
-    """Return what to read and where to write, without touching anything.
-
-    Raises:
-        ConfigError: Two images would be written to the same file.
-        DataError: The folder holds no image.
-    """
-    from sisr.data.sources.folder import find_images
-
-    suffix = f".{format_ or 'png'}"
-    if image.is_file():
-        named = f"{image.stem}_x{scale}{suffix}"
-        if output is None:
-            return [_job(image, image.with_name(named), compare)]
-        into_folder = output.is_dir() or not output.suffix
-        return [_job(image, output / named if into_folder else output, compare)]
-    folder = output or image.resolve().with_name(f"{image.resolve().name}_x{scale}")
-    files = find_images(image)
-    jobs = [_job(f.path, (folder / f.name).with_suffix(suffix), compare, f.refused) for f in files]
-    _check_distinct(jobs)
-    return jobs
-
-
-def _job(source: Path, target: Path, compare: bool, refused: tuple[str, str] | None = None) -> Job:
-    comparison = target.with_name(f"{target.stem}_compare{target.suffix}") if compare else None
-    return Job(source, target, comparison, refused)
-
-
-def _check_paths(image: Path, output: Path | None, format_: str | None) -> None:
-    from sisr.data.writing import LARGEST
-    from sisr.errors import ConfigError, DataError
-
-    if not image.exists():
-        raise DataError(f"{image} is not there; wanted an image file or a folder of images")
-    if format_ is not None and f".{format_}" not in LARGEST:
-        raise ConfigError(f"--format {format_}: can't write that; wanted png, jpg or webp")
-    if output is None:
-        return
-    suffix = output.suffix.lower()
-    if image.is_dir():
-        if output.is_file() or suffix in LARGEST:
-            raise ConfigError(f"--output {output} is a file but {image} is a folder; name a folder")
-        if output.resolve().is_relative_to(image.resolve()):
-            raise ConfigError(f"--output {output} lies in the input folder, which would be enlarged again next time")
-    elif suffix and suffix not in LARGEST and not output.is_dir():
-        raise ConfigError(f"--output {output}: can't write '{output.suffix}'; wanted {', '.join(LARGEST)}, or a folder")
-    elif suffix in LARGEST and format_ and {suffix, f".{format_}"} not in ({suffix}, {".jpg", ".jpeg"}):
-        raise ConfigError(f"--output {output} and --format {format_} contradict each other; leave one out")
-
-
-def _check_distinct(jobs: Sequence[Job]) -> None:
-    from sisr.errors import ConfigError
-
-    writers: dict[Path, Path] = {}
-    for job in jobs:
-        for path in job.outputs:
-            if path in writers:
-                raise ConfigError(f"{writers[path]} and {job.source} would both be written to {path}; rename one")
-            writers[path] = job.source
-
-
-def _check_targets(jobs: Sequence[Job], overwrite: bool) -> None:
-    from sisr.errors import ConfigError
-
-    sources = {job.source.resolve() for job in jobs}
-    outputs = [path for job in jobs for path in job.outputs]
-    over_input = [path for path in outputs if path.resolve() in sources]
-    if over_input:
-        raise ConfigError(f"{over_input[0]} is an input; it is never overwritten: choose another --output")
-    there = [path for path in outputs if path.exists()]
-    if there and not overwrite:
-        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
-        raise ConfigError(f"{there[0]}{more} exists already; --overwrite replaces it, --output writes elsewhere")
-
-
 def _upscale(model: "Model", job: Job, options: dict[str, Any], quiet: bool) -> dict[str, Any]:
     """Enlarge one image; return what was done, ready for JSON."""
-    from sisr.data.formats import RefusedError
     from sisr.inference.enlarge import enlarge
-    from sisr.terminal import console
 
     if job.refused:
         raise RefusedError(*job.refused, job.source)
@@ -187,7 +95,6 @@ def _upscale(model: "Model", job: Job, options: dict[str, Any], quiet: bool) -> 
 def _begin(model: "Model", name: str, enlargement: "Enlargement") -> Any:
     """Warn of what is about to take too much memory, and show progress."""
     from sisr.inference.tiled import memory_budget
-    from sisr.terminal import console
 
     if enlargement.memory_bytes > 1.5 * memory_budget(model.generator):
         gib = enlargement.memory_bytes / 2**30

@@ -14,34 +14,41 @@ import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pydantic import Field
+from pydantic import Field as Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sisr.config.settings import Settings
-from sisr.data import degradations
+from sisr.config.settings import Settings as Settings
+from sisr.data import degradations as degradations
 from sisr.data.crop import Crop
 from sisr.data.draws import Draws
 from sisr.errors import ConfigError
-from sisr.losses import pixel
-from sisr.nets.generator import Generator, Tiling, as_generator
+from sisr.losses import pixel as pixel
+from sisr.nets.generator import Generator, as_generator
+from sisr.nets.generator import Tiling as Tiling
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Judge:
-    """A network that learns to tell hr from sr, and where `train_step` logs its mean output on either."""
+    """A network that learns to tell hr from sr, and what its outputs are called.
+
+    `train_step` logs their means as `NETWORK/real_OUTPUTS`, on hr, and `NETWORK/fake_OUTPUTS`, on sr.
+    """
 
     network: str  # its name in `parts_of`
-    real: str  # the scalar on hr, such as `discriminator/real_logits`
-    fake: str  # the scalar on sr
+    outputs: str  # such as logits, or scores of a critic
+
+    def scalar(self, side: str) -> str:
+        """Return the name of the mean output on hr, where `side` is real, or on sr, where it is fake."""
+        return f"{self.network}/{side}_{self.outputs}"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Roles:
     """What the platform may conclude from the names of a recipe's parts and scalars; it concludes nothing else."""
 
-    pixel_loss: str | None = None  # the scalar by which a run that explodes is noticed; None: it is not
     judges: tuple[Judge, ...] = ()  # with a judge, the best checkpoint is that of the best score, not of the best PSNR
+    pixel_loss: str = "generator/pixel"  # the scalar, where it is logged, by which a run that explodes is noticed
 
 
 class Update(Protocol):
@@ -129,19 +136,14 @@ def stepped_networks(parts: dict[str, nn.Module | Optimizer]) -> dict[str, str]:
 def roles_of(recipe: Recipe) -> Roles:
     """Return the roles that a recipe declares as its attribute `roles`.
 
-    One that declares none has those that its names meant before there were roles, so that recorded recipes go on
-    working: `generator/pixel` is the pixel loss, `discriminator` (of logits) and `critic` (of scores) are judges.
+    One that declares none has the judges that names meant before there were roles, so that recorded recipes go on
+    working: `discriminator`, whose outputs are logits, and `critic`, whose outputs are scores.
     """
     declared: Roles | None = getattr(recipe, "roles", None)
     if declared is not None:
         return declared
-    outputs = {"discriminator": "logits", "critic": "scores"}
-    judges = (
-        Judge(network=name, real=f"{name}/real_{kind}", fake=f"{name}/fake_{kind}")
-        for name, kind in outputs.items()
-        if name in parts_of(recipe)
-    )
-    return Roles(pixel_loss="generator/pixel", judges=tuple(judges))
+    judges = (Judge("discriminator", "logits"), Judge("critic", "scores"))
+    return Roles(tuple(judge for judge in judges if judge.network in parts_of(recipe)))
 
 
 def parameter_count(module: nn.Module) -> int:
@@ -178,29 +180,3 @@ def set_learning_rate(optimizer: Optimizer, value: float) -> None:
     """
     for group in optimizer.param_groups:
         group["lr"] = value
-
-
-__all__ = [
-    "Crop",
-    "Draws",
-    "Field",
-    "Generator",
-    "Judge",
-    "Recipe",
-    "RecipeModule",
-    "Roles",
-    "Settings",
-    "Tiling",
-    "Update",
-    "as_generator",
-    "build_recipe",
-    "cosine",
-    "degradations",
-    "halving",
-    "parameter_count",
-    "parts_of",
-    "pixel",
-    "roles_of",
-    "set_learning_rate",
-    "stepped_networks",
-]

@@ -270,7 +270,7 @@ def test_a_temporary_folder_that_is_too_long_for_sockets_is_named(tmp_path: Path
     long.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(long))
     assert environment.temporary_folder().level == "warning"
-    assert "Ray's sockets may have 107 characters" in environment.temporary_folder().found
+    assert "sockets may have 107 characters" in environment.temporary_folder().found
     monkeypatch.setattr(tempfile, "tempdir", "/tmp")
     assert environment.temporary_folder().level == "ok"
 
@@ -299,3 +299,14 @@ def test_a_user_without_a_name_is_named(monkeypatch: pytest.MonkeyPatch) -> None
         "user 54321 has no name here (no entry in /etc/passwd), and HOME is not set: caches and tokens go to the "
         "temporary folder",
     )
+
+
+def test_the_address_of_a_ray_that_has_ended_is_an_error(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as ended:
+        ended.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{ended.getsockname()[1]}")
+        code, findings, _ = doctor(capsys)
+    assert (code, found(findings, "ray")["level"]) == (CONFIG, "error")
+    assert "(from RAY_ADDRESS)" in found(findings, "ray")["found"]

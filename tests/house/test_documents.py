@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from test_layers import ROOMS
 
 from sisr.terminal import cli
 
@@ -63,3 +64,14 @@ def test_every_place_that_is_named_exists(document: Path) -> None:
 
 def test_the_readme_has_at_most_150_lines() -> None:
     assert len(README.read_text().splitlines()) <= 150
+
+
+def test_the_picture_of_the_architecture_has_every_room_at_its_floor() -> None:
+    drawn = re.findall(
+        r'<text x="[^"]*" y="(\d+)"><tspan class="name">(\w+)', (REPOSITORY / "docs/architecture.svg").read_text()
+    )
+    heights = {name: -int(y) for y, name in drawn}
+    assert set(heights) == {room.partition(".")[0] for room in ROOMS}
+    for room, (floor, _) in ROOMS.items():
+        above = {other for other, (height, _) in ROOMS.items() if height > floor and other in heights}
+        assert {other for other in above if heights[other] < heights[room.partition(".")[0]]} == set()

@@ -55,6 +55,20 @@ def test_nothing_of_it_is_trained_or_saved():
     assert network.double()(torch.rand(1, 3, 8, 8).double())[0].dtype == torch.float64
 
 
+def test_building_it_draws_no_random_number():
+    before = torch.get_rng_state()
+    Vgg19(["relu3_1"], "random")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_what_is_constant_has_the_same_features_and_no_graph():
+    network, images = Vgg19(["relu1_2"], "random"), torch.rand(1, 3, 8, 8, requires_grad=True)
+    (with_graph,), (without,) = network(images), network.constant(images)
+    assert torch.equal(with_graph, without)
+    assert with_graph.requires_grad
+    assert not without.requires_grad
+
+
 def test_feature_distances_by_hand():
     sr, hr = [torch.tensor([1.0, 3.0]), torch.tensor([2.0])], [torch.tensor([0.0, 1.0]), torch.tensor([5.0])]
     assert feature_mse(sr, hr).item() == pytest.approx(2.5 + 9.0)

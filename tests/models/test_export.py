@@ -185,7 +185,7 @@ def test_an_older_file_is_replaced_only_if_asked(folder, tmp_path, capsys):
         (
             ["--format", "torchscript"],
             2,
-            "--format torchscript names no format; wanted --format safetensors, pt2, onnx",
+            "--format torchscript names no format; choose --format safetensors, pt2, onnx",
         ),
         (["--out", "x.pt"], 2, "--output x.pt names no format"),
         (["--out", "x.onnx", "--format", "pt2"], 2, "contradict each other"),

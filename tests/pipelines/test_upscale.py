@@ -157,8 +157,8 @@ def test_nothing_is_overwritten_unless_asked(photo, tmp_path, capsys):
     [
         (["bicubic", "nowhere.png"], 3, "nowhere.png is not there"),
         (["bicubic", "photo.png", "-o", "photo.png", "--overwrite"], 2, "never overwritten"),
-        (["bicubic", "photo.png", "-o", "x.gif"], 2, "can't write '.gif'; wanted .png"),
-        (["bicubic", "photo.png", "--format", "tiff"], 2, "wanted png, jpg or webp"),
+        (["bicubic", "photo.png", "-o", "x.gif"], 2, "can't write '.gif'; name .png"),
+        (["bicubic", "photo.png", "--format", "tiff"], 2, "choose png, jpg or webp"),
         (["bicubic", "photo.png", "-o", "x.png", "--format", "webp"], 2, "contradict"),
         (["bicubic", ".", "-o", "x.png"], 2, "name a folder"),
         (["bicubic", ".", "-o", "results"], 2, "lies in the input folder"),

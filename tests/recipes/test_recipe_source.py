@@ -83,7 +83,7 @@ def test_a_recipe_of_the_first_version_keeps_the_contract_of_today(of_the_first_
     recipe = build_recipe(module, module.tiny())
     assert recipe.generator.tiling == Tiling(scale=4, halo=4)
     assert list(parts_of(recipe)) == ["generator", "generator_optimizer"]
-    assert roles_of(recipe) == Roles(pixel_loss="generator/pixel")
+    assert roles_of(recipe) == Roles()
 
 
 @pytest.mark.parametrize(("name", "kind"), [("discriminator", "logits"), ("critic", "scores")])
@@ -93,8 +93,7 @@ def test_the_judge_of_a_recipe_of_the_first_version_is_known_by_its_name(
     recipe = build_recipe(load(of_the_first_version), load(of_the_first_version).tiny())
     parts = parts_of(recipe) | {name: torch.nn.Linear(1, 1)}
     recipe.parts = lambda: parts  # type: ignore[attr-defined]
-    expected = Judge(network=name, real=f"{name}/real_{kind}", fake=f"{name}/fake_{kind}")
-    assert roles_of(recipe).judges == (expected,)
+    assert roles_of(recipe).judges == (Judge(name, kind),)
 
 
 def test_a_model_of_a_recipe_of_the_first_version_is_loaded(of_the_first_version: Path, tmp_path: Path) -> None:
@@ -181,7 +180,7 @@ def test_going_on_with_a_changed_file_is_refused_until_it_is_allowed(tmp_path: P
     with pytest.raises(ConfigError, match="recipe file changed"):
         take_up(changed, folder, data, False)
     assert take_up(changed, folder, data, True)
-    assert "last = nn.ReLU()" in (folder.path / "recipe.py").read_text()
+    assert "last = nn.ReLU()" in folder.next_run.read_text(), "becomes the record once its checkpoint is restored"
 
 
 def test_a_recipe_of_ours_may_be_shadowed_by_a_file_of_its_name(tmp_path: Path) -> None:
@@ -264,9 +263,7 @@ CHANGES = {
     "espcn.py: Recipe.parts.. must hold the generator as 'generator', holds net": [
         ("    def degrade", "    def parts(self): return {'net': self.generator}\n    def degrade")
     ],
-    "Recipe.roles names the judge 'x', which is no network": [
-        with_roles("judges=(Judge(network='x', real='a', fake='b'),)")
-    ],
+    "Recipe.roles names the judge 'x', which is no network": [with_roles("judges=(Judge('x', 'logits'),)")],
     r"scale 4 made sr of size \(1, 3, 16, 16\) from lr of size \(1, 3, 8, 8\); it must be \(1, 3, 32, 32\)": [
         ("nn.PixelShuffle(config.scale)", "nn.PixelShuffle(2)"),
         ("3 * config.scale**2", "12"),

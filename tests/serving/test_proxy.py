@@ -97,3 +97,28 @@ def test_a_connection_without_a_header_is_closed(monkeypatch):
             assert asking.recv(15) == b"HTTP/1.1 200 OK"
         server.should_exit = True
         thread.join(30)
+
+
+def test_large_bodies_that_wait_too_many_or_too_long_are_refused():
+    async def story():
+        free = asyncio.Event()
+
+        async def busy(scope, receive, send):
+            await free.wait()
+            await length(scope, receive, send)
+
+        app = proxy.Intake(busy, Limits(passing=1, queue=1, time_s=0.3))
+        first = asyncio.ensure_future(acall(app, "POST", "/", LARGE))
+        await asyncio.sleep(0)
+        second = asyncio.ensure_future(acall(app, "POST", "/", LARGE))
+        await asyncio.sleep(0)
+        third = await acall(app, "POST", "/", LARGE)
+        second_answer = await second
+        free.set()
+        return await first, second_answer, third
+
+    first, second, third = asyncio.run(story())
+    assert (first.status, first.body) == (200, str(len(LARGE)).encode())
+    assert (second.status, second.json()["limit"]) == (503, {"time_s": 0.3})
+    assert (third.status, third.json()["limit"]) == (503, {"queue": 1})
+    assert "retry-after" in third.headers

@@ -459,6 +459,25 @@ def test_what_a_foreign_folder_names_outside_itself_is_set_aside(run_dir, store,
     assert client(store).list_artifacts(run_id_of(run_dir)) == []
 
 
+def test_a_server_that_a_foreign_folder_names_hears_nothing(run_dir, capsys, monkeypatch):
+    from sisr.pipelines.sync import main
+
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "plant-5")
+    with socket.socket() as theirs:
+        theirs.bind(("127.0.0.1", 0))
+        theirs.listen()
+        theirs.setblocking(False)
+        uri = f"http://127.0.0.1:{theirs.getsockname()[1]}"
+        with Outbox(run_dir) as outbox:
+            record(outbox, [0])
+        (run_dir / address.FILE).write_text(json.dumps({"tracking_uri": uri, "experiment": "x", "run_id": None}))
+        with pytest.raises(TrackingError, match="not everything"):
+            main(run=[str(run_dir)], runs=run_dir.parent, tracking_uri=None, experiment=None, json=True)
+        with pytest.raises(BlockingIOError):
+            theirs.accept()
+    assert f"say --tracking-uri {uri}" in capsys.readouterr().out
+
+
 def test_an_embedded_store_that_sends_files_elsewhere_is_refused(tmp_path):
     folder = tmp_path / "theirs" / "runs" / "first"
     with Outbox(folder) as outbox:

@@ -42,7 +42,7 @@ def test_half_precision_may_look_longer_for_its_scale() -> None:
 
 
 def test_no_checkpoint_is_due_while_the_pixel_loss_is_far_above_its_median() -> None:
-    guard = Guard(HERE, pixel_loss="generator/pixel")
+    guard = Guard(HERE)
     for step in range(60):
         guard.check(step, [], {"generator/pixel": torch.tensor(0.02)})
     assert guard.is_healthy()

@@ -109,7 +109,7 @@ def test_health_of_an_image_by_hand() -> None:
 def test_the_judge_is_called_judge_whatever_it_is(judge: str, kind: str) -> None:
     scalars = {f"{judge}/real_{kind}": 1.5, f"{judge}/fake_{kind}": -2.0, f"{judge}/total": 9.0, "generator/pixel": 0.1}
     norms = {"generator_optimizer": torch.tensor(3.0), f"{judge}_optimizer": torch.tensor(4.0)}
-    roles = Roles(judges=(Judge(network=judge, real=f"{judge}/real_{kind}", fake=f"{judge}/fake_{kind}"),))
+    roles = Roles(judges=(Judge(judge, kind),))
     assert of_step(scalars, norms, roles, {f"{name}_optimizer": name for name in ("generator", judge)}) == {
         "judge_real": 1.5,
         "judge_fake": -2.0,

@@ -37,8 +37,8 @@ def temporary_folder() -> Diagnosis:
     if not os.access(folder, os.W_OK):
         return Diagnosis("error", "temporary folder", f"{folder} can't be written", "set TMPDIR to another folder")
     if length > LONGEST_SOCKET:
-        found = f"{folder} is too long by {length - LONGEST_SOCKET}: Ray's sockets may have {LONGEST_SOCKET} characters"
-        return Diagnosis("warning", "temporary folder", found, "set TMPDIR=/tmp, or another short folder")
+        found = f"{folder} is too long by {length - LONGEST_SOCKET}: sockets may have {LONGEST_SOCKET} characters"
+        return Diagnosis("warning", "temporary folder", found, "set TMPDIR to a short one; Ray's go to /tmp/ray else")
     return Diagnosis("ok", "temporary folder", folder)
 
 

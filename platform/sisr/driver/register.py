@@ -49,7 +49,7 @@ def register(request: Request, rules: Rules, stated: Statement) -> dict[str, Any
     server = address.choose(request.tracking_uri, request.runs, folder)
     with selection.asking(server) as client:
         found = candidate.fetch(client, server, _run_id(client, request, folder, server), request.runs)
-        gate = Gate(found, rules, request.runs, _is_adversarial)
+        gate = Gate(found, rules, request.runs, is_adversarial)
         name = champion.check_name(stated.name or str(gate.model.meta["recipe"]))
 
         def files_of(version: str) -> Path:
@@ -109,7 +109,7 @@ def _run_id(client: Any, request: Request, folder: Path | None, server: str) -> 
     return str(run.info.run_id)
 
 
-def _is_adversarial(meta: dict[str, Any]) -> bool:
+def is_adversarial(meta: dict[str, Any]) -> bool:
     """Return whether the recipe of a model has a judge."""
     module = recipes.load(meta["recipe"], meta.get("recipe_source", ""))
     return bool(roles_of(build_recipe(module, module.tiny())).judges)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sisr.tracking.alias import Registered
 
 
-class Service(Protocol):
+class Replicas(Protocol):
     """What runs the replicas, such as `sisr.cluster.serve.Service`."""
 
     release: Release
@@ -66,7 +66,7 @@ class Following:
         source: None: nothing moves.
     """
 
-    def __init__(self, service: Service, source: ReleaseSource | None) -> None:
+    def __init__(self, service: Replicas, source: ReleaseSource | None) -> None:
         self._service, self._source = service, source
         self._refused = ("", "")  # a version that does not work, and why
         self._trouble = ""  # what was reported last, and still holds

@@ -1,8 +1,8 @@
-"""What a judge and a generator want of each other, as functions of the judge's outputs.
+"""Adversarial losses, of a judge and of its generator, as functions of the judge's outputs.
 
 `real_*` is the judge's output on hr, `fake_*` on sr; any shape (n, ...). Logits are positive for "real"; scores are
-unbounded. Every loss is a scalar mean, computed in float32 at least. The judge's functions return the sum of what it
-wants of real and of fake images, without a factor 1/2.
+unbounded. Every loss is a scalar mean, computed in float32 at least. A judge's loss is the sum of its losses on real
+and on fake images, without a factor 1/2.
 """
 
 import torch
@@ -48,33 +48,6 @@ def wasserstein_critic(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
 def wasserstein_generator(fake_scores: Tensor) -> Tensor:
     """Return -mean D(sr)."""
     return -full_precision(fake_scores).mean()
-
-
-def hinge_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """Return the sum of both hinges: 2 when the judge can't tell, 0 when every image is beyond its margin of 1.
-
-    Lim & Ye, "Geometric GAN", 2017, equation 22. https://arxiv.org/abs/1705.02894
-    """
-    return F.relu(1.0 - full_precision(real_logits)).mean() + F.relu(1.0 + full_precision(fake_logits)).mean()
-
-
-def hinge_generator(fake_logits: Tensor) -> Tensor:
-    """Return -mean D(sr), the generator's side of the hinge loss."""
-    return -full_precision(fake_logits).mean()
-
-
-def least_squares_discriminator(real_outputs: Tensor, fake_outputs: Tensor) -> Tensor:
-    """Return mean (D(hr) - 1)^2 + mean D(sr)^2.
-
-    Mao et al., "Least Squares Generative Adversarial Networks", 2017, equation 9 without its 1/2.
-    https://arxiv.org/abs/1611.04076
-    """
-    return (full_precision(real_outputs) - 1.0).square().mean() + full_precision(fake_outputs).square().mean()
-
-
-def least_squares_generator(fake_outputs: Tensor) -> Tensor:
-    """Return mean (D(sr) - 1)^2."""
-    return (full_precision(fake_outputs) - 1.0).square().mean()
 
 
 def relativistic_average_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:

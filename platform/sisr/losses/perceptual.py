@@ -14,7 +14,6 @@ from pickle import UnpicklingError
 from urllib.error import URLError
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sisr.errors import ConfigError
@@ -23,7 +22,7 @@ from sisr.nets.precision import full_precision
 URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"  # torchvision's VGG19_Weights.IMAGENET1K_V1
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's RGB in [0, 1]
 DEPTHS, WIDTHS = (2, 2, 4, 4, 4), (64, 128, 256, 512, 512)  # convolutions and channels of the five blocks
-LAYERS = [f"{block}_{i}" for block, depth in enumerate(DEPTHS, 1) for i in range(1, depth + 1)]  # "1_1" to "5_4"
+CONVOLUTIONS = [f"{block}_{i}" for block, depth in enumerate(DEPTHS, 1) for i in range(1, depth + 1)]  # "1_1" to "5_4"
 
 Convolution = tuple[Tensor, Tensor]  # weight (out, in, k, k), bias (out,)
 
@@ -44,37 +43,73 @@ class Vgg19(nn.Module):
             to put where.
     """
 
-    weight0: Tensor
-    bias0: Tensor
-
     def __init__(self, layers: Sequence[str], weights: str = "imagenet", normalise: bool = True) -> None:
         super().__init__()
         self.layers = tuple(layers)
-        self.depth = 1 + max(map(_number, layers), default=-1)
-        convolutions = _convolutions(weights, self.depth)
+        names = _layer_names()
+        if unknown := [layer for layer in layers if layer not in names]:
+            raise ConfigError(
+                f"VGG-19 has no layer '{unknown[0]}'; it has conv1_1, relu1_1, conv1_2 and so on to relu5_4"
+            )
+        self.names = names[: 1 + max(map(names.index, layers))]
+        needed = sum(name.startswith("conv") for name in self.names)
+        convolutions = _convolutions(weights, needed)
         own = convolutions[0][0].shape[-1] == 1
-        self.edges = "reflect" if own else "constant"
-        colour = convolutions.pop(0) if own else _to_imagenet() if normalise else _identity()
-        if len(convolutions) < self.depth:
-            raise ConfigError(f"{weights} ends at conv{LAYERS[len(convolutions) - 1]}; no layer after it: {layers}")
-        for i, (weight, bias) in enumerate([colour, *convolutions[: self.depth]]):
-            # Buffers that no checkpoint holds: the weights never change.
-            self.register_buffer(f"weight{i}", weight.clone(), persistent=False)
-            self.register_buffer(f"bias{i}", bias.clone(), persistent=False)
+        self.colour, self.features = _empty_layers(len(self.names))
+        _freeze(self.colour, convolutions.pop(0) if own else _to_imagenet() if normalise else _identity())
+        if len(convolutions) < needed:
+            last = CONVOLUTIONS[len(convolutions) - 1]
+            raise ConfigError(f"{weights} ends at conv{last}; no layer after it: {', '.join(layers)}")
+        for layer in self.features:
+            if isinstance(layer, nn.Conv2d):
+                _freeze(layer, convolutions.pop(0))
+                layer.padding_mode = "reflect" if own else "zeros"
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the features (n, c, h', w') of each chosen layer. `images` are (n, 3, h, w) RGB in [0, 1]."""
         with torch.autocast(images.device.type, enabled=False):  # 8 bits of mantissa are too few for an image
-            x = F.conv2d(images.to(self.weight0.dtype), self.weight0, self.bias0)
+            x = self.colour(images.to(self.colour.weight.dtype))
         found: dict[str, Tensor] = {}
-        for i, layer in enumerate(LAYERS[: self.depth]):
-            if layer.endswith("_1") and i:
-                x = F.max_pool2d(x, 2)
-            weight, bias = getattr(self, f"weight{i + 1}"), getattr(self, f"bias{i + 1}")
-            x = F.conv2d(F.pad(x, [1] * 4, mode=self.edges), weight, bias)
-            found[f"conv{layer}"] = x
-            x = found[f"relu{layer}"] = F.relu(x)
-        return [found[layer] for layer in self.layers]
+        for name, layer in zip(self.names, self.features, strict=True):
+            x = layer(x)
+            if name in self.layers:
+                found[name] = x
+        return [found[name] for name in self.layers]
+
+    @torch.no_grad()
+    def constant(self, images: Tensor) -> list[Tensor]:
+        """Return the same features without a graph: those of images that nothing is learned from."""
+        return self(images)
+
+
+def _layer_names() -> list[str]:
+    """Return what torchvision's `vgg19().features` consist of, in order: conv1_1, relu1_1, ... pool1, conv2_1 ..."""
+    names = []
+    for block, depth in enumerate(DEPTHS, 1):
+        names += [f"{kind}{block}_{i}" for i in range(1, depth + 1) for kind in ("conv", "relu")] + [f"pool{block}"]
+    return names
+
+
+def _empty_layers(count: int) -> tuple[nn.Conv2d, nn.Sequential]:
+    """Return a convolution of colours and the first `count` layers of VGG-19's features, all without values.
+
+    Nothing is allocated, and no random number drawn: a training run's own must not notice.
+    """
+    from torchvision.models import vgg19  # type: ignore[import-untyped]  # it takes a second to import
+
+    with torch.device("meta"):
+        colour, layers = nn.Conv2d(3, 3, 1), vgg19(weights=None).features[:count]
+    for layer in layers:
+        if isinstance(layer, nn.ReLU):
+            layer.inplace = False  # else it would change the features before it, which may have been asked for
+    return colour, layers
+
+
+def _freeze(layer: nn.Conv2d, values: Convolution) -> None:
+    """Give a convolution values that are never trained, and held by no checkpoint."""
+    for name, value in zip(("weight", "bias"), values, strict=True):
+        delattr(layer, name)
+        layer.register_buffer(name, value.clone(), persistent=False)
 
 
 def feature_mse(sr_features: Sequence[Tensor], hr_features: Sequence[Tensor]) -> Tensor:
@@ -95,14 +130,6 @@ def feature_l1(sr_features: Sequence[Tensor], hr_features: Sequence[Tensor]) -> 
     return torch.stack(terms).sum()
 
 
-def _number(layer: str) -> int:
-    """Return how many convolutions come before a layer's own."""
-    name = layer.removeprefix("relu").removeprefix("conv")
-    if name == layer or name not in LAYERS:
-        raise ConfigError(f"VGG-19 has no layer '{layer}'; it has conv1_1, relu1_1, conv1_2 and so on to relu5_4")
-    return LAYERS.index(name)
-
-
 def _identity() -> Convolution:
     return torch.eye(3)[:, :, None, None], torch.zeros(3)
 
@@ -113,6 +140,7 @@ def _to_imagenet() -> Convolution:
 
 
 def _convolutions(weights: str, depth: int) -> list[Convolution]:
+    """Return the convolutions in a file, in order; of random ones, the first `depth`."""
     if weights == "random":
         return _random(depth)
     state = _download() if weights == "imagenet" else _read(Path(weights))

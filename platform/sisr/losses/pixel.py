@@ -16,19 +16,6 @@ def mse(sr: Tensor, hr: Tensor) -> Tensor:
     return (full_precision(sr) - full_precision(hr)).square().mean()
 
 
-def charbonnier(sr: Tensor, hr: Tensor, eps: float = 1e-3) -> Tensor:
-    """Return the mean of sqrt(difference^2 + eps^2): L1, smooth near 0, where it is eps.
-
-    Lai et al., "Deep Laplacian Pyramid Networks", 2017, section 3.3. https://arxiv.org/abs/1704.03915
-
-    Args:
-        sr: Super-resolved images.
-        hr: True images.
-        eps: In units of white; differences well below it count as squares.
-    """
-    return ((full_precision(sr) - full_precision(hr)).square() + eps**2).sqrt().mean()
-
-
 def downscale_consistency(sr: Tensor, lr: Tensor, scale: int) -> Tensor:
     """Return the mean absolute difference between lr and sr averaged over scale x scale pixels.
 

@@ -24,7 +24,6 @@ from sisr.models.model import Model, load_model
 from sisr.models.weights import first_line
 from sisr.recipe import Generator
 
-FORMATS = ("safetensors", "pt2", "onnx")
 TOLERANCE = 1e-4  # largest difference of sr, which is in [0, 1], that is still the same model
 SHAPES = ((1, 16, 24), (2, 33, 17), (3, 40, 40))  # (n, h, w) of lr, on which both are compared
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -46,8 +45,8 @@ def export(model: Model, target: Path, format_: str) -> list[Difference]:
     Args:
         model: Its generator is moved to the CPU.
         target: The file.
-        format_: One of `FORMATS`. `pt2` and `onnx` take batches lr (n, 3, h, w), float32 in [0, 1], of any number and
-            size; h and w must be multiples of the generator's `size_multiple`.
+        format_: safetensors, pt2 or onnx. The last two take batches lr (n, 3, h, w), float32 in [0, 1], of any number
+            and size; h and w must be multiples of the generator's `size_multiple`.
 
     Raises:
         CheckpointError: The model can't be written so, or what was written differs from it by more than `TOLERANCE`.

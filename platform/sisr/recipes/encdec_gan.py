@@ -65,10 +65,7 @@ def generator(config: Config) -> EncoderDecoder:
 class Recipe:
     """A generator that learns by pixels first, and a discriminator that joins later."""
 
-    roles = Roles(
-        pixel_loss="generator/pixel",
-        judges=(Judge(network="discriminator", real="discriminator/real_logits", fake="discriminator/fake_logits"),),
-    )
+    roles = Roles(judges=(Judge("discriminator", "logits"),))
 
     def __init__(self, config: Config) -> None:
         c = self.config = config

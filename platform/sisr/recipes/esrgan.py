@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.optim import Adam
 
 from sisr.losses import adversarial, perceptual
+from sisr.losses.total import weighted
 from sisr.nets.rrdb import RRDBNet
 from sisr.nets.vgg_discriminator import VGGStyleDiscriminator
 from sisr.recipe import Crop, Draws, Field, Judge, Roles, Settings, Update, degradations, pixel, set_learning_rate
@@ -72,10 +73,7 @@ def generator(config: Config) -> RRDBNet:
 class Recipe:
     """A generator that steps first and a relativistic discriminator that follows."""
 
-    roles = Roles(
-        pixel_loss="generator/pixel",
-        judges=(Judge(network="discriminator", real="discriminator/real_logits", fake="discriminator/fake_logits"),),
-    )
+    roles = Roles(judges=(Judge("discriminator", "logits"),))
 
     def __init__(self, config: Config) -> None:
         c = self.config = config
@@ -129,16 +127,15 @@ class Recipe:
         """Return each term of the generator's loss (equation 3), unweighted, and their weighted total."""
         c = self.config
         terms = {
-            "generator/pixel": pixel.l1(sr, hr),
-            "generator/adversarial": adversarial.relativistic_average_generator(real_logits, self.discriminator(sr)),
+            "pixel": (c.pixel_weight, pixel.l1(sr, hr)),
+            "adversarial": (
+                c.adversarial_weight,
+                adversarial.relativistic_average_generator(real_logits, self.discriminator(sr)),
+            ),
         }
-        total = c.pixel_weight * terms["generator/pixel"] + c.adversarial_weight * terms["generator/adversarial"]
         if self.vgg is not None:
-            with torch.no_grad():
-                hr_features = self.vgg(hr)
-            terms["generator/perceptual"] = perceptual.feature_l1(self.vgg(sr), hr_features)
-            total = total + c.perceptual_weight * terms["generator/perceptual"]
-        return {"generator/total": total, **terms}
+            terms["perceptual"] = (c.perceptual_weight, perceptual.feature_l1(self.vgg(sr), self.vgg.constant(hr)))
+        return weighted("generator", terms)
 
 
 def tiny() -> Config:

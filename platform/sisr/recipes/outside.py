@@ -7,8 +7,8 @@ module that imports from its own package can't travel: it must be installed wher
 import ast
 import hashlib
 import importlib
-import importlib.abc
 import importlib.util
+import linecache
 import re
 import sys
 import traceback
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from sisr.config.settings import Settings
 from sisr.errors import ConfigError
 
 EXPORTS = ("Config", "Recipe", "generator", "tiny")
@@ -147,27 +148,12 @@ def _installed(source: Source) -> ModuleType:
     return importlib.import_module(source.name)
 
 
-class _TextLoader(importlib.abc.ExecutionLoader):
-    """Imports a module from its text."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-
-    def get_filename(self, fullname: str) -> str:
-        """Return how tracebacks call it; the path would differ on another machine."""
-        return filename(self._source)
-
-    def get_source(self, fullname: str) -> str:
-        """Return the text."""
-        return self._source.text
-
-
 def _executed(name: str, source: Source) -> ModuleType:
-    spec = importlib.util.spec_from_loader(name, loader := _TextLoader(source))
-    assert spec is not None
-    made = sys.modules[name] = importlib.util.module_from_spec(spec)
+    file = filename(source)
+    linecache.cache[file] = (len(source.text), None, source.text.splitlines(keepends=True), file)  # for tracebacks
+    made = sys.modules[name] = ModuleType(name)
     try:
-        loader.exec_module(made)
+        exec(compile(source.text, file, "exec"), made.__dict__)
     except BaseException:
         del sys.modules[name]
         raise
@@ -175,7 +161,7 @@ def _executed(name: str, source: Source) -> ModuleType:
 
 
 def filename(source: Source) -> str:
-    """Return the file name that the recipe's code has in tracebacks."""
+    """Return the file name that the recipe's code has in tracebacks; a path would differ on another machine."""
     if source.needs_package:
         return str(getattr(sys.modules.get(source.name), "__file__", source.name))
     return f"{source.name}.py"
@@ -196,8 +182,6 @@ def _advice(error: Exception) -> str:
 
 
 def _check(made: ModuleType, source: Source) -> None:
-    from sisr.config.settings import Settings
-
     where = source.where
     if missing := [name for name in EXPORTS if not callable(getattr(made, name, None))]:
         raise ConfigError(f"{where} lacks {', '.join(missing)}: a recipe exports {', '.join(EXPORTS)}; see sisr.recipe")

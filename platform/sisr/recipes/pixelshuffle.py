@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.optim import Adam
 
 from sisr.nets.pixelshuffle import PixelShuffleNet
-from sisr.recipe import Crop, Draws, Field, Roles, Settings, Update, cosine, degradations, pixel, set_learning_rate
+from sisr.recipe import Crop, Draws, Field, Settings, Update, cosine, degradations, pixel, set_learning_rate
 
 
 class Config(Settings):
@@ -71,8 +71,6 @@ def generator(config: Config) -> PixelShuffleNet:
 
 class Recipe:
     """One network, one loss."""
-
-    roles = Roles(pixel_loss="generator/pixel")
 
     def __init__(self, config: Config) -> None:
         self.config = config

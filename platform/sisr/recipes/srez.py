@@ -83,10 +83,7 @@ def generator(config: Config) -> SrezGenerator:
 class Recipe:
     """A generator and a discriminator that step together."""
 
-    roles = Roles(
-        pixel_loss="generator/pixel",
-        judges=(Judge(network="discriminator", real="discriminator/real_logits", fake="discriminator/fake_logits"),),
-    )
+    roles = Roles(judges=(Judge("discriminator", "logits"),))
 
     def __init__(self, config: Config) -> None:
         c = self.config = config

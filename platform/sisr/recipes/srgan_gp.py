@@ -23,6 +23,7 @@ from torch.optim import Adam
 
 from sisr.losses import adversarial, perceptual
 from sisr.losses.gradient_penalty import wgan_gp
+from sisr.losses.total import weighted
 from sisr.nets.critic import ConvCritic
 from sisr.nets.rrdb import RRDBNet
 from sisr.recipe import Crop, Draws, Field, Judge, Roles, Settings, Update, degradations, pixel, set_learning_rate
@@ -63,10 +64,7 @@ def generator(config: Config) -> RRDBNet:
 class Recipe:
     """A critic that steps first and a generator that follows."""
 
-    roles = Roles(
-        pixel_loss="generator/pixel",
-        judges=(Judge(network="critic", real="critic/real_scores", fake="critic/fake_scores"),),
-    )
+    roles = Roles(judges=(Judge("critic", "scores"),))
 
     def __init__(self, config: Config) -> None:
         c = self.config = config
@@ -112,16 +110,12 @@ class Recipe:
         """Return each term of the generator's loss, unweighted, and their weighted total."""
         c = self.config
         terms = {
-            "generator/pixel": pixel.l1(sr, hr),
-            "generator/adversarial": adversarial.wasserstein_generator(self.critic(sr)),
+            "pixel": (c.pixel_weight, pixel.l1(sr, hr)),
+            "adversarial": (c.adversarial_weight, adversarial.wasserstein_generator(self.critic(sr))),
         }
-        total = c.pixel_weight * terms["generator/pixel"] + c.adversarial_weight * terms["generator/adversarial"]
         if self.vgg is not None:
-            with torch.no_grad():
-                hr_features = self.vgg(hr)
-            terms["generator/perceptual"] = perceptual.feature_mse(self.vgg(sr), hr_features)
-            total = total + c.perceptual_weight * terms["generator/perceptual"]
-        return {"generator/total": total, **terms}
+            terms["perceptual"] = (c.perceptual_weight, perceptual.feature_mse(self.vgg(sr), self.vgg.constant(hr)))
+        return weighted("generator", terms)
 
 
 def tiny() -> Config:

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.optim import Adam
 
 from sisr.nets.srresnet import MSRResNet
-from sisr.recipe import Crop, Draws, Field, Roles, Settings, Update, cosine, degradations, pixel, set_learning_rate
+from sisr.recipe import Crop, Draws, Field, Settings, Update, cosine, degradations, pixel, set_learning_rate
 
 PIXEL_LOSSES = {"l1": pixel.l1, "mse": pixel.mse}
 
@@ -61,8 +61,6 @@ def generator(config: Config) -> MSRResNet:
 
 class Recipe:
     """One network, one loss."""
-
-    roles = Roles(pixel_loss="generator/pixel")
 
     def __init__(self, config: Config) -> None:
         c = self.config = config

@@ -140,7 +140,7 @@ def _add_state(app: FastAPI, engine: Engine) -> None:
 
     @app.get("/ready", summary="Would a request be taken?", responses=READY)
     async def ready() -> JSONResponse:
-        """Say what is served and how busy it is."""
+        """Return what is served and how busy it is."""
         serving, limits = engine.serving, engine.limits
         state = State(
             ready=not engine.is_full,

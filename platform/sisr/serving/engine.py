@@ -16,7 +16,7 @@ from sisr.errors import DataError, OutOfMemoryError
 from sisr.inference.enlarge import Enlarged, enlarge_bytes
 from sisr.models.model import Model
 from sisr.serving.interruption import Interruption, make_interruptible
-from sisr.serving.limits import Limits, Refusal, refusal_of
+from sisr.serving.limits import Limits, Refusal, busy, refusal_of
 from sisr.serving.opening import open_release
 from sisr.serving.release import Release
 
@@ -103,7 +103,7 @@ class Engine:
         """
         if self._receiving >= self.limits.receiving:
             detail = f"{self._receiving} requests are arriving, which is the most"
-            raise self._busy(detail, {"receiving": self.limits.receiving})
+            raise self._busy(detail, receiving=self.limits.receiving)
         self._refuse_if_full()
         self._receiving += 1
         try:
@@ -174,14 +174,13 @@ class Engine:
     def _too_slow(self, job: _Job) -> Refusal:
         limit = {"time_s": self.limits.time_s}
         if job.begun is None:
-            return self._busy(f"its turn did not come within {self.limits.time_s:g} s", limit)
+            return self._busy(f"its turn did not come within {self.limits.time_s:g} s", **limit)
         detail = f"the picture was not done within {self.limits.time_s:g} s; send a smaller one"
         return Refusal(HTTPStatus.GATEWAY_TIMEOUT, "took too long", detail, limit=limit)
 
-    def _busy(self, detail: str, limit: dict[str, float] | None = None) -> Refusal:
-        seconds = round(min(max(self._mean_s * self._present / self._at_once, 1), 120))
-        limit = limit or {"queue": self.limits.queue}
-        return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "busy", detail, limit=limit, retry_after_s=seconds)
+    def _busy(self, detail: str, **limit: float) -> Refusal:
+        seconds = self._mean_s * self._present / self._at_once
+        return busy(detail, seconds, **(limit or {"queue": self.limits.queue}))
 
 
 def _opened(release: Release, device: torch.device) -> Model:

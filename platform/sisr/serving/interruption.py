@@ -10,11 +10,11 @@ _current = threading.local()
 
 
 class InterruptedWorkError(Exception):
-    """The work is not wanted any more."""
+    """Nobody waits for the result any more."""
 
 
 class Interruption:
-    """Whether the work that runs in a `with` block of this is wanted any more.
+    """Whether somebody waits for the result of a `with` block of this.
 
     After `set`, the generator's next layer raises InterruptedWorkError inside the block.
     """
@@ -34,7 +34,7 @@ class Interruption:
         _current.interruption = None
 
     def check(self) -> None:
-        """Raise if the work is not wanted any more."""
+        """Raise if nobody waits for the result any more."""
         if self._event.is_set():
             raise InterruptedWorkError
 

@@ -27,7 +27,7 @@ class Limits:
     time_s: float = 120.0  # from the last byte of the body to the answer
     body_s: float = 30.0  # for the body to arrive
     header_s: float = 15.0  # for a connection's first header to arrive
-    passing: int = 16  # large bodies on the way from Ray Serve's proxy to all replicas
+    passing: int = 6  # large bodies on the way from Ray Serve's proxy to all replicas
 
 
 class Refusal(Exception):
@@ -63,6 +63,12 @@ class Refusal(Exception):
     def headers(self) -> dict[str, str]:
         """The answer's own headers."""
         return {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
+
+
+def busy(detail: str, seconds: float = 5, **limit: float) -> Refusal:
+    """Return the answer where there is no room now; `seconds`: when there may be."""
+    wait = round(min(max(seconds, 1), 120))
+    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "busy", detail, limit=limit, retry_after_s=wait)
 
 
 def too_many_bytes(limits: Limits, found: str) -> Refusal:

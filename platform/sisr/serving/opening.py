@@ -62,8 +62,8 @@ def _check(model: Model, device: torch.device) -> None:
         sr = tiled.upscale(model.generator, lr)
     except (RuntimeError, ValueError, SisrError) as error:
         raise CheckpointError(f"{model.name} can't enlarge a picture of {width}x{height} px: {error}") from error
-    wanted = (1, 3, model.scale * height, model.scale * width)
-    if tuple(sr.shape) != wanted:
-        raise CheckpointError(f"{model.name} makes {tuple(sr.shape)} of {tuple(lr.shape)}, not {wanted}")
+    expected = (1, 3, model.scale * height, model.scale * width)
+    if tuple(sr.shape) != expected:
+        raise CheckpointError(f"{model.name} makes {tuple(sr.shape)} of {tuple(lr.shape)}, not {expected}")
     if not torch.isfinite(sr).all():
         raise CheckpointError(f"{model.name} makes pixels that are not finite numbers")

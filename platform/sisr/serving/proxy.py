@@ -10,17 +10,17 @@ import json
 import os
 from contextlib import AsyncExitStack
 from dataclasses import asdict
-from typing import Any
+from typing import IO, Any
 
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from sisr.serving import body
 from sisr.serving.hosts import OnlyFor
-from sisr.serving.limits import Limits, Refusal
+from sisr.serving.limits import Limits, Refusal, busy
 
 CALLBACK = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 MIDDLEWARES = "sisr.serving.proxy.middlewares"
@@ -45,25 +45,53 @@ class Intake:
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
         self._app, self._limits = app, limits
-        self._passing = asyncio.Semaphore(limits.passing)
+        self._passing, self._receiving, self._waiting = asyncio.Semaphore(limits.passing), 0, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or refuse a body that is too large or too slow."""
+        """Answer, or refuse a body that is too large or too slow, or one too many."""
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
-            await self._app(scope, receive, send)
-            return
+            return await self._app(scope, receive, send)
         async with AsyncExitStack() as stack:
             try:
-                file = await stack.enter_async_context(body.received(scope, receive, self._limits))
+                file = await self._received(scope, receive, stack)
+                passage = await stack.enter_async_context(AsyncExitStack())
+                if file.seek(0, os.SEEK_END) > body.IN_MEMORY:
+                    await self._pass(passage)
             except Refusal as error:
                 refused = JSONResponse(error.body, error.status, error.headers | {"Connection": "close"})
                 return await refused(scope, receive, send)
             except ClientDisconnect:
                 return
-            if file.seek(0, os.SEEK_END) > body.IN_MEMORY:
-                await stack.enter_async_context(self._passing)
+
+            async def send_on(message: Message) -> None:
+                await passage.aclose()  # the replica has the body by now, and a client may be slow to take the answer
+                await send(message)
+
             file.seek(0)
-            await self._app(scope, body.replay(file, receive), send)
+            await self._app(scope, body.replay(file, receive), send_on)
+
+    async def _received(self, scope: Scope, receive: Receive, stack: AsyncExitStack) -> IO[bytes]:
+        if self._receiving >= self._limits.receiving:
+            raise busy(f"{self._receiving} requests are arriving, which is the most", receiving=self._limits.receiving)
+        self._receiving += 1
+        try:
+            return await stack.enter_async_context(body.received(scope, receive, self._limits))
+        finally:
+            self._receiving -= 1
+
+    async def _pass(self, passage: AsyncExitStack) -> None:
+        """Wait until a large body may pass, until its passage is closed."""
+        if self._waiting >= self._limits.queue and self._passing.locked():
+            raise busy(f"{self._waiting} requests wait already, which is the most", queue=self._limits.queue)
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._limits.time_s):
+                await passage.enter_async_context(self._passing)
+        except TimeoutError:
+            limit = self._limits.time_s
+            raise busy(f"its turn did not come within {limit:g} s", time_s=limit) from None
+        finally:
+            self._waiting -= 1
 
 
 def limit_header_time(seconds: float) -> None:

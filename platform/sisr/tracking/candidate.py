@@ -120,10 +120,10 @@ def _verify(model: LoggedModel, files: Path, folder: Path | None) -> None:
         _compare(registry.file_hashes(folder / "model"), found, f"model {model.model_id} in MLflow", f"{folder}/model")
 
 
-def _compare(wanted: dict[str, str], found: dict[str, str], what: str, where: str) -> None:
+def _compare(expected: dict[str, str], found: dict[str, str], what: str, where: str) -> None:
     for name, sha256 in found.items():
-        if wanted.get(name, sha256) != sha256:
+        if expected.get(name, sha256) != sha256:
             raise CheckpointError(
-                f"{what}: the SHA-256 of {name} is {sha256[:12]}..., but by {where} it is {wanted[name][:12]}...: "
+                f"{what}: the SHA-256 of {name} is {sha256[:12]}..., but by {where} it is {expected[name][:12]}...: "
                 "one of them was damaged or changed, and neither is registered"
             )

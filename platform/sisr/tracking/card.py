@@ -15,7 +15,7 @@ _PICTURE_IN_MLFLOW = "ajax-api/2.0/mlflow/logged-models/{model_id}/artifacts/fil
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What a card says."""
+    """What a card is written from."""
 
     name: str  # of the registered model
     recipe: str
@@ -67,7 +67,7 @@ def _quality(facts: Facts) -> str:
     rows = [["model", *metrics], ["---", *("---:" for _ in metrics)]]
     rows += [[name, *(f"{values[m]:.4f}" for m in metrics)] for name, values in facts.means.items()]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    tests = "\n".join(f"- {name}: {'passed' if ok else 'FAILED'}; {words}" for name, ok, words in facts.findings)
+    tests = "\n".join(f"- {name}: {'passed' if ok else 'FAILED'}; {reason}" for name, ok, reason in facts.findings)
     return (
         f"## Quality\n\nMean of {facts.images} images of `{facts.data}` (SHA-256 `{facts.data_fingerprint[:16]}`), "
         f"protocol `{facts.protocol}`:\n\n{table}\n\nThe gate compared {facts.by} image by image; "

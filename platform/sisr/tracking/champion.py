@@ -149,7 +149,7 @@ def _ensure_model(client: MlflowClient, name: str) -> None:
 def _await_turn(client: MlflowClient, name: str, ours: int | None) -> None:
     """Return when no version below `ours` (None: none at all) is a candidate any more.
 
-    One that stays in front for `PATIENCE_S` was left by a process that died, and is marked so.
+    One that stays in front for `PATIENCE_S` belongs to a process that died, and is marked so.
     """
     deadline: dict[str, float] = {}
     while ahead := [v for v in _candidates(client, name) if ours is None or int(v.version) < ours]:

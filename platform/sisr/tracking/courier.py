@@ -78,7 +78,7 @@ class Courier:
         return self._process.pid
 
     def finish(self, timeout_s: float = 60.0) -> DeliveryState:
-        """Let it deliver what is left, and end it: at the latest after `timeout_s`, soon if the server is down."""
+        """Let it deliver the rest, and end it: at the latest after `timeout_s`, soon if the server is down."""
         with self._lock:
             self._ending = True
             self._ask_to_end()
@@ -159,13 +159,13 @@ def deliver(folder: Path, tracking_uri: str | None = None, experiment: str | Non
 
 
 def _count(folder: Path, place: Address | None) -> DeliveryState:
-    """Return, without words, what of a run or a sweep has arrived at `place`; `None`: nothing has."""
+    """Return what of a run or a sweep has arrived at `place`, without a message; `None`: nothing has."""
     of_trials = {
         trial.name: progress.pending(trial, address.of_trial(trial, place).run_id if place else None)
         for trial in trials(folder)
     }
-    left = progress.pending(folder, place.run_id if place else None) + sum(of_trials.values())
-    return DeliveryState(left == 0, left, "", of_trials)
+    pending = progress.pending(folder, place.run_id if place else None) + sum(of_trials.values())
+    return DeliveryState(pending == 0, pending, "", of_trials)
 
 
 def require(place: Address) -> None:

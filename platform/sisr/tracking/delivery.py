@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -153,7 +153,7 @@ class Delivery:
     def _set_aside(self, record: Record, reason: str) -> None:
         file = self.run_dir / REFUSED
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW  # the folder may be somebody else's
-        with os.fdopen(os.open(file, flags, 0o644), "w") as lines:
+        with suppress(OSError), os.fdopen(os.open(file, flags, 0o644), "w") as lines:
             lines.write(json.dumps({"record": record, "reason": reason}) + "\n")
         message = f"record {record['n']} ({record['op']}) can't be delivered and is set aside in {file}: {reason}"
         _log.warning("%s", message)
@@ -161,7 +161,7 @@ class Delivery:
             self._notify(message)
 
     def _attempt(self, action: Callable[[], T], *, may_wait: bool = False) -> T:
-        """Do `action`, and tell a server that can't be reached from a record that it does not accept."""
+        """Do `action`, and distinguish a server that can't be reached from a record that it does not accept."""
         try:
             return action()
         except (FileNotFoundError, UnidentifiedImageError, CheckpointError, DataError) as error:

@@ -22,7 +22,7 @@ from sisr.models.files import RECIPE
 from sisr.models.model import load_model
 
 
-class Generator(mlflow.pyfunc.PythonModel):
+class GeneratorModel(mlflow.pyfunc.PythonModel):
     """Images in, `scale` times larger images out, of any size: pixels become pixels, image files become PNG files."""
 
     def load_context(self, context: Any) -> None:
@@ -89,4 +89,4 @@ class Generator(mlflow.pyfunc.PythonModel):
         return written.getvalue()
 
 
-mlflow.models.set_model(Generator())
+mlflow.models.set_model(GeneratorModel())

@@ -46,7 +46,7 @@ FIELDS: dict[str, dict[str, type]] = {
 class Outbox:
     """The writing end of a run's outbox, for any thread of one process at a time.
 
-    Opening the outbox of an earlier attempt goes on behind what was recorded. What a resumed run says again, because it
+    Opening the outbox of an earlier attempt goes on behind what was recorded. What a resumed run repeats, because it
     went back to its last checkpoint, is not recorded twice.
     """
 
@@ -191,7 +191,7 @@ def _is_whole(row: dict[str, Any]) -> bool:
 
 
 def last_status(run_dir: Path) -> str | None:
-    """Return how the run stands by its last word about that; `None` if it has never said."""
+    """Return how the run stands by its last status record; `None` if there is none."""
     with (run_dir / FILE).open("rb") as file:
         lines = [line for line in file if b'"op":"status"' in line]  # few of many: reading them all as JSON is slow
     for line in reversed(lines):

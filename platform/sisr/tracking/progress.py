@@ -11,7 +11,7 @@ FILE = "outbox.ack"
 
 
 @dataclass(frozen=True)
-class Progress:
+class Acknowledged:
     """What a server has acknowledged."""
 
     run_id: str | None  # the MLflow run that received it
@@ -20,18 +20,18 @@ class Progress:
     waiting: tuple[int, ...] = ()  # offsets of earlier records whose files could not be stored yet
 
 
-def read(run_dir: Path, run_id: str | None) -> Progress:
+def read(run_dir: Path, run_id: str | None) -> Acknowledged:
     """Return how far the MLflow run `run_id` has received the outbox; nothing yet if it is another run than before."""
     try:
-        found = Progress(**json.loads((run_dir / FILE).read_text()))
+        found = Acknowledged(**json.loads((run_dir / FILE).read_text()))
     except (FileNotFoundError, ValueError, TypeError):
-        return Progress(run_id)
+        return Acknowledged(run_id)
     if found.run_id != run_id or run_id is None:
-        return Progress(run_id)
-    return Progress(run_id, found.offset, found.refused, tuple(found.waiting))
+        return Acknowledged(run_id)
+    return Acknowledged(run_id, found.offset, found.refused, tuple(found.waiting))
 
 
-def write(run_dir: Path, progress: Progress) -> None:
+def write(run_dir: Path, progress: Acknowledged) -> None:
     """Keep how far delivery came. Losing this to a crash only means delivering again what arrived already."""
     write_json(run_dir / FILE, asdict(progress))
 

@@ -66,7 +66,7 @@ def _log_public(client: MlflowClient, run_id: str, folder: Path, key: str) -> st
 def save_generator(folder: Path, path: Path, run_id: str | None = None, model_id: str | None = None) -> None:
     """Write the generator in `folder` as an MLflow model to the new folder `path`: files and code, no pickle.
 
-    It has no signature, because MLflow's can't say that either pixels or image files are welcome.
+    It has no signature, because MLflow's can't express that the input is either pixels or image files.
     """
     recipe = json.loads((folder / CONFIG).read_text()).get("recipe", "")
     with tempfile.TemporaryDirectory() as code:

@@ -4,17 +4,15 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from sisr.config.suggest import did_you_mean
 from sisr.errors import ConfigError
+from sisr.metrics.catalogue import Mode
 from sisr.tracking import address
 from sisr.tracking.selection import asking
-
-Mode = Literal["max", "min"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ def ranked(client: MlflowClient, experiment: str, metric: str, mode: Mode) -> li
     Args:
         client: Speaks to the server.
         experiment: MLflow's name of it.
-        metric: The last value counts. Runs without it, or with one that is not finite, are left out.
+        metric: The last value counts. Runs without it, or with one that is not finite, are skipped.
         mode: Whether more or less of it is better.
 
     Raises:
@@ -99,7 +97,7 @@ def _no_metric(experiment: str, metric: str, finished: list[Run]) -> str:
 
 
 def _named(found: list[Run], metric: str) -> list[BestRun]:
-    """Return the runs under names that tell them apart."""
+    """Return the runs under names of which no two are equal."""
     names = [str(run.info.run_name) for run in found]
     result = []
     for run, name in zip(found, names, strict=True):

@@ -13,7 +13,7 @@ import urllib.request
 from pathlib import Path
 
 from sisr.errors import ConfigError, TrackingError
-from sisr.tracking import address
+from sisr.tracking import address, store
 from sisr.tracking.courier import environment
 
 HOST, ANY = "127.0.0.1", "0.0.0.0"
@@ -38,6 +38,7 @@ class Server:
         command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
         if host not in (HOST, ANY):  # those, and private addresses, MLflow answers by itself
             command += ["--allowed-hosts", f"{host}:{port},localhost:{port},{HOST}:{port}"]
+        store.rebase(tracking_uri)
         if artifacts := address.artifact_location(tracking_uri):
             command += ["--artifacts-destination", artifacts]
         # The database's address may hold a password, and `ps` shows command lines: it goes by the environment.
@@ -92,22 +93,22 @@ class Server:
             os.killpg(self._process.pid, number)
 
 
-def free_port(wanted: int | None, first: int = 5000, host: str = HOST) -> int:
-    """Return a port of this machine's address `host` that nobody uses: `wanted`, or the next one from `first` on.
+def free_port(port: int | None, first: int = 5000, host: str = HOST) -> int:
+    """Return a port of this machine's address `host` that nobody uses: `port`, or the next one from `first` on.
 
     Raises:
-        ConfigError: `wanted` is in use, or this machine has no such address.
+        ConfigError: `port` is in use, or this machine has no such address.
     """
-    for port in [wanted] if wanted else range(first, first + 100):
+    for candidate in [port] if port else range(first, first + 100):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((host, port))
-                return port
+                probe.bind((host, candidate))
+                return candidate
             except OSError as error:
                 if error.errno != errno.EADDRINUSE:
-                    raise ConfigError(f"can't listen at {host}:{port}: {error.strerror or error}") from error
-    raise ConfigError(f"port {wanted or first} on {host} is in use: choose another with --port")
+                    raise ConfigError(f"can't listen at {host}:{candidate}: {error.strerror or error}") from error
+    raise ConfigError(f"port {port or first} on {host} is in use: choose another with --port")
 
 
 def _tail(path: Path) -> str:

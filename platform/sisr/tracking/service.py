@@ -92,7 +92,7 @@ class _DeliveryLoop:
             if online:
                 self._sample()
             complete = online and not self._family.files_wait
-            self._failures_at_end += ending and not complete
+            self._failures_at_end += (ending and not online) or (last and not complete)
             if (last and complete) or self._failures_at_end >= LAST_ATTEMPTS:
                 if last and online:
                     with suppress(OfflineError):

@@ -51,7 +51,7 @@ def modules(start: Iterable[Path]) -> list[Path]:
 def requirements(paths: Iterable[Path]) -> list[str]:
     """Return `name==version` of each library that the files import when they are imported.
 
-    What is imported only inside functions is left out: it is for special cases, which say themselves what they miss.
+    What is imported only inside functions does not count: it is for special cases, whose errors name what is missing.
     """
     tops = {name.partition(".")[0] for path in paths for name in _imports(path, everywhere=False)}
     known = metadata.packages_distributions()

@@ -6,12 +6,13 @@ MLflow writes absolute artifact addresses into its database. After `mv A B` it w
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from mlflow import MlflowClient
-from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
-
 from sisr.tracking import address
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 # The columns of MLflow's database that hold an artifact's address.
 COLUMNS = (
@@ -24,9 +25,12 @@ COLUMNS = (
 LOCK_TIMEOUT_S = 30.0
 
 
-def client(tracking_uri: str) -> MlflowClient:
+def client(tracking_uri: str) -> "MlflowClient":
     """Return a client of a server or database, of its runs and its registry alike."""
     address.export()
+    from mlflow import MlflowClient
+    from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
+
     rebase(tracking_uri)
     # MLflow keeps for the whole process, by run id alone, where files are: for a copied store that is the original.
     _artifact_repos_cache.clear()

@@ -22,7 +22,7 @@ class Explosion:
     Values stay on their device, unread, until there may be a whole streak: a GPU must not wait for them each step.
     """
 
-    def __init__(self, session: Session, term: str | None) -> None:
+    def __init__(self, session: Session, term: str) -> None:
         """Start with no value of the scalar `term` seen; all workers add and settle at the same steps."""
         self._session, self._term = session, term
         self._unread: dict[str, Tensor] = {}  # by step
@@ -40,7 +40,7 @@ class Explosion:
         Raises:
             DivergedError: It has.
         """
-        if self._term is not None and self._term in scalars:
+        if self._term in scalars:
             self._unread[str(step)] = scalars[self._term].detach()
         if len(self._unread) + self._streak >= STREAK:
             self.settle()

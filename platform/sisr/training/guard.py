@@ -20,13 +20,13 @@ class Guard:
     precision, `PATIENCE` in a row mean that the weights or the data are at fault.
     """
 
-    def __init__(self, session: Session, scaled: bool = False, pixel_loss: str | None = None) -> None:
+    def __init__(self, session: Session, scaled: bool = False, pixel_loss: str = "generator/pixel") -> None:
         """Start afresh.
 
         Args:
             session: This worker's place.
             scaled: fp16 loss scaling looks for its scale, which takes more steps without a finite gradient.
-            pixel_loss: The logged scalar that must not explode; None: none is watched.
+            pixel_loss: The logged scalar that must not explode.
         """
         self._scaled = scaled
         self._patience = PATIENCE * 8 if scaled else PATIENCE

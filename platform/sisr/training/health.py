@@ -69,7 +69,7 @@ def of_step(
         roles: Which networks are judges, and where their outputs are logged.
         stepped: The network that each optimizer steps, both by name.
     """
-    outputs = [(f"judge_{side}", name) for j in roles.judges for side, name in (("real", j.real), ("fake", j.fake))]
+    outputs = [(f"judge_{side}", judge.scalar(side)) for judge in roles.judges for side in ("real", "fake")]
     found = {short: scalars[name] for short, name in outputs if name in scalars}
     kinds = {"generator": "generator"} | {judge.network: "judge" for judge in roles.judges}
     owned = [(kinds[stepped[name]], norm) for name, norm in norms.items() if stepped.get(name) in kinds]

@@ -52,6 +52,7 @@ def execute(order: Order, tracking: Tracking, host: RunHost) -> dict[str, Any]:
             place_init(order, run, folder)
         folder.clear_stop()
         record.announce(run, folder, data.facts, resumed)
+        say(_few_held_out(data.facts))
         delivery = courier.start(folder.path, tracking.uri, tracking.experiment, say)
         status: dict[str, Any] = {"state": "failed"}
         drain_s = DRAIN_S
@@ -79,6 +80,16 @@ def execute(order: Order, tracking: Tracking, host: RunHost) -> dict[str, Any]:
     if status["state"] == "stopped":
         raise StoppedError(f"run {run.name} stopped at step {status['step']}; the same command goes on from there")
     return {"run": run.name, "folder": str(folder.path), **status}
+
+
+def _few_held_out(facts: dict[str, Any]) -> str:
+    """Return a warning where a single image is held out; else nothing."""
+    if facts["held_out"] > 1:
+        return ""
+    return (
+        f"warning: only 1 of {facts['held_out'] + facts['train']} images is held out, and what is measured on it says "
+        "little of others: add images, or name a folder of others with --validation"
+    )
 
 
 def say(message: str) -> None:
