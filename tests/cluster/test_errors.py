@@ -37,7 +37,16 @@ def test_a_worker_that_fails_ends_the_run_at_once(
     failing = FAILS.format(path=str(failed_at), how=HOW[how])
     recipe = outside_recipe.write(tmp_path, "espcn.py", ("loss = pixel.l1", failing))
     command = [sys.executable, "-m", "sisr.terminal.cli", "train", str(recipe), "--address", "local"]
-    command += ["--workers", str(workers), "--max-failures", "3" if how == "raises" else "0", "--name", "r"]
+    command += [
+        "--workers",
+        str(workers),
+        "--cpus-per-worker",
+        "0.5",
+        "--max-failures",
+        "3" if how == "raises" else "0",
+        "--name",
+        "r",
+    ]
     small = [*outside_recipe.SMALL, "--steps", "20", "--set", "batch_size=6"]
     done = subprocess.run([*command, *small], capture_output=True, text=True, timeout=240)
     ended_at = time.time()

@@ -107,16 +107,17 @@ def _trainer(task: dict[str, Any], scaling: Scaling, resources: Resources, scrat
         patience_s: How long to look for room for workers whose number is fixed; a range waits without end.
     """
     from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchTrainer
 
     from sisr.cluster.controller import EndOnError, SaveBeforeResizing
+    from sisr.cluster.process_group import OneAddressConfig
 
     workers = scaling.workers
     return TorchTrainer(
         work,
         train_loop_config=task,
         # NCCL refuses two workers on one GPU.
-        torch_config=TorchConfig(backend="gloo" if resources["GPU"] < 1 else None, timeout_s=COLLECTIVE_TIMEOUT_S),
+        torch_config=OneAddressConfig("nccl" if resources["GPU"] >= 1 else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S),
         scaling_config=ScalingConfig(
             num_workers=(workers.least, workers.most) if workers.elastic else workers.most,
             use_gpu=resources["GPU"] > 0,
