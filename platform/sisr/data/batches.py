@@ -48,7 +48,7 @@ class Batches:
     """Windows cut from images, by step.
 
     Args:
-        images: At least one; each must hold the crop's window (`Store.select` leaves the smaller ones out).
+        images: At least one; each must hold the crop's window (`Store.at_least` leaves the smaller ones out).
         crop: What to cut.
         batch_size: Examples of a whole step, over all workers.
         seed: Of the run.
@@ -140,7 +140,7 @@ class Prefetcher:
         item = self._ready.get() if self._depth else self._cut_now()
         self.waited_s += time.perf_counter() - start
         if isinstance(item, Exception):
-            self._ready.put(item)  # the thread is gone: say it again to whoever asks again
+            self._ready.put(item)  # the thread has ended: the next call raises the same error
             raise item
         self._free.release()
         return item.to(self._device, non_blocking=True)
@@ -166,7 +166,7 @@ class Prefetcher:
                 pixels = torch.from_numpy(self._batches.take(step, self._first, self._count))
                 self._ready.put(pixels.pin_memory() if self._device.type == "cuda" else pixels)
                 step += 1
-        except Exception as error:  # whatever it is, it belongs to the consumer
+        except Exception as error:  # raised by `next`, in the thread that trains
             self._ready.put(error)
 
 

@@ -11,13 +11,17 @@ from sisr.errors import DataError
 def validation_images(
     store: Store, crop: Crop, scale: int, limit_side: int = 256, size_multiple: int = 1
 ) -> list[NDArray[np.uint8]]:
-    """Return one hr example of each held-out image, without chance: uint8 (h, w, 3).
+    """Return one hr example of each held-out image, nothing of it random: uint8 (h, w, 3).
 
-    Its sides are multiples of `scale` x `size_multiple`, of which latter the generator wants the sides of lr.
+    With a box: the window at its centre, averaged to the crop's side. Without: the centre of the image. Images too
+    small for that, or smaller than SSIM's window of 11 pixels and a border of `scale`, are left out.
 
-    With a box: the window at its centre, averaged to the crop's side. Without: the centre of the image, at most
-    `limit_side` each way. Images too small for it, or smaller than SSIM's window of 11 pixels and a border of `scale`,
-    are left out.
+    Args:
+        store: The held-out images.
+        crop: How training examples are cut.
+        scale: hr side / lr side.
+        limit_side: px; the longest side of an example that is no box.
+        size_multiple: The sides of lr must be multiples of this, so those of hr of `scale` times this.
 
     Raises:
         DataError: No image is large enough.
