@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from sisr.errors import CheckpointError
-from sisr.models import weights
+from sisr.models.weights import first_line
 from sisr.training.checkpoint import digest
 from sisr.training.session import Session, gather
 
@@ -78,7 +78,7 @@ class TrainingState:
             try:
                 part.load_state_dict(state["parts"][name])
             except (KeyError, RuntimeError, ValueError) as error:
-                reason = _misfit(state["parts"].get(name), part) or str(error).splitlines()[0]
+                reason = first_line(error)
                 raise CheckpointError(f"the checkpoint does not fit '{name}' of this recipe: {reason}") from error
             if isinstance(part, Optimizer):
                 _lay_out(part)
@@ -111,13 +111,6 @@ def assert_same_start(step: int, session: Session) -> None:
             f"workers see different checkpoints (they would start at steps {steps}): "
             "put --runs on storage that all of them share"
         )
-
-
-def _misfit(state: Any, part: nn.Module | Optimizer) -> str | None:
-    """Return in words what of a part's saved state does not fit, with names and shapes; None where it isn't known."""
-    if state is None:
-        return "it holds no such part"
-    return weights.misfit(state, part.state_dict()) if isinstance(part, nn.Module) else None
 
 
 def _settings(part: nn.Module | Optimizer) -> list[dict[str, Any]]:
