@@ -50,6 +50,7 @@ def main(
     from sisr.driver.run import execute
     from sisr.driver.run.workers import exactly
     from sisr.evaluation.measure import evaluate_models
+    from sisr.metrics.protocol import protocol
     from sisr.training.run import Options
 
     start = time.monotonic()
@@ -69,7 +70,9 @@ def main(
     err.print("3/4  comparing with bicubic on three photographs that were never trained on")
     model = models.open_model(NAME, runs, None)
     images = {file.name: decode(file.path) for file in open_source("demo").validation}
-    reports = evaluate_models([("bicubic", "bicubic"), (NAME, model.generator)], images.items(), model.scale)
+    reports = evaluate_models(
+        [("bicubic", "bicubic"), (NAME, model.generator)], images.items(), model.scale, protocol("rgb8")
+    )
     err.print("4/4  upscaling a photograph")
     picture = _upscale(model, images[PHOTO], runs / NAME / "upscaled")
     result = {**status, "found": best, "seconds": time.monotonic() - start, "picture": str(picture)}

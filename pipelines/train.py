@@ -13,6 +13,7 @@ import typer
 
 from sisr import recipes
 from sisr.config.settings import build, parse_overrides, read_yaml
+from sisr.data.sources import ACCEPTED
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import ConfigError
 from sisr.terminal.console import out, print_json
@@ -25,7 +26,7 @@ RECIPE = "A recipe's name (`sisr recipes` lists them), a recipe file such as my_
 INIT = "Start the generator with the weights of a run, a model folder, a weights file or models:/...; random without."
 WORKERS = "Processes that share each batch; 2:8 goes on with 2 when nodes vanish, and grows to 8 when they come."
 PLAIN = "Plain processes instead of Ray: starts in seconds, for debugging."
-DATA = "demo, a folder of images, celeba:PATH, div2k:PATH, or where `sisr pack --publish` has put packed images."
+DATA = f"{ACCEPTED}, or where `sisr pack --publish` has put packed images."
 HELD_OUT = "Folder of held-out images; default: split from --data."
 SERVER = "MLflow server; default: MLFLOW_TRACKING_URI, else SQLite."
 NAME = "The run's name; default: recipe and a hash of all settings."

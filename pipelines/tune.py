@@ -15,6 +15,7 @@ import typer
 
 from sisr import recipes
 from sisr.config.settings import parse_overrides
+from sisr.data.sources import ACCEPTED
 from sisr.errors import ConfigError
 from sisr.sweep.plan import Plan
 from sisr.sweep.report import board
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from sisr.sweep.state import Sweep
 
 SHOWN = 10  # trials in the table at the end
-DATA = "demo, a folder of images, celeba:PATH, div2k:PATH, or where `sisr pack --publish` has put packed images."
+DATA = f"{ACCEPTED}, or where `sisr pack --publish` has put packed images."
 # Groups of options in --help.
 SEARCH = partial(typer.Option, rich_help_panel="Search")
 TRIALS = partial(typer.Option, rich_help_panel="Trials")

@@ -91,9 +91,9 @@ def test_colours_in_separate_planes_are_put_together() -> None:
     [
         (tiff(bytes(24), 6, 4, [8], None), "does not say what its samples mean"),
         (tiff(bytes(96), 6, 4, [8] * 4, 2), "does not say what the samples beyond the colours mean"),
-        (tiff(bytes(96), 6, 4, [8] * 4, 2, t338=999), r"unknown extra samples \(8 \+ 8 \+ 8 \+ 8 bits, unsigned, RGB"),
-        (tiff(bytes(24), 6, 4, [8], 1, t339=2), r"not unsigned numbers \(8 bits, signed, min is black\)"),
-        (tiff(bytes(48), 6, 4, [16], 1, t339=2), r"not unsigned numbers \(16 bits, signed"),
+        (tiff(bytes(96), 6, 4, [8] * 4, 2, t338=999), "unknown extra samples .*ExtraSamples.*999"),
+        (tiff(bytes(24), 6, 4, [8], 1, t339=2), r"not unsigned numbers \(BitsPerSample \(8,\), .*SampleFormat \(2,\)"),
+        (tiff(bytes(48), 6, 4, [16], 1, t339=2), "not unsigned numbers .*16"),
         (tiff(bytes(144), 6, 4, [16] * 3, 2, t284=2, t273=[8, 56, 104], t279=[48] * 3), "a plane of its own"),
         (tiff(bytes(48), 6, 4, [16], 1, t266=2), "bits of each byte are reversed"),
         (tiff(bytes(96), 6, 4, [8] * 4, 5, t332=2), "inks are not cyan"),

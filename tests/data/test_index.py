@@ -28,7 +28,7 @@ def test_more_than_one_in_a_hundred_stops_with_counts_and_the_first_ten() -> Non
     first, *lines = str(caught.value).splitlines()
     assert first == "photos: 12 of 107 image files can't be used, more than 1%: 12 empty file"
     assert lines[:10] == [f"  bad{i:04d}.png: empty file: 0 bytes" for i in range(10)]
-    assert lines[10:] == ["  and 2 more"]
+    assert lines[10:] == ["  and 2 more", "remove or mend them, or leave them out: --max-bad 0.12"]
 
 
 def test_a_source_of_only_bad_files_stops_whatever_the_limit() -> None:

@@ -187,18 +187,6 @@ def test_a_copy_that_is_stopped_before_its_first_step_offers_others_what_it_has_
     assert story(own / "pinned") == story(donor / "pinned") is not None
 
 
-def test_slices_that_end_after_a_driver_has_retired_change_nothing(tmp_path: Path) -> None:
-    host = SteppingHost(tmp_path, scheduler="none", trials=2)
-    with host.driver() as driver:
-        driver.take_up()
-        task = driver.next_task()
-        assert task is not None
-        driver.retire()
-        driver.ended(task, SliceEnd(state="failed", step=0, message="the trial's process was lost 3 times"))
-        assert driver.next_task() is None
-    assert [trial.state for trial in state.read(host.folder.path).trials] == ["paused"]
-
-
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), "KILLED"), (OSError("no"), "FAILED")])
 def test_a_sweep_that_is_broken_off_and_its_trials_do_not_go_on_running_in_mlflow(
     tmp_path: Path, error: BaseException, status: str
@@ -208,7 +196,6 @@ def test_a_sweep_that_is_broken_off_and_its_trials_do_not_go_on_running_in_mlflo
         driver.take_up()
         task = driver.next_task()
         assert task is not None
-        driver.retire()
         driver.abandon(error)
     assert last_status(host.folder.path) == status
     assert last_status(task.folder) == "KILLED"

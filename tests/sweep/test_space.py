@@ -200,7 +200,7 @@ WRONG = [
     (swept("penalty_weight: {quniform: [0, 10, 0]}"), AT + "penalty_weight: q must be more than 0, got 0"),
     (
         swept("penalty_weight: {quniform: [0, 1, 1e-6]}"),
-        AT + "penalty_weight: q 1e-06 is too fine to tell values apart; use uniform",
+        AT + "penalty_weight: q 1e-06 is too fine to distinguish values; use uniform",
     ),
     (swept("offset: {randn: [0, 0]}"), AT + "offset: sd must be more than 0, got 0"),
     (
@@ -429,7 +429,7 @@ def test_a_recipe_outside_the_repository_has_its_space_beside_it() -> None:
 def test_a_recipe_without_a_space_is_told_where_to_put_one() -> None:
     with pytest.raises(ConfigError, match=r"'their\.py' has no search space: write their\.yaml, beside the recipe, or"):
         find("their.py")
-    with pytest.raises(ConfigError, match=r"'none' has no search space: write .*none\.yaml, or name a file with --se"):
+    with pytest.raises(ConfigError, match=r"'none' has no search space: write .*none\.yaml, or give a file by --se"):
         find("none")
 
 

@@ -48,7 +48,7 @@ class Batches:
     """Windows cut from images, by step.
 
     Args:
-        images: At least one; each must hold the crop's window (`Store.select` leaves the smaller ones out).
+        images: At least one; each must hold the crop's window (`Store.at_least` leaves the smaller ones out).
         crop: What to cut.
         batch_size: Examples of a whole step, over all workers.
         seed: Of the run.
@@ -95,14 +95,14 @@ class Batches:
 
 
 class Prefetcher:
-    """Cuts one worker's share of the coming batches in a background thread, at most `depth` ahead.
+    """Cuts one worker's part of the coming batches in a background thread, at most `depth` ahead.
 
     The thread sleeps while the batches ahead are ready: it costs what cutting costs and nothing more.
 
     Args:
         batches: Where from.
-        first: Where this worker's share begins in every batch.
-        count: Examples of this worker's share; None: all from the first on.
+        first: Position of this worker's first example in every batch.
+        count: Examples of this worker; None: all from the first on.
         start_step: The step that the first `next` belongs to.
         device: Where `next` puts the pixels; copies to a GPU come from pinned memory and don't block.
         depth: Batches held ready; 0: no thread, each batch is cut when it is asked for.
@@ -140,7 +140,7 @@ class Prefetcher:
         item = self._ready.get() if self._depth else self._cut_now()
         self.waited_s += time.perf_counter() - start
         if isinstance(item, Exception):
-            self._ready.put(item)  # the thread is gone: say it again to whoever asks again
+            self._ready.put(item)  # the thread has ended: the next call raises the same error
             raise item
         self._free.release()
         return item.to(self._device, non_blocking=True)
@@ -166,7 +166,7 @@ class Prefetcher:
                 pixels = torch.from_numpy(self._batches.take(step, self._first, self._count))
                 self._ready.put(pixels.pin_memory() if self._device.type == "cuda" else pixels)
                 step += 1
-        except Exception as error:  # whatever it is, it belongs to the consumer
+        except Exception as error:  # raised by `next`, in the thread that trains
             self._ready.put(error)
 
 

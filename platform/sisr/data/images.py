@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sisr.data.formats import OPEN, READ, RefusedError, identify, png, tiff
+from sisr.data.formats import OPEN, RefusedError, identify, png, tiff
 
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 1 << 30
@@ -104,15 +104,6 @@ def decode_with_alpha(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> 
         if isinstance(source, bytes):
             return _picture(source, "", max_pixels)
         return _picture(_read(source), source.suffix, max_pixels)
-
-
-def header_size(path: Path) -> tuple[int, int] | None:
-    """Return (width, height) as the file's header says, not turned; None where it can't be read."""
-    try:
-        with Image.open(path, formats=[name.upper() for name in READ]) as image:
-            return image.size
-    except Exception:  # whoever decodes it will say what is wrong
-        return None
 
 
 def examine(path: Path) -> tuple[Verdict, NDArray[np.uint8] | None]:

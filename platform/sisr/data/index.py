@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -65,6 +66,8 @@ class Index:
         counts = ", ".join(f"{count} {kind}" for kind, count in self.reasons().items())
         lines = [f"  {printable(name)}: {v.kind}: {v.detail}" for name, v in list(self.refused.items())[:NAMED]]
         more = [f"  and {bad - NAMED} more"] if bad > NAMED else []
+        if bad < total:
+            more.append(f"remove or mend them, or leave them out: --max-bad {math.ceil(100 * bad / total) / 100:g}")
         head = f"{source}: {bad} of {total} image files can't be used, more than {max_bad_fraction:.0%}: {counts}"
         raise DataError("\n".join([head, *lines, *more]))
 

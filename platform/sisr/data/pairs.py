@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
@@ -19,7 +19,8 @@ from PIL import Image
 from torch.nn import functional
 
 from sisr.data.bicubic import resize
-from sisr.data.images import decode, header_size
+from sisr.data.formats import READ
+from sisr.data.images import decode
 from sisr.data.reading import ImageFile
 from sisr.data.store import Store
 from sisr.errors import DataError
@@ -100,9 +101,18 @@ def packed_pairs(store: Store) -> list[PairedFolder]:
 def refuse_pairs(spec: str, files: Sequence[ImageFile]) -> None:
     """Raise DataError if the files of a source, none of which is packed, plainly hold pairs."""
     paths = {file.name: file.path for file in files if not file.refused}
-    found = find_paired(list(paths), lambda name: header_size(paths[name]), lambda name: decode(paths[name]))
+    found = find_paired(list(paths), lambda name: _header_size(paths[name]), lambda name: decode(paths[name]))
     if found:
         raise DataError(found[0].warning(spec))
+
+
+def _header_size(path: Path) -> Size | None:
+    """Return the size that the file's header says, not turned upright; None where it can't be read."""
+    try:
+        with Image.open(path, formats=[name.upper() for name in READ]) as image:
+            return image.size
+    except Exception:  # whoever decodes it will say what is wrong
+        return None
 
 
 def _pairs(groups: Iterable[list[str]], sizes: dict[str, Size]) -> Iterator[Pair]:

@@ -1,4 +1,4 @@
-"""Many image files read, judged and decoded at once, in order."""
+"""Many image files read, examined and decoded at the same time, results in order."""
 
 import hashlib
 import os
@@ -49,7 +49,7 @@ def read_all(files: Sequence[ImageFile], known: Callable[[ImageFile], Judged | N
 
 
 def stamp(file: ImageFile) -> str:
-    """Return what changes when the file does: a digest of path, size and time of modification; "": can't be known."""
+    """Return a digest of path, size and time of modification; "" where the file can't be looked at."""
     try:
         found = file.path.stat()
     except OSError:

@@ -46,7 +46,7 @@ class Trial:
     exploits: list[Exploit] = field(default_factory=list)
     seconds: float = 0.0  # of running, start-up included
     message: str = ""  # why it diverged or failed
-    error: str = ""  # the class of `sisr.errors` that says so; empty: none of ours, or written before it was kept
+    error: str = ""  # the class of `sisr.errors` of that; empty: none of ours, or written before it was kept
     saved: bool = False  # whether others may copy it: its last slice left a checkpoint of `step`, and of its own
 
     @property
@@ -168,7 +168,7 @@ def _apply_to(trial: Trial, row: dict[str, Any]) -> None:
 
 
 def replay(plan: Plan, records: Iterable[dict[str, Any]]) -> Sweep:
-    """Return the sweep that a ledger's records tell of; trials that were running when it broke off are paused."""
+    """Return the sweep that a ledger's records describe; trials that were running when it broke off are paused."""
     sweep = _applied(plan, records)
     sweep.pause()
     return sweep

@@ -1,4 +1,4 @@
-"""What a trial's folder tells to those who report a sweep."""
+"""What reports of a sweep read in the folders of its trials."""
 
 from pathlib import Path
 from typing import Any

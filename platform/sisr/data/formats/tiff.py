@@ -14,9 +14,8 @@ WIDTH, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, PLANES, INKS, EXTRA, FORMAT =
     256, 258, 259, 262, 266, 284, 332, 338, 339
 )  # fmt: skip
 OLD_JPEG = 6  # a compression that fixes the colours
-MIN_IS_WHITE, RGB, CMYK = 0, 2, 5  # photometric interpretations
-PHOTOMETRICS = {0: "min is white", 1: "min is black", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr", 8: "LAB"}
-FORMATS = {1: "unsigned", 2: "signed", 3: "floating-point", 4: "undefined"}
+MIN_IS_WHITE, RGB, CMYK, YCBCR, LAB = 0, 2, 5, 6, 8  # photometric interpretations
+UNSIGNED = 1  # a sample format
 ASSOCIATED, UNASSOCIATED, UNSPECIFIED = 1, 2, 0  # extra samples: alpha (colours multiplied by it, or not), anything
 
 
@@ -44,11 +43,10 @@ class Layout:
         return self.photometric == MIN_IS_WHITE and max(self.bits) > 8
 
     def __str__(self) -> str:
-        depth = " + ".join(map(str, self.bits))
-        kinds = ", ".join(FORMATS.get(kind, f"format {kind}") for kind in sorted(set(self.sample_format)))
-        meaning = PHOTOMETRICS.get(self.photometric or 0, f"photometric interpretation {self.photometric}")
-        extra = f", extra samples {self.extra}" if self.extra else ""
-        return f"{depth} bits, {kinds}, {meaning}{extra}"
+        return (
+            f"BitsPerSample {self.bits}, PhotometricInterpretation {self.photometric}, "
+            f"SampleFormat {self.sample_format}, ExtraSamples {self.extra}"
+        )
 
 
 def read(data: bytes) -> Layout:
@@ -77,12 +75,12 @@ def _ambiguity(layout: Layout) -> str:
     """Return why Pillow would guess; empty where it knows."""
     if layout.photometric is None and layout.compression != OLD_JPEG:
         return "it does not say what its samples mean"
-    colours = {RGB: 3, CMYK: 4, 6: 3, 8: 3}.get(layout.photometric or 0, 1)
+    colours = {RGB: 3, CMYK: 4, YCBCR: 3, LAB: 3}.get(layout.photometric or 0, 1)
     if len(layout.bits) > colours + len(layout.extra):
         return "it does not say what the samples beyond the colours mean"
     if not set(layout.extra) <= {UNSPECIFIED, ASSOCIATED, UNASSOCIATED}:
         return "unknown extra samples"
-    if max(layout.bits) <= 16 and set(layout.sample_format) != {1}:  # larger ones are refused by their mode
+    if max(layout.bits) <= 16 and set(layout.sample_format) != {UNSIGNED}:  # larger ones are refused by their mode
         return "the samples are not unsigned numbers"
     if layout.photometric == CMYK and layout.inks != 1:
         return "the inks are not cyan, magenta, yellow and black"

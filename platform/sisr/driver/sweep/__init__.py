@@ -1,1 +1,1 @@
-"""One sweep: what was asked, its trials as runs, and what is written down about them."""
+"""One sweep: its plan, its trials as runs, the decisions between them, and their record. Knows no Ray."""

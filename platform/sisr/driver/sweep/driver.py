@@ -1,7 +1,6 @@
 """The driver of a sweep: it decides what runs next, and records how it ended."""
 
 import random
-import threading
 from dataclasses import replace
 from typing import Any
 
@@ -39,8 +38,6 @@ class Driver:
         self._ledger, self._sweep = ledger, ledger.sweep
         self._copies = schedulers.scheduler_of(self._sweep).copies
         self._opened: set[int] = set()  # trials whose MLflow run this driver has opened
-        self._lock = threading.Lock()  # hosts may call from any thread
-        self._retired = False
 
     def take_up(self) -> None:
         """Announce the sweep, and do what follows from the ledger's rows where a crash came between."""
@@ -54,9 +51,8 @@ class Driver:
 
     def next_task(self) -> Task | None:
         """Return the next slice; a new trial, a copy and the start are in the ledger before it begins."""
-        with self._lock:
-            found = None if self._retired or self._folder.stop_requested() else schedulers.next_slice(self._sweep)
-            return None if found is None else self._task(found)
+        found = None if self._folder.stop_requested() else schedulers.next_slice(self._sweep)
+        return None if found is None else self._task(found)
 
     def finished(self) -> bool:
         """Return whether nothing will run again; asked while nothing runs."""
@@ -64,24 +60,21 @@ class Driver:
 
     def ended(self, task: Task, end: SliceEnd) -> None:
         """Record how a slice ended."""
-        with self._lock:
-            if self._retired:
-                return
-            trial = self._sweep.trials[task.trial]
-            folder = self._folder_of(trial)
-            known = max([step for step, _ in trial.curve] + [copy.step for copy in trial.exploits], default=-1)
-            self._ledger.write(
-                "end",
-                trial=trial.number,
-                state=end.state,
-                step=end.step,
-                message=end.message,
-                error=end.error,
-                seconds=round(end.seconds, 2),
-                saved=files.is_saved(folder, end.step),
-                curve=[(step, values) for step, values in folder.evaluations() if step > known],
-            )
-            self._follow_end(trial)
+        trial = self._sweep.trials[task.trial]
+        folder = self._folder_of(trial)
+        known = max([step for step, _ in trial.curve] + [copy.step for copy in trial.exploits], default=-1)
+        self._ledger.write(
+            "end",
+            trial=trial.number,
+            state=end.state,
+            step=end.step,
+            message=end.message,
+            error=end.error,
+            seconds=round(end.seconds, 2),
+            saved=files.is_saved(folder, end.step),
+            curve=[(step, values) for step, values in folder.evaluations() if step > known],
+        )
+        self._follow_end(trial)
 
     def close(self) -> None:
         """Write the results, and record, last of all, that the sweep is finished or stopped."""
@@ -98,11 +91,6 @@ class Driver:
             written.append(files.write_best(self._folder.path, shown, best, self._recipe))
         record.close(self._folder, shown, best, written)
         self._ledger.write("sweep", state=shown.state)
-
-    def retire(self) -> None:
-        """Decide and record nothing any more, whatever a host still reports of slices that are ended by force."""
-        with self._lock:
-            self._retired = True
 
     def abandon(self, error: BaseException) -> None:
         """Record in MLflow that the sweep and its trials were broken off; to be called when no trial runs any more."""

@@ -75,7 +75,6 @@ def execute(
                     host.run(driver, folder.path.resolve(), plan.trials)
             driver.close()
         except BaseException as error:
-            driver.retire()
             host.close()
             driver.abandon(error)
             drain_s = 0.0 if isinstance(error, KeyboardInterrupt) else drain_s
@@ -119,7 +118,7 @@ def take_up(plan: Plan, folder: RunFolder, data: TrainingData, allow_changes: bo
         raise ConfigError(f"{folder.path} holds a run, not a sweep: choose another --name")
     if any(folder.path.glob(f"{TRIALS}/*/checkpoints/step_*")) and (previous is None or not records(folder.path)):
         raise CheckpointError(
-            f"{folder.path} holds trials, but not both {plans.FILE} and {LEDGER}, which say what they are: restore the "
+            f"{folder.path} holds trials, but not both {plans.FILE} and {LEDGER}, which describe them: restore the "
             "file that is gone, choose another --name, or remove the folder to start anew"
         )
     if previous is not None:

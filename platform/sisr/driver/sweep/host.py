@@ -60,6 +60,8 @@ class SweepHost(Protocol):
     def run(self, source: SliceSource, folder: Path, trials: int) -> None:
         """Run slices, as many at a time as there is room for, until the source has no more.
 
+        The source is asked and answered in the calling thread, and no more once this has returned or raised.
+
         Args:
             source: Of the slices.
             folder: Of the sweep; `folder / "ray"` is the host's own.

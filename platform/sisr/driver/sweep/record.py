@@ -16,7 +16,7 @@ from sisr.tracking.outbox import FILE as OUTBOX
 from sisr.tracking.outbox import Outbox, Status, last_status
 from sisr.training.run import Run
 
-# What MLflow calls where a sweep or a trial stands; a pruned trial did what it was asked to.
+# The state of a sweep or trial in MLflow's words.
 MLFLOW_STATUS: dict[str, Status] = {
     "finished": "FINISHED",
     "pruned": "KILLED",
@@ -96,7 +96,7 @@ def close(folder: RunFolder, sweep: Sweep, best: Trial | None, written: Iterable
 def break_off(folder: RunFolder, status: Status) -> None:
     """Record that a sweep or trial was broken off, if it counts as running.
 
-    A trial whose process still holds its outbox is left to the courier, which notices when that is gone.
+    A trial whose process still holds its outbox is left to the courier, which sees when that is gone.
     """
     if is_open(folder):
         with suppress(RunLockedError), Outbox(folder.path) as outbox:

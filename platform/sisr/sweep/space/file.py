@@ -60,12 +60,12 @@ def find(recipe: str, path: Path | None = None) -> Path:
         return path
     if recipe.endswith(".py"):
         found = Path(recipe).with_suffix(".yaml")
-        wanted = f"{found}, beside the recipe"
+        expected = f"{found}, beside the recipe"
     else:
         found = Path(str(resources.files("sisr.search_spaces"))) / f"{recipe}.yaml"
-        wanted = str(found)
+        expected = str(found)
     if not found.is_file():
-        raise ConfigError(f"recipe '{recipe}' has no search space: write {wanted}, or name a file with --search-space")
+        raise ConfigError(f"recipe '{recipe}' has no search space: write {expected}, or give a file by --search-space")
     return found
 
 
@@ -120,7 +120,7 @@ def override(written: Located, options: Mapping[str, Any], space: Iterable[str],
 
 
 def _operators(texts: Iterable[str]) -> dict[str, dict[str, Any] | None]:
-    """Return what several `--space` say, by setting; None: not swept."""
+    """Return {operator: arguments} of several `--space`, by setting; None: not swept."""
     found: dict[str, dict[str, Any] | None] = {}
     for text in texts:
         name, equals, described = (part.strip() for part in text.partition("="))

@@ -13,7 +13,7 @@ from sisr.config.wording import expected
 from sisr.sweep.space.domains import Choice, Domain, Number, is_number, rounded
 
 DEVIATIONS = 4  # a normal domain ends here, so that all that it can give is known before a sweep starts
-FINEST = 100_000  # multiples of q up to the largest value, so that six digits tell all of them apart
+FINEST = 100_000  # multiples of q up to the largest value, so that six digits distinguish all of them
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def _real(name: str, lower: float, upper: float, q: float | None = None) -> Numb
         if any(not math.isclose(bound / q, round(bound / q), abs_tol=1e-9) for bound in (lower, upper)):
             raise ValueError(f"lower {lower:g} and upper {upper:g} must be multiples of q {q:g}")
         if max(abs(lower), abs(upper)) / q > FINEST:
-            raise ValueError(f"q {q:g} is too fine to tell values apart; use {name.removeprefix('q')}")
+            raise ValueError(f"q {q:g} is too fine to distinguish values; use {name.removeprefix('q')}")
     return Number(lower, upper, log, q)
 
 
@@ -42,7 +42,7 @@ def _whole(name: str, lower: int, upper: int, q: int = 1) -> Number:
     log = "log" in name
     _check_bounds(lower, upper, log)
     _check_q(q)
-    # Ray Tune's bounds: the upper one is included only where q says that values are coarse.
+    # Ray Tune's bounds: the upper one is included only where there is a q of more than 1.
     first, last = -(-lower // q) * q, (upper - 1 if q == 1 else upper // q * q)
     if first >= last:
         bound = "the upper bound is excluded" if q == 1 else f"values are multiples of q {q}"
@@ -99,7 +99,7 @@ def domain_of(written: Any, field: FieldInfo) -> Domain:
     """Return the domain that `{operator: arguments}` describes for a setting of a recipe.
 
     Raises:
-        ValueError: It describes none, or not one for this setting; the message says what would be right.
+        ValueError: It describes none, or not one for this setting; the message names what would be right.
     """
     if not isinstance(written, dict) or len(written) != 1:
         raise ValueError(f"wants one {{OPERATOR: ARGUMENTS}}, got {_short(written)}{_meant(written)}")

@@ -50,7 +50,7 @@ class SearchSpace:
     def grid(self) -> Iterator[dict[str, Any]]:
         """Yield every combination of lists, the last setting by name changing fastest.
 
-        The order does not depend on how a file is ordered: two files that say the same are the same sweep.
+        The order does not depend on how a file is ordered: two files of the same content are the same sweep.
 
         Raises:
             ConfigError: A setting is no list.
