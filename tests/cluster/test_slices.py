@@ -63,7 +63,7 @@ def test_the_cause_survives_though_no_warning_can_be_written(tmp_path: Path, mon
     (tmp_path / "trials/0000/warnings.log").mkdir(parents=True)
     monkeypatch.setattr(loop, "seed_everything", fail)
     end = ended(task(tmp_path, 2))
-    assert (end.state, end.message, end.error) == ("failed", "ZeroDivisionError: the cause", "")
+    assert (end.state, end.message, end.error) == ("failed", "ZeroDivisionError: the cause", "SisrError")
 
 
 def test_a_slice_whose_process_was_lost_has_failed_where_its_trial_stands(tmp_path: Path) -> None:
