@@ -102,12 +102,12 @@ def _compare(runs: Path) -> "list[Measurement]":
     from sisr.data.images import decode
     from sisr.data.sources.catalogue import open_source
     from sisr.driver import models
-    from sisr.evaluation.measure import evaluate_model
+    from sisr.evaluation.measure import evaluate_models
+    from sisr.metrics.protocol import protocol
 
     images = [(file.name, decode(file.path)) for file in open_source("demo").validation]
     model = models.open_model(NAME, runs, None)
-    bicubic = evaluate_model("bicubic", images, model.scale)
-    return [bicubic, evaluate_model(model.generator, images, model.scale, name=NAME)]
+    return evaluate_models([("bicubic", "bicubic"), (NAME, model.generator)], images, model.scale, protocol("rgb8"))
 
 
 def _upscale(runs: Path) -> Path:

@@ -60,7 +60,7 @@ def _check(recipe: str, json: bool) -> None:
 
     rows = []
     for what, error in verdicts(module):
-        place = error and registry.blame(error, source.name, source.text)
+        place = error and registry.place_of(error, source.name, source.text)
         is_clear = isinstance(error, BrokenError | SisrError)
         problem = error and (place or (str(error) if is_clear else f"{type(error).__name__}: {error}"))
         rows.append({"check": what, "ok": error is None, "problem": problem})

@@ -68,9 +68,8 @@ def main(
             raise ConfigError("name the images that decide with --data: a folder no model was trained on, or demo")
         measured = measures(protocols.protocol(protocol), perceptual, models.chosen_device(device))
         result = register.register(
-            register.Request(run, experiment, metric, mode, tracking_uri, runs),
+            register.Registration(run, experiment, metric, mode, tracking_uri, runs, model_name, data_licence, force),
             Rules(data, measured, by, device, recipe or []),
-            register.Statement(model_name, data_licence, force),
         )
     if json:
         console.print_json(console.finite(result))

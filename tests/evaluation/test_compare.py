@@ -10,13 +10,15 @@ import torch
 from PIL import Image
 from torch import nn
 
+from measured import evaluate_model
 from sisr import recipes
 from sisr.evaluation import gallery, pictures, ranking
 from sisr.evaluation.gallery import Gallery, most_varied
-from sisr.evaluation.measure import evaluate_model, evaluate_models
+from sisr.evaluation.measure import evaluate_models
 from sisr.evaluation.measurement import ImageResult, Measurement
 from sisr.evaluation.ranking import Cost
 from sisr.inference.probe import multiply_adds
+from sisr.metrics.protocol import protocol
 from sisr.models import files
 from sisr.recipe import Generator, Tiling, as_generator, parameter_count
 from sisr.terminal import cli
@@ -117,7 +119,7 @@ def test_models_measured_together_have_the_values_of_each_alone():
     generator = net.generator(net.tiny())
     seen: list = []
     for rule in ("rgb8", "y"):
-        together = evaluate_models([("net", generator), ("bicubic", "bicubic")], images, 4, rule, seen.append)
+        together = evaluate_models([("net", generator), ("bicubic", "bicubic")], images, 4, protocol(rule), seen.append)
         alone = [evaluate_model(generator, images, 4, rule), evaluate_model("bicubic", images, 4, rule)]
         for found, expected in zip(together, alone, strict=True):
             assert [i.values for i in found.images] == [i.values for i in expected.images]
@@ -137,7 +139,7 @@ def test_the_time_of_each_model_is_its_own():
             return lr
 
     images = [(f"{i}", noise(16, 16, 3)) for i in range(3)]
-    slow, quick = evaluate_models([("slow", Slow()), ("quick", Quick())], images, 1)
+    slow, quick = evaluate_models([("slow", Slow()), ("quick", Quick())], images, 1, protocol("rgb8"))
     assert all(s.seconds > q.seconds for s, q in zip(slow.images[1:], quick.images[1:], strict=True))
 
 

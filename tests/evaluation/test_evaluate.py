@@ -10,10 +10,10 @@ from PIL import Image
 from torch import nn
 from torchvision.models.vgg import cfgs, make_layers  # type: ignore[import-untyped]
 
+from measured import evaluate_model
 from sisr import recipes
 from sisr.data.images import decode
 from sisr.errors import ConfigError, DataError
-from sisr.evaluation.measure import evaluate_model
 from sisr.inference.tiled import Bicubic
 from sisr.metrics.protocol import protocol
 from sisr.models import files

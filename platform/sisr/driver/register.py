@@ -17,8 +17,8 @@ from sisr.tracking.card import Facts
 
 
 @dataclass(frozen=True)
-class Request:
-    """Which run, and where it is looked for."""
+class Registration:
+    """What a user asks for: which run is to be registered, where it is looked for, and as what."""
 
     run: str | None
     experiment: str | None
@@ -26,18 +26,12 @@ class Request:
     mode: Mode | None  # None: as the catalogue of metrics says
     tracking_uri: str | None
     runs: Path
+    name: str | None  # of the registered model; None: the recipe's
+    data_licence: str  # as the user states it
+    force: str  # why it is registered although the gate refuses it; empty: it is not
 
 
-@dataclass(frozen=True)
-class Statement:
-    """What the user states about the model."""
-
-    name: str | None
-    data_licence: str
-    force: str
-
-
-def register(request: Request, rules: Rules, stated: Statement) -> dict[str, Any]:
+def register(request: Registration, rules: Rules) -> dict[str, Any]:
     """Pass a run's model through the gate until it is refused, or becomes champion in the place of what it beat.
 
     Returns:
@@ -50,7 +44,7 @@ def register(request: Request, rules: Rules, stated: Statement) -> dict[str, Any
     with selection.asking(server) as client:
         found = candidate.fetch(client, server, _run_id(client, request, folder, server), request.runs)
         gate = Gate(found, rules, request.runs, is_adversarial)
-        name = champion.check_name(stated.name or str(gate.model.meta["recipe"]))
+        name = champion.check_name(request.name or str(gate.model.meta["recipe"]))
 
         def files_of(version: str) -> Path:
             return registry.download_model(f"models:/{name}/{version}", tracking_uri=server, runs=request.runs)
@@ -61,8 +55,8 @@ def register(request: Request, rules: Rules, stated: Statement) -> dict[str, Any
             if present is not None and champion.files_of(present) == found.sha256:
                 return {"state": "champion already", "model": name, "version": before, "run": found.name}
             decision = gate.decide(before, files_of)
-            facts = _facts(name, found, gate, decision, stated)
-            if not decision.passed and not stated.force:
+            facts = _facts(name, found, gate, decision, request)
+            if not decision.passed and not request.force:
                 return _result(facts, decision, "refused", None, before)
             registry.add_files(client, found.model_id, _files(facts, found))
             version = champion.promote(client, _entry(facts), before)
@@ -99,7 +93,7 @@ def failures(result: dict[str, Any]) -> str:
     return f"run {result['run']} is not registered as '{result['model']}'; {failed}"
 
 
-def _run_id(client: Any, request: Request, folder: Path | None, server: str) -> str:
+def _run_id(client: Any, request: Registration, folder: Path | None, server: str) -> str:
     if request.experiment is None:
         return str(request.run) if folder is None else selection.delivered(folder, server)
     mode = request.mode or direction(request.metric)
@@ -115,7 +109,7 @@ def is_adversarial(meta: dict[str, Any]) -> bool:
     return bool(roles_of(build_recipe(module, module.tiny())).judges)
 
 
-def _facts(name: str, found: Candidate, gate: Gate, decision: Decision, stated: Statement) -> Facts:
+def _facts(name: str, found: Candidate, gate: Gate, decision: Decision, request: Registration) -> Facts:
     """Return what a card says of a candidate that comes through the gate, or past it by force."""
     meta = gate.model.meta
     return Facts(
@@ -135,8 +129,8 @@ def _facts(name: str, found: Candidate, gate: Gate, decision: Decision, stated: 
         by=gate.by.name,
         means={measured.model: measured.mean for measured in decision.measured},
         findings=[(check.name, check.passed, check.text) for check in decision.checks],
-        forced="" if decision.passed else stated.force,
-        data_licence=stated.data_licence,
+        forced="" if decision.passed else request.force,
+        data_licence=request.data_licence,
         has_picture=found.picture is not None,
     )
 

@@ -20,7 +20,7 @@ from sisr.metrics import planes
 from sisr.metrics.catalogue import METRICS
 from sisr.metrics.distance import Distance
 from sisr.metrics.luma import luma
-from sisr.metrics.protocol import Protocol, protocol
+from sisr.metrics.protocol import Protocol
 from sisr.metrics.ssim import WINDOW
 from sisr.recipe import Generator
 
@@ -38,38 +38,11 @@ class Upscaled:
     sr: list[Pixels]
 
 
-def evaluate_model(
-    model: Upscaler,
-    images: Iterable[tuple[str, Pixels]],
-    scale: int,
-    rule: str | Protocol = "rgb8",
-    *,
-    name: str = "",
-    distance: Distance | None = None,
-) -> Measurement:
-    """Return the model's values on every image and their mean.
-
-    Args:
-        model: A generator (it is put into evaluation mode meanwhile), on any device; or `bicubic`, MATLAB's.
-        images: Names and hr images; consumed one at a time.
-        scale: hr side / lr side.
-        rule: The protocol or its name.
-        name: How the measurement calls the model.
-        distance: Also measured, on whole images; needs a protocol of RGB images.
-
-    Raises:
-        ConfigError: There is no such protocol, or it has no RGB images for the distance.
-        DataError: There are no images, or one is too small to be measured.
-        ValueError: The generator's output has another size than hr.
-    """
-    return evaluate_models([(name or _name(model), model)], images, scale, rule, distance=distance)[0]
-
-
 def evaluate_models(
     models: Sequence[tuple[str, Upscaler]],
     images: Iterable[tuple[str, Pixels]],
     scale: int,
-    rule: str | Protocol = "rgb8",
+    rule: Protocol,
     on_image: Callable[[Upscaled], None] = lambda _: None,
     metrics: Sequence[str] | None = None,
     distance: Distance | None = None,
@@ -79,15 +52,19 @@ def evaluate_models(
     Where bicubic is one of the models, and a distance is measured, each of them has a score against it.
 
     Args:
-        models: Names, and models as in `evaluate_model`.
-        images: As in `evaluate_model`; so are `scale` and `rule`, and what is raised.
-        scale: See there.
-        rule: See there.
+        models: Names, and generators (put into evaluation mode meanwhile) on any device, or `bicubic`, MATLAB's.
+        images: Names and hr images; consumed one at a time.
+        scale: hr side / lr side.
+        rule: The protocol.
         on_image: Gets each image and what the models made of it.
         metrics: Which of the protocol's to measure; None: all.
-        distance: As in `evaluate_model`.
+        distance: Also measured, on whole images; needs a protocol of RGB images.
+
+    Raises:
+        ConfigError: The protocol has no RGB images for the distance.
+        DataError: There are no images, or one is too small to be measured.
+        ValueError: A generator's output has another size than hr.
     """
-    rule = protocol(rule) if isinstance(rule, str) else rule
     metrics = rule.metrics if metrics is None else metrics
     if distance and rule.luma_first:
         raise ConfigError(f"protocol {rule.name} has luma alone, and {distance.name} needs RGB: leave one of them out")
@@ -201,7 +178,3 @@ def _cut(name: str, pixels: Pixels, scale: int, distance: Distance | None) -> Pi
             f"{name} is {width}x{height} px: {distance.name} needs at least {needed} px a side; choose swd or none"
         )
     return pixels[:height, :width].copy()
-
-
-def _name(model: Upscaler) -> str:
-    return type(model).__name__ if isinstance(model, nn.Module) else model

@@ -15,20 +15,9 @@ from torch import Tensor
 class Distance(Protocol):
     """A way of measuring how far sr looks from hr."""
 
-    @property
-    def name(self) -> str:
-        """Its name in `sisr.metrics.catalogue`."""
-        ...
-
-    @property
-    def stamp(self) -> str:
-        """What exactly was measured, for the protocol."""
-        ...
-
-    @property
-    def power(self) -> int:
-        """2 of a squared distance, else 1."""
-        ...
+    name: str  # in `sisr.metrics.catalogue`
+    stamp: str  # what exactly was measured, for the protocol
+    power: int  # 2 of a squared distance, else 1
 
     def evidence(self, sr: Tensor, hr: Tensor) -> Any:
         """Return what one pair of 8-bit images (1, 3, h, w) in [0, 1] contributes; a float where that is its value."""
@@ -43,7 +32,7 @@ class Distance(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass
 class MeanOfImages:
     """A distance that each pair of images has; that of all images is their mean."""
 

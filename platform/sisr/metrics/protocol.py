@@ -1,8 +1,8 @@
 """How a number was measured. PSNR without it is the field's commonest quarrel, so every result carries the stamp."""
 
-import difflib
 from dataclasses import dataclass
 
+from sisr.config.suggest import did_you_mean
 from sisr.errors import ConfigError
 from sisr.metrics.catalogue import PIXELS
 
@@ -47,7 +47,6 @@ def protocol(name: str) -> Protocol:
     """
     if name in PROTOCOLS:
         return PROTOCOLS[name]
-    near = difflib.get_close_matches(name, PROTOCOLS, n=1)
-    hint = f"; did you mean '{near[0]}'?" if near else "."
+    hint = did_you_mean(name, PROTOCOLS)
     choices = ", ".join(f"{p.name} ({p.summary})" for p in PROTOCOLS.values())
-    raise ConfigError(f"no protocol '{name}'{hint} All protocols: {choices}")
+    raise ConfigError(f"no protocol '{name}'{f'; {hint}' if hint else '.'} All protocols: {choices}")

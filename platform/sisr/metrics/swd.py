@@ -44,7 +44,7 @@ def swd(sr: Sequence[Patches], hr: Sequence[Patches]) -> float:
 
     The same numbers in the same order give the same value to the last bit on one machine.
     """
-    return float(np.mean([_difference(*_sorted(sr, hr, name)[:2]) for name in _levels(hr)]))
+    return Swd().value(list(zip(sr, hr, strict=True)))
 
 
 class Swd:
@@ -58,7 +58,7 @@ class Swd:
 
     def value(self, evidence: Sequence[tuple[Patches, Patches]]) -> float:
         """Return the distance between all sr and all hr patches."""
-        return swd([sr for sr, _ in evidence], [hr for _, hr in evidence])
+        return self.values_without(evidence, [[]])[0]
 
     def values_without(
         self, evidence: Sequence[tuple[Patches, Patches]], groups: Sequence[Sequence[int]]
@@ -66,7 +66,7 @@ class Swd:
         """Return for each group of images the distance of all others, colours normalised as those of all images."""
         sr, hr = [sr for sr, _ in evidence], [hr for _, hr in evidence]
         found: list[list[float]] = [[] for _ in groups]
-        for name in _levels(hr):
+        for name in dict.fromkeys(name for image in hr for name in image):
             ours, theirs, our_images, their_images = _sorted(sr, hr, name)
             for values, group in zip(found, groups, strict=True):
                 kept = [
@@ -74,22 +74,13 @@ class Swd:
                     for each, images in ((ours, our_images), (theirs, their_images))
                 ]
                 if kept[0].size:
-                    values.append(_difference(*kept))
+                    values.append(float(1000 * np.abs(kept[0] - kept[1]).mean()))
         return [float(np.mean(values)) for values in found]
 
 
 def build(weights: Path, device: torch.device) -> Swd:
     """Return the distance; it has no weights, and is computed on the CPU."""
     return Swd()
-
-
-def _levels(images: Sequence[Patches]) -> list[str]:
-    return list(dict.fromkeys(name for image in images for name in image))
-
-
-def _difference(sr: NDArray[np.float64], hr: NDArray[np.float64]) -> float:
-    """Return the mean difference of sorted projections (directions, n), times 1000."""
-    return float(1000 * np.abs(sr - hr).mean())
 
 
 def _sorted(

@@ -65,7 +65,7 @@ def _built(meta: dict[str, Any], text: str, source: Path) -> Generator:
     except ConfigError as error:
         raise CheckpointError(f"{source} describes no generator that this version knows: {error}") from error
     except Exception as error:
-        if line := recipes.blame(error, name, text):
+        if line := recipes.place_of(error, name, text):
             raise CheckpointError(f"{source}: its generator can't be built: recipe {line}") from error
         raise
     if meta["scale"] != generator.tiling.scale:

@@ -114,7 +114,7 @@ def misfit(state: dict[str, Tensor], network: dict[str, Tensor]) -> str | None:
         words = [f"it lacks '{missing[0]}'"] if missing else []
         words += [f"it has '{extra[0]}', which this network lacks"] if extra else []
         first, named = " and ".join(words), len(words)
-    return first + (f"; {count - named} more tensors do not fit" if count > named else "")
+    return first + (f"; {count - named} more do not fit" if count > named else "")
 
 
 def load_weights(network: nn.Module, state: dict[str, Tensor], what: str) -> None:

@@ -56,9 +56,9 @@ def load(name: str, text: str = "", where: str = "") -> "RecipeModule":
     return cast("RecipeModule", importlib.import_module(f"{__name__}.{name}"))
 
 
-def blame(error: BaseException, name: str, text: str) -> str | None:
+def place_of(error: BaseException, name: str, text: str) -> str | None:
     """Return "file:line: what" for the line of an outside recipe that an error passed last, or None."""
-    return outside.blame(error, _source(name, text, "")) if text else None
+    return outside.place_of(error, _source(name, text, "")) if text else None
 
 
 def _unknown(name: str, hint: str | None) -> ConfigError:

@@ -55,7 +55,7 @@ def find(spec: str) -> Source:
 def _of_file(spec: str) -> Source:
     path = Path(spec)
     if not path.is_file() or path.suffix != ".py":
-        raise ConfigError(f"no recipe file {spec}: wanted the path of a file that ends in .py")
+        raise ConfigError(f"no recipe file {spec}: name a file that ends in .py")
     if not STEM.fullmatch(path.stem):
         raise ConfigError(f"{spec} can't name runs: call it letters, digits, '_' and '-', at most 48, then .py")
     source = Source(path.stem, _read(path), spec)
@@ -71,9 +71,9 @@ def _of_module(spec: str) -> Source:
     try:
         found = importlib.util.find_spec(spec)
     except (ImportError, ValueError) as error:
-        raise ConfigError(f"no recipe {spec}: {error}; wanted a module on Python's path, or a file's path") from error
+        raise ConfigError(f"no recipe {spec}: {error}; name a module on Python's path, or a file") from error
     if found is None or not str(found.origin).endswith(".py"):
-        raise ConfigError(f"no recipe {spec}: wanted a module on Python's path that has a .py file, or a file's path")
+        raise ConfigError(f"no recipe {spec}: name a module on Python's path that has a .py file, or a file")
     source = Source(spec, _read(Path(str(found.origin))), spec)
     if found.submodule_search_locations is not None or _relative_import(source):
         return source
@@ -127,7 +127,9 @@ def module(source: Source) -> ModuleType:
     except ConfigError:
         raise
     except Exception as error:
-        raise ConfigError(f"{blame(error, source) or f'recipe {source.where}: {error!r}'}{_advice(error)}") from error
+        raise ConfigError(
+            f"{place_of(error, source) or f'recipe {source.where}: {error!r}'}{_advice(error)}"
+        ) from error
     try:
         _check(made, source)
     except ConfigError:
@@ -167,7 +169,7 @@ def filename(source: Source) -> str:
     return f"{source.name}.py"
 
 
-def blame(error: BaseException, source: Source) -> str | None:
+def place_of(error: BaseException, source: Source) -> str | None:
     """Return "file:line: what" for the recipe's line that an error passed last, or None if it passed none."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == filename(source)]

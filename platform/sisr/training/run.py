@@ -171,7 +171,7 @@ def blaming(run: Run) -> Iterator[None]:
     except SisrError:
         raise
     except Exception as error:
-        line = recipes.blame(error, run.recipe, run.recipe_source)
+        line = recipes.place_of(error, run.recipe, run.recipe_source)
         if line is None or OTHERS_FAULTS.search(str(error)):
             raise
         raise ConfigError(f"recipe {line}") from error

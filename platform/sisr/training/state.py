@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from sisr.errors import CheckpointError
+from sisr.models.weights import first_line
 from sisr.training.checkpoint import digest
 from sisr.training.session import Session, gather
 
@@ -64,7 +65,7 @@ class TrainingState:
             try:
                 part.load_state_dict(state["parts"][name])
             except (KeyError, RuntimeError, ValueError) as error:
-                reason = str(error).splitlines()[0]
+                reason = first_line(error)
                 raise CheckpointError(f"the checkpoint does not fit '{name}' of this recipe: {reason}") from error
             if isinstance(part, Optimizer):
                 _lay_out(part)

@@ -1,0 +1,13 @@
+"""Models measured on images, for tests that have one model."""
+
+from typing import Any
+
+from sisr.evaluation.measure import Upscaler, evaluate_models
+from sisr.evaluation.measurement import Measurement
+from sisr.metrics.protocol import protocol
+
+
+def evaluate_model(model: Upscaler, images: Any, scale: int, rule: str = "rgb8") -> Measurement:
+    """Return a model's values on every image and their mean."""
+    name = model if isinstance(model, str) else type(model).__name__
+    return evaluate_models([(name, model)], images, scale, protocol(rule))[0]
