@@ -14,7 +14,7 @@ from sisr.disk.run_folder import RunFolder
 from sisr.driver.run.workers import exactly
 from sisr.driver.sweep.host import SliceEnd, Task
 from sisr.errors import DivergedError, OutOfMemoryError, SisrError, StoppedError
-from sisr.training.run import blaming
+from sisr.training.run import explain_recipe_errors
 
 
 def run_slice(config: dict[str, Any]) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def run_slice(config: dict[str, Any]) -> dict[str, Any]:
     folder, error, message = RunFolder(task.folder), "", ""
     state = "failed"
     try:
-        with blaming(task.run):
+        with explain_recipe_errors(task.run):
             status = (_nested if config["allocation"].nested else _single)(task, config["allocation"])
         state = "finished" if status["state"] == "finished" else "paused"
     except SisrError as problem:

@@ -220,7 +220,12 @@ def _usage(error: TyperException) -> str:
 
 
 def _keep_traceback(error: BaseException) -> str:
-    """Write a traceback into a file and return its path; of all such files the newest few are kept."""
+    """Write a traceback into a file and return its path; of all such files the newest few are kept.
+
+    A run's own folder may hold it already.
+    """
+    if kept := getattr(error, "kept_at", None):
+        return str(kept)
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
     text = "".join(traceback.format_exception(error))
     try:

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from sisr.errors import ConfigError
-from sisr.training.shares import check_equal, check_smallest
+from sisr.training.batch_split import check_equal, check_smallest
 
 
 @dataclass(frozen=True)
