@@ -71,7 +71,7 @@ def identify(data: bytes, suffix: str = "") -> str:
     name = name or ("TGA" if suffix.lower() == ".tga" else "")
     if name in READ:
         return name
-    wanted = f"{', '.join(READ[:-1])} and {READ[-1]} are read"
+    readable = f"{', '.join(READ[:-1])} and {READ[-1]} are read"
     if name:
-        raise RefusedError("unsupported format", f"{name}; {wanted}")
-    raise RefusedError("not an image", f"it begins with {start[:8]!r}; {wanted}")
+        raise RefusedError("unsupported format", f"{name}; {readable}")
+    raise RefusedError("not an image", f"it begins with {start[:8]!r}; {readable}")
