@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from sisr.data.store import Store
-    from sisr.training.session import Wish
+    from sisr.training.session import Request
 
 BLOCK = 10  # steps of one loop before the other's turn
 WARM_UP = 1  # blocks not counted
@@ -117,9 +117,9 @@ class Alternating:
         self.ours: list[float] = []  # s per step, of each block
         self.theirs: list[float] = []
 
-    def wish(self, step: int) -> "Wish":
+    def request(self, step: int) -> "Request":
         """Be called before the first step of the platform's loop and after each, which makes it a clock."""
-        from sisr.training.session import Wish
+        from sisr.training.session import Request
 
         self._steps += 1
         if self._steps == 1:
@@ -132,7 +132,7 @@ class Alternating:
                     next(self._opponent)
                 self.theirs.append((self._now() - start) / BLOCK)
             self._mark = self._now()
-        return Wish.GO_ON
+        return Request.CONTINUE
 
     def saved(self, step: int) -> None:
         """Ignore checkpoints."""

@@ -249,10 +249,10 @@ def test_images_that_changed_since_are_counted_and_refused(config: Path, verb: A
         (["--set", "batch_size=0"], "config", "batch_size wants a whole number"),
         (["--name", "../escape"], "config", "can't be used"),
         (["--data", "no/such/folder"], "data", "no images at 'no/such/folder'"),
-        (["--local", "--workers", "3"], "config", "batch_size 4 can't be shared equally by 3 workers"),
+        (["--local", "--workers", "3"], "config", "batch_size 4 can't be split equally among 3 workers"),
         (["--local", "--cpus-per-worker", "1"], "config", "--cpus-per-worker has no effect with --local"),
         (["--workers", "8:2"], "config", "--workers 8:2: the least comes first, as in 2:8"),
-        (["--workers", "2:5"], "config", "batch_size 4 can't be shared by 5 workers"),
+        (["--workers", "2:5"], "config", "batch_size 4 can't be split among 5 workers"),
         (["--local", "--workers", "1:2"], "config", "--workers 1:2 needs Ray, which --local leaves out"),
     ],
 )

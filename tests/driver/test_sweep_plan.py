@@ -178,7 +178,7 @@ def test_what_every_trial_measures_is_an_objective(tmp_path: Path, objective: li
 def test_a_batch_size_that_workers_cant_share_is_refused_though_only_swept(
     tmp_path: Path, space: str, size: int
 ) -> None:
-    with pytest.raises(ConfigError, match=f"batch_size {size} can't be shared equally by 2 workers"):
+    with pytest.raises(ConfigError, match=f"batch_size {size} can't be split equally among 2 workers"):
         prepared(tmp_path, space=(space,), workers=2)
 
 

@@ -34,7 +34,7 @@ def test_a_mistake_is_answered_with_what_would_be_right(text: str, message: str)
 def test_one_number_of_workers_wants_equal_shares_and_a_range_an_example_for_each() -> None:
     check_batch(4, exactly(2), 2)
     check_batch(16, parse("2:8"), 1)  # 3, 5, 6 and 7 of them hold shares that differ by one
-    with pytest.raises(ConfigError, match="shared equally by 3 workers"):
+    with pytest.raises(ConfigError, match="split equally among 3 workers"):
         check_batch(16, exactly(3), 1)
     with pytest.raises(ConfigError, match="by 8 workers x 3 micro-batches: it must be 24 at least"):
         check_batch(16, parse("2:8"), 3)

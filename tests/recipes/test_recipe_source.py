@@ -27,7 +27,7 @@ from sisr.recipes import outside
 from sisr.terminal import cli
 from sisr.training import contract
 from sisr.training.local import train_here
-from sisr.training.run import Options, Run, blaming
+from sisr.training.run import Options, Run, explain_recipe_errors
 from sisr.training.session import NoLog
 
 VALUES = {"batch_size": 4, "hr_crop": 32, "num_features": 4, "steps": 4}
@@ -320,7 +320,7 @@ def test_an_error_in_training_names_the_recipe_s_line(tmp_path: Path) -> None:
     path = write(tmp_path, "espcn.py", ("pixel.l1(", "pixel.l9("))
     run, _, _ = prepared(path)
     recipe = run.build_recipe()
-    with pytest.raises(ConfigError, match=r"recipe espcn\.py:\d+: AttributeError.*l9"), blaming(run):
+    with pytest.raises(ConfigError, match=r"recipe espcn\.py:\d+: AttributeError.*l9"), explain_recipe_errors(run):
         recipe.train_step(*[None] * 5)  # type: ignore[arg-type]
 
 
@@ -332,7 +332,7 @@ def test_what_others_broke_is_not_blamed_on_the_recipe(text: str, tmp_path: Path
         ("        loss = pixel.l1", f"        raise RuntimeError('{text}')\n        loss = pixel.l1"),
     )
     run, _, _ = prepared(path)
-    with pytest.raises(RuntimeError, match=text) as raised, blaming(run):
+    with pytest.raises(RuntimeError, match=text) as raised, explain_recipe_errors(run):
         run.build_recipe().train_step(*[None] * 5)  # type: ignore[arg-type]
     assert not isinstance(raised.value, ConfigError)
 

@@ -145,7 +145,7 @@ def test_a_disk_that_fills_up_under_the_model_file_is_reported_as_such(
 
     monkeypatch.setattr("io.open", full)
     meta = {"recipe": "x", "config": {}, "scale": 4}
-    with pytest.warns(UserWarning, match=r"disk full.*training goes on"):
+    with pytest.warns(UserWarning, match=r"No space left.*MiB free.*takes .* MiB and more; training goes on"):
         assert not checkpoints.save(6, state(6), lambda folder: save_model(folder, network, meta), {})
     assert not list(tmp_path.glob(".unfinished*"))
 
@@ -161,9 +161,11 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_ends_after_several_failures(
 
     monkeypatch.setattr("builtins.open", full)
     for attempt in range(1, MAX_FAILED_SAVES):
-        with pytest.warns(UserWarning, match=r"disk full.*training goes on"):
+        with pytest.warns(UserWarning, match=r"No space left.*training goes on"):
             assert not checkpoints.save(5 + attempt, state(5 + attempt), write_config, {})
-    with pytest.raises(DiskError, match=r"disk full.*run the same command again"):
+    with pytest.raises(
+        DiskError, match=r"step_000000009 can't be written: No space left.*MiB free.*run the same command again"
+    ):
         checkpoints.save(9, state(9), write_config, {})
     monkeypatch.undo()
     assert checkpoints.newest()[1]["step"] == 5  # type: ignore[index]
@@ -174,6 +176,7 @@ KILLED_AT = """
 import os, signal, sys
 from pathlib import Path
 import torch
+from sisr.disk import atomic
 from sisr.training import checkpoint
 
 root, point = Path(sys.argv[1]), sys.argv[2]
@@ -185,11 +188,11 @@ checkpoints.save(5, state(5), config, {})
 if point == "state": checkpoint.torch.save = die
 if point == "model": config = die
 if point == "manifest": checkpoint.digest = die
-if point == "sync": checkpoint._sync_file = die
-if point == "rename": checkpoint.os.rename = die
-if point == "renamed": checkpoint._sync_folder = lambda path: die() if path == root else None
+if point == "sync": atomic._sync = die
+if point == "rename": Path.rename = die
+if point == "renamed": atomic._sync_folder = lambda path: die() if path == root else None
 checkpoints.save(6, state(6), config, {})
-if point == "prune": checkpoint.shutil.rmtree = die
+if point == "prune": atomic.shutil.rmtree = die
 checkpoints.save(7, state(7), config, {})
 checkpoints.prune(None)
 """

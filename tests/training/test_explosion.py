@@ -11,6 +11,7 @@ from torch import Tensor
 from sisr import recipes
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import DivergedError
+from sisr.training.checkpoint import READERS
 from sisr.training.explosion import STREAK, WINDOW, Explosion
 from sisr.training.guard import Guard
 from sisr.training.local import train_here
@@ -113,7 +114,7 @@ def test_workers_decide_together_by_their_mean(tmp_path: Path) -> None:
 
 def test_a_guard_saved_before_explosions_were_watched_still_loads() -> None:
     guard = Guard(HERE)
-    guard.load_state_dict({"bad_steps": 2})
+    guard.load_state_dict(READERS[1]({"others": {"guard": {"bad_steps": 2}}})["others"]["guard"])
     assert guard.state_dict() == {"bad_steps": 2, "good": [], "streak": 0, "began": 0}
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from sisr.cluster import checkpoint_requests, node_checks
 from sisr.disk.run_folder import RunFolder
-from sisr.training.run import Run, blaming
-from sisr.training.session import Wish
+from sisr.training.run import Run, explain_recipe_errors
+from sisr.training.session import Request
 
 RESERVATION = ".placement_group"  # in the run's folder while it is trained
 
@@ -25,7 +25,7 @@ def work(config: dict[str, Any]) -> dict[str, Any]:
     from sisr.training.session import NoLog
 
     run, folder = Run(**config["run"]), RunFolder(Path(config["folder"]))
-    node_checks.confirm(folder.path)
+    node_checks.require_run(folder.path)
     session = RayTrainSession(folder, use_gpu=config["GPU"] > 0, until=config["until"])
     if session.rank == 0:
         _record_reservation(folder)
@@ -33,7 +33,7 @@ def work(config: dict[str, Any]) -> dict[str, Any]:
         torch.set_num_threads(max(1, int(config["CPU"])))
     log = Outbox(folder.path) if session.rank == 0 else NoLog()
     try:
-        with blaming(run):
+        with explain_recipe_errors(run):
             return train(run, folder, session, log)
     finally:
         log.close()
@@ -65,14 +65,14 @@ class RayTrainSession:
         self._folder, self._until = folder, until
         self._preemption = checkpoint_requests.PreemptionWatch(get_train_context().preemption_context)
 
-    def wish(self, step: int) -> Wish:
+    def request(self, step: int) -> Request:
         """Return STOP at the step to stop at or on request, and SAVE where workers are about to be taken away."""
         if self._until is not None and step >= self._until:
-            return Wish.STOP
+            return Request.STOP
         if self.rank:
-            return Wish.GO_ON
+            return Request.CONTINUE
         save = self._preemption.requests_checkpoint() or checkpoint_requests.is_requested()
-        return Wish.STOP if self._folder.stop_requested() else Wish.SAVE if save else Wish.GO_ON
+        return Request.STOP if self._folder.stop_requested() else Request.SAVE if save else Request.CONTINUE
 
     def saved(self, step: int) -> None:
         """Let Ray's controller go on that has asked for a checkpoint."""

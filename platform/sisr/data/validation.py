@@ -1,5 +1,8 @@
 """What a run is validated on: one example of each held-out image, the same at every evaluation of every run."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -8,10 +11,39 @@ from sisr.data.store import Store
 from sisr.errors import DataError
 
 
+@dataclass(frozen=True)
+class ValidationImages(Sequence[NDArray[np.uint8]]):
+    """One hr example of each held-out image, uint8 (h, w, 3); each is cut from the store when it is asked for."""
+
+    store: Store
+    crop: Crop
+    limit_side: int
+    multiple: int  # of both sides
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:  # type: ignore[override]
+        """Return a copy of one example."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        image = self.store[index]
+        if self.crop.box:
+            return _centre_of_box(image, self.crop, self.crop.box)
+        return _centre(image, self.limit_side, self.multiple)
+
+    @property
+    def least_side(self) -> int:
+        """Shortest side of all examples, in px."""
+        if self.crop.box:
+            return self.crop.side
+        return min(int(self.store.shapes[:, 1:].min()), self.limit_side) // self.multiple * self.multiple
+
+
 def validation_images(
     store: Store, crop: Crop, scale: int, limit_side: int = 256, size_multiple: int = 1
-) -> list[NDArray[np.uint8]]:
-    """Return one hr example of each held-out image, nothing of it random: uint8 (h, w, 3).
+) -> ValidationImages:
+    """Return one hr example of each held-out image, nothing of it random.
 
     With a box: the window at its centre, averaged to the crop's side. Without: the centre of the image. Images too
     small for that, or smaller than SSIM's window of 11 pixels and a border of `scale`, are left out.
@@ -32,10 +64,7 @@ def validation_images(
     large = store.at_least(left + width, top + height)
     if not len(large):
         raise DataError(f"none of {len(store)} held-out images has {left + width}x{top + height} pixels")
-    images = (large[i] for i in range(len(large)))
-    if crop.box:
-        return [_centre_of_box(image, crop, crop.box) for image in images]
-    return [_centre(image, limit_side, multiple) for image in images]
+    return ValidationImages(large, crop, limit_side, multiple)
 
 
 def _centre(image: NDArray[np.uint8], limit_side: int, multiple: int) -> NDArray[np.uint8]:

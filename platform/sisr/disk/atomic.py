@@ -105,6 +105,18 @@ def remove_unfinished(folder: Path) -> None:
                 path.unlink()
 
 
+def remove_folder(folder: Path) -> None:
+    """Remove a folder so that a kill in the middle leaves nothing under its name."""
+    leaving = _unfinished(folder.parent)
+    folder.rename(leaving)
+    shutil.rmtree(leaving, ignore_errors=True)
+
+
+def unused_name(path: Path) -> Path:
+    """Return a path beside `path` that nothing has, with the same beginning."""
+    return path.with_name(f"{path.name}-{uuid.uuid4().hex[:8]}")
+
+
 def cant_write(path: Path, error: OSError) -> DiskError:
     """Return the error for the user: which path, why, and how much room there is where the disk is full."""
     text = f"{path} can't be written: {error.strerror or error}"
@@ -125,7 +137,7 @@ def free_bytes(path: Path) -> int | None:
 
 def _unfinished(parent: Path, suffix: str = "") -> Path:
     """Return a name that no file has, short enough for any file system, whatever the target is called."""
-    return parent / f"{MARK}{os.getpid()}-{uuid.uuid4().hex[:8]}{suffix}"
+    return parent / f"{unused_name(Path(f'{MARK}{os.getpid()}'))}{suffix}"
 
 
 def _sync(path: Path) -> None:

@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import os
+import traceback
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -42,6 +43,7 @@ class RunFolder:
         self._status = path / "status.json"
         self._stop = path / ".stop"
         self._warnings = path / "warnings.log"
+        self._crash = path / "crash.txt"
         self._failure = path / ".failure.json"
 
     def record_files(self, hashes: dict[str, str]) -> None:
@@ -110,6 +112,13 @@ class RunFolder:
     def warnings(self) -> list[str]:
         """Return the warnings so far."""
         return self._warnings.read_text().splitlines() if self._warnings.exists() else []
+
+    def keep_traceback(self, error: Exception) -> None:
+        """Write down where an error that is our mistake was raised; `error.kept_at` is the file, if there is room."""
+        with suppress(OSError):
+            self.confirm()
+            atomic.write_text(self._crash, "".join(traceback.format_exception(error)))
+            error.kept_at = self._crash  # type: ignore[attr-defined]
 
     def report_failure(self, error: SisrError) -> bool:
         """Leave the reason why a worker ends, for its peers and its driver; the first one counts.

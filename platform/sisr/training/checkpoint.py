@@ -2,17 +2,13 @@
 
 One checkpoint is one folder `step_000001000`: `state.pt` (everything a resumed run needs), the EMA generator as
 `generator.safetensors` with its `config.json` (what others may load), and `manifest.json`, written last, with the size
-and SHA-256 of each file. The folder is built under a temporary name, flushed to disk and renamed, so that it is either
-whole or absent; it is loaded only if the manifest agrees with the files.
+and SHA-256 of each file. The folder appears whole or not at all (`disk.atomic`); it is loaded only if the manifest
+agrees with the files.
 """
 
-import errno
 import hashlib
 import io
 import json
-import os
-import shutil
-import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,10 +17,12 @@ from typing import IO, Any, cast
 
 import torch
 
+from sisr.disk import atomic
 from sisr.errors import CheckpointError, DiskError
 
 STATE = "state.pt"
 MANIFEST = "manifest.json"
+FORMAT = 2  # of state and manifest; each earlier number has a reader in READERS
 MAX_FAILED_SAVES = 3  # in a row; training goes on before that, because the disk may be freed
 
 
@@ -42,7 +40,15 @@ class Checkpoints:
     warn: Callable[[str], None] = warnings.warn
     _failures: int = field(default=0, init=False)
 
-    def save(self, step: int, state: dict[str, Any], write_model: Callable[[Path], None], meta: dict[str, Any]) -> bool:
+    def save(
+        self,
+        step: int,
+        state: dict[str, Any],
+        write_model: Callable[[Path], None],
+        meta: dict[str, Any],
+        *,
+        last: bool = False,
+    ) -> bool:
         """Write the checkpoint of `step` and return whether it succeeded.
 
         Args:
@@ -50,23 +56,17 @@ class Checkpoints:
             state: Tensors, numbers, strings, lists, tuples and dicts only, so that it loads without pickle's dangers.
             write_model: Writes the files that others may load into a given folder.
             meta: Added to the manifest: worker count, versions, fingerprints.
+            last: No later one will be tried.
 
         Raises:
-            DiskError: Writing failed `MAX_FAILED_SAVES` times in a row.
+            DiskError: Writing failed `MAX_FAILED_SAVES` times in a row, or the last time.
         """
-        self._sweep()
-        unfinished = self.root / f".unfinished-{uuid.uuid4().hex[:8]}"
+        atomic.remove_unfinished(self.root)
         try:
-            unfinished.mkdir(parents=True)
-            self._write(unfinished, step, state, write_model, meta)
-            final = self.root / folder_name(step)
-            if final.exists():  # from before a crash; the same step, so nothing is lost
-                shutil.rmtree(final)
-            os.rename(unfinished, final)
-            _sync_folder(self.root)
+            with atomic.folder(self.root / folder_name(step)) as unfinished:
+                _write(unfinished, step, state, write_model, meta)
         except OSError as error:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            self._failed(step, error)
+            self._failed(step, state, error, last)
             return False
         self._failures = 0
         return True
@@ -99,54 +99,39 @@ class Checkpoints:
         kept = {f.name for f in whole[: self.keep]} | ({folder_name(best_step)} if best_step is not None else set())
         for folder in whole:
             if folder.name not in kept:
-                # First out of sight: a kill in the middle must not leave half a checkpoint under its name.
-                leaving = self.root / f".unfinished-{uuid.uuid4().hex[:8]}"
-                folder.rename(leaving)
-                shutil.rmtree(leaving, ignore_errors=True)
+                atomic.remove_folder(folder)
 
     def set_aside_newer(self, restored: Path | None) -> None:
         """Rename what is newer than the checkpoint that was restored: it is damaged, and must not count as kept."""
         for folder in self.folders():
             if restored is None or folder.name > restored.name:
-                folder.rename(self.root / f".damaged-{folder.name}-{uuid.uuid4().hex[:8]}")
+                folder.rename(atomic.unused_name(self.root / f".damaged-{folder.name}"))
 
     def folders(self) -> list[Path]:
         """Return the folders of all checkpoints, damaged ones too, newest step first."""
         return sorted(self.root.glob("step_*"), reverse=True)
 
-    def _sweep(self) -> None:
-        """Remove what a killed process left half written; the run's lock says that nobody else is writing."""
-        for folder in self.root.glob(".unfinished-*"):
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def _write(
-        self,
-        folder: Path,
-        step: int,
-        state: dict[str, Any],
-        write_model: Callable[[Path], None],
-        meta: dict[str, Any],
-    ) -> None:
-        # torch.save to a path, or to a buffered file, hides errno in a RuntimeError.
-        with open(folder / STATE, "wb", buffering=0) as file:
-            torch.save(state, cast(IO[bytes], _Writer(file)))
-        write_model(folder)
-        files = {f.name: _entry(f) for f in sorted(folder.iterdir())}
-        manifest = {"step": step, "digest": digest(state), "files": files, **meta}
-        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
-        for file_path in folder.iterdir():
-            _sync_file(file_path)
-        _sync_folder(folder)
-
-    def _failed(self, step: int, error: OSError) -> None:
+    def _failed(self, step: int, state: dict[str, Any], error: OSError, last: bool) -> None:
         self._failures += 1
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        free = shutil.disk_usage(self.root if self.root.exists() else self.root.parent).free
-        what = f"disk full, {free / 2**20:.0f} MiB free" if full else (error.strerror or str(error))
-        message = f"checkpoint of step {step} could not be written to {self.root}: {what}"
-        if self._failures >= MAX_FAILED_SAVES:
-            raise DiskError(f"{message} ({self._failures} times in a row). Free space and run the same command again")
+        reason = str(error) if isinstance(error, DiskError) else error.strerror or str(error)
+        size = sum(len(chunk) for chunk in _chunks(state))
+        message = f"the checkpoint of step {step} was not saved: {reason}; it takes {size / 2**20:,.1f} MiB and more"
+        if last or self._failures >= MAX_FAILED_SAVES:
+            times = f" ({self._failures} times in a row)" if self._failures > 1 else ""
+            raise DiskError(f"{message}{times}. Free space and run the same command again") from error
         self.warn(f"{message}; training goes on")
+
+
+def _write(
+    folder: Path, step: int, state: dict[str, Any], write_model: Callable[[Path], None], meta: dict[str, Any]
+) -> None:
+    # torch.save to a path, or to a buffered file, hides errno in a RuntimeError.
+    with open(folder / STATE, "wb", buffering=0) as file:
+        torch.save({**state, "format": FORMAT}, cast(IO[bytes], _Writer(file)))
+    write_model(folder)
+    files = {f.name: _entry(f) for f in sorted(folder.iterdir())}
+    manifest = {"format": FORMAT, "step": step, "digest": digest(state), "files": files, **meta}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
 
 
 class _Writer:
@@ -171,25 +156,54 @@ def load_state(folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: A file is missing, damaged or not what the manifest says.
     """
-    verify(folder)
+    manifest = verify(folder)
     try:
         state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types for the same thing
         raise CheckpointError(f"{folder / STATE} can't be loaded: {error}") from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{folder / STATE} holds a {type(state).__name__}, not a run's state")
-    return state
+    state.pop("format", None)
+    return READERS[manifest["format"]](state)
+
+
+def _from_1(state: dict[str, Any]) -> dict[str, Any]:
+    """Return a state of format 1, which bore no number, as one of today; the guard's part was smaller at first."""
+    others = state.get("others", {})
+    guard = {"good": [], "streak": 0, "began": 0, **others.get("guard", {})}
+    return {**state, "others": {**others, "guard": guard}}
+
+
+READERS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1, FORMAT: lambda state: state}
+
+
+def manifest_of(folder: Path) -> dict[str, Any]:
+    """Return a checkpoint's manifest, its files not verified.
+
+    Raises:
+        CheckpointError: It can't be read, or a later version wrote it.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        number = manifest.setdefault("format", 1)
+        manifest["files"].items()
+    except OSError as error:
+        raise CheckpointError(f"{folder} has no readable {MANIFEST} ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{folder / MANIFEST} is damaged: {error!r}") from error
+    if number not in READERS:
+        raise CheckpointError(
+            f"{folder} has format {number!r}, this version reads {', '.join(map(str, READERS))}: use a newer sisr"
+        )
+    return dict(manifest)
 
 
 def verify(folder: Path) -> dict[str, Any]:
     """Return a checkpoint's manifest after comparing every file's size and SHA-256 with it."""
+    manifest = manifest_of(folder)
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        files = manifest["files"].items()
-        expected = {name: (entry["bytes"], entry["sha256"]) for name, entry in files}
-    except OSError as error:
-        raise CheckpointError(f"{folder} has no readable {MANIFEST} ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        expected = {name: (entry["bytes"], entry["sha256"]) for name, entry in manifest["files"].items()}
+    except (KeyError, TypeError) as error:
         raise CheckpointError(f"{folder / MANIFEST} is damaged: {error!r}") from error
     for name, (size, sha256) in expected.items():
         try:
@@ -200,7 +214,7 @@ def verify(folder: Path) -> dict[str, Any]:
             raise CheckpointError(f"{folder / name} is damaged: its size or SHA-256 differs from {MANIFEST}")
     if STATE not in expected:
         raise CheckpointError(f"{folder / MANIFEST} does not list {STATE}")
-    return dict(manifest)
+    return manifest
 
 
 def digest(state: Any) -> str:
@@ -233,16 +247,3 @@ def _entry(path: Path) -> dict[str, Any]:
     with open(path, "rb") as file:
         sha = hashlib.file_digest(file, "sha256").hexdigest()
     return {"bytes": path.stat().st_size, "sha256": sha}
-
-
-def _sync_file(path: Path) -> None:
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -5,14 +5,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from sisr.config.printable import printable
-from sisr.data.batches import validation_images
 from sisr.data.pairs import packed_pairs
 from sisr.data.sources.catalogue import open_packed
 from sisr.data.store import Store
+from sisr.data.validation import ValidationImages, validation_images
 from sisr.errors import DataError
 from sisr.recipe import Recipe
 from sisr.terminal.console import err, progress
@@ -24,16 +21,11 @@ class TrainingData:
     """What a run trains on and what it holds out."""
 
     store: Store  # images that hold a whole training window
-    validation: list[NDArray[np.uint8]]  # (h, w, 3) each, sides multiples of the scale
+    validation: ValidationImages  # their sides are multiples of the scale
     fingerprint: str  # of all files, their contents and the split
     facts: dict[str, Any]  # counts and reasons, for the run's record
     hashes: dict[str, str]  # SHA-256 of each file's content, by name
     held_out: list[str]  # names of the files that are not trained on
-
-    @property
-    def least_side(self) -> int:
-        """Shortest side of the held-out images, in px."""
-        return min(min(image.shape[:2]) for image in self.validation)
 
 
 def open_data(run: Run, recipe: Recipe, *, show: bool = False) -> TrainingData:

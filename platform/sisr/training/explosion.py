@@ -70,8 +70,7 @@ class Explosion:
             raise DivergedError(
                 f"diverged at step {self._began}: {self._term} has been above {FACTOR:g} x its running median for "
                 f"{STREAK} steps in a row; it is {value:.4g} at step {step}, the median of the last {WINDOW} good "
-                f"steps was {usual:.4g}. The last checkpoint from before is kept; "
-                "try a lower learning rate or adversarial weight"
+                f"steps was {usual:.4g}. Try a lower learning rate or adversarial weight"
             )
 
     def state_dict(self) -> dict[str, Any]:
@@ -79,6 +78,6 @@ class Explosion:
         return {"good": list(self._good), "streak": self._streak, "began": self._began}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned; what an older version saved starts afresh."""
-        self._good = deque(state.get("good", []), maxlen=WINDOW)
-        self._streak, self._began = int(state.get("streak", 0)), int(state.get("began", 0))
+        """Restore what `state_dict` returned."""
+        self._good = deque(state["good"], maxlen=WINDOW)
+        self._streak, self._began = int(state["streak"]), int(state["began"])

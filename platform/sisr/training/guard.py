@@ -48,8 +48,7 @@ class Guard:
         if self._bad_steps >= self._patience:
             raise DivergedError(
                 f"diverged at step {step}: the gradient of {' and '.join(skipped)} was not finite in "
-                f"{self._bad_steps} steps in a row{_broken(scalars)}. The last checkpoint is kept; "
-                "try a lower learning rate"
+                f"{self._bad_steps} steps in a row{_broken(scalars)}. Try a lower learning rate"
             )
         self._explosion.add(step, scalars)
 
@@ -63,7 +62,7 @@ class Guard:
         if bad:
             raise DivergedError(
                 f"diverged by step {done}: {', '.join(bad)} of the averaged generator's output is not a number"
-                f"{_broken(scalars)}. The last checkpoint is kept; try a lower learning rate"
+                f"{_broken(scalars)}. Try a lower learning rate"
             )
 
     def is_healthy(self) -> bool:
@@ -82,7 +81,7 @@ class Guard:
         return {"bad_steps": self._bad_steps, **self._explosion.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned, in this version or before there was an `Explosion`."""
+        """Restore what `state_dict` returned."""
         self._bad_steps = int(state["bad_steps"])
         self._explosion.load_state_dict(state)
 

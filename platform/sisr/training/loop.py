@@ -1,10 +1,7 @@
 """The training loop: one function, read from top to bottom, unchanged in a plain process, in Ray Train and in Tune."""
 
-import json
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,8 +15,9 @@ from sisr.disk.run_folder import RunFolder
 from sisr.errors import DivergedError, OutOfMemoryError
 from sisr.models.files import save_model
 from sisr.recipe import parts_of, roles_of, stepped_networks
-from sisr.training import initial, precision
-from sisr.training.checkpoint import MANIFEST, Checkpoints
+from sisr.training import initial, origin, precision
+from sisr.training.batch_split import split_batch
+from sisr.training.checkpoint import Checkpoints
 from sisr.training.contract import require_scalars
 from sisr.training.dataset import open_data
 from sisr.training.ema import Ema
@@ -28,8 +26,7 @@ from sisr.training.health import Warnings, best_metric, of_step
 from sisr.training.memory import advice, is_out_of_memory
 from sisr.training.progress import Progress
 from sisr.training.run import Run, take_effect, versions
-from sisr.training.session import Log, Session, Wish, agree, mean_over_workers, weighted
-from sisr.training.shares import share_of
+from sisr.training.session import Log, Request, Session, agree, mean_over_workers, weighted
 from sisr.training.state import TrainingState, assert_same_start, seed_everything
 from sisr.training.update import Updates
 from sisr.training.validate import Validation, save_picture
@@ -48,10 +45,12 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
         The run's status: `state` ("finished" or "stopped"), `step`, and the last and best validation.
 
     Raises:
-        DivergedError: The numbers can't recover; the last good checkpoint is kept.
+        DivergedError: The numbers can't recover; the last good checkpoint is kept, where there is one.
+        DiskError: Checkpoints can't be written again and again, or the folder is no longer this run's.
     """
     options, device = run.options, session.device
     folder.path.mkdir(parents=True, exist_ok=True)
+    folder.claim()
     config = run.recipe_config()
     number_format = precision.resolve(options.precision, device)
     dtype = precision.parameter_dtype(number_format)
@@ -85,24 +84,26 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
     assert_same_start(state.step, session)
     if saved and session.rank == 0:
         checkpoints.set_aside_newer(saved[0])
-        _say_what_differs(saved[0], session, number_format, folder, log)
+        origin.note_inexact(saved[0], session, number_format, folder, log)
         take_effect(folder)
     if options.compile:
-        _compile(parts)
+        for network in state.networks():
+            network.compile()
 
     # Open the data.
-    share = share_of(config.batch_size, session.rank, session.world, options.accumulate)
+    mine = split_batch(config.batch_size, session.rank, session.world, options.accumulate)
     data = open_data(run, recipe)
     session.wait_for_others()
-    validation = Validation(data.validation, recipe, session, dtype, options.perceptual)
+    first_step = state.step
+    validation = Validation(data.validation, recipe, session, dtype, options.perceptual, data.validation.least_side)
     log.tags({"sisr.validation_protocol": validation.protocol})
     warnings = Warnings(folder, log, config.steps)
     batches = Batches(data.store, recipe.crop, config.batch_size, options.seed)
     # On a CPU a thread would only take time, and Python's lock, from the threads that train.
     depth = 0 if device.type == "cpu" else 2
-    prefetcher = Prefetcher(batches, share.first, sum(share.counts), state.step, device, depth=depth)
+    prefetcher = Prefetcher(batches, mine.first, sum(mine.counts), first_step, device, depth=depth)
     facts = {"baseline": validation.baseline, "protocol": validation.protocol}
-    progress = Progress(folder, session, config.steps, config.batch_size, state.step, prefetcher, facts)
+    progress = Progress(folder, session, config.steps, config.batch_size, first_step, prefetcher, facts)
     scalars: dict[str, Tensor] = {}
 
     def evaluate(done: int, healthy: bool = True) -> None:
@@ -126,7 +127,7 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
         progress.validated(done, values, state.best)
         session.report(done, values)
 
-    def save(done: int) -> None:
+    def save(done: int, last: bool) -> None:
         """Write a checkpoint from the first worker; all of them take part."""
         state.step = done
         captured = state.capture(session)
@@ -136,14 +137,15 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
                 done,
                 captured,
                 lambda path: save_model(path, ema.network, meta),
-                {"world": session.world, "threads": torch.get_num_threads(), "config_hash": run.config_hash}
-                | {"fingerprint": run.fingerprint, "precision": number_format, "versions": versions()},
+                {"world": session.world, "threads": torch.get_num_threads(), "precision": number_format}
+                | {"versions": versions(), **origin.origin(run)},
+                last=last,
             )
             with _disk_errors_reported(folder):
                 if wrote and state.best:
                     atomic.write_json(folder.best, state.best)
+                checkpoints.prune(state.best.get("step"))
                 log.flush()
-            checkpoints.prune(state.best.get("step"))
             session.saved(done)
 
     try:
@@ -151,12 +153,12 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
             log.metrics(0, {f"val/bicubic_{name}": value for name, value in validation.baseline.items()})
         if state.step == 0 or state.step >= config.steps:  # before the first step; or killed before publishing
             evaluate(state.step)
-        if saved and state.step < config.steps and agree(session.wish(state.step), session) is Wish.STOP:
+        if saved and state.step < config.steps and agree(session.request(state.step), session) is Request.STOP:
             return progress.ended("stopped", state.step)
-        for step in range(state.step, config.steps):
+        for step in range(first_step, config.steps):
             # Take the step.
-            taken = prefetcher.next().split(share.counts)
-            for micro, (part, pixels) in enumerate(zip(share.micro, taken, strict=True)):
+            taken = prefetcher.next().split(mine.counts)
+            for micro, (part, pixels) in enumerate(zip(mine.micro, taken, strict=True)):
                 draws = Draws(options.seed, step, part.first, part.count, device)
                 hr = to_hr(pixels, recipe.crop, draws, dtype, options.channels_last)
                 lr = recipe.degrade(hr, draws)
@@ -164,10 +166,12 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
                 with precision.autocast(number_format, device):
                     scalars = recipe.train_step(lr, hr, draws, step, updates)
                 require_scalars(scalars, f"recipe {run.recipe}")
-            scalars = weighted(scalars, share.scalar_weight)
+            scalars = weighted(scalars, mine.scalar_weight)
             done = step + 1
             guard.check(step, updates.skipped, scalars)
             ema.update(recipe.generator, done * config.batch_size, config.batch_size)
+            if saved and step == first_step and session.rank == 0:
+                origin.warn_of_jump(saved, state.learning_rates(), run, folder)
 
             # Log.
             if done % options.log_every == 0 or done == config.steps:
@@ -178,28 +182,32 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
             due = done % options.evaluate_every == 0 or last
             if due:
                 evaluate(done, guard.is_healthy())
-            wish = agree(session.wish(done), session)
-            if (due or wish is not Wish.GO_ON) and guard.is_healthy():
-                save(done)
-            if wish is Wish.STOP and not last:
+            folder.confirm()
+            request = agree(session.request(done), session)
+            if (due or request is not Request.CONTINUE) and (
+                guard.is_healthy() or (last and _is_usable(state, done, folder))
+            ):
+                save(done, last)
+            if request is Request.STOP and not last:
                 return progress.ended("stopped", done)
     except DivergedError as error:
-        progress.ended("diverged", progress.step, str(error))
-        raise
+        kept = checkpoints.folders()
+        message = f"{error}. " + (f"{kept[0].name} is the last checkpoint" if kept else "There is no checkpoint yet")
+        progress.ended("diverged", progress.step, message)
+        raise DivergedError(message) from error
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise OutOfMemoryError(advice(run, recipe.crop.side, max(share.counts), session)) from error
+        raise OutOfMemoryError(advice(run, recipe.crop.side, max(mine.counts), session)) from error
     finally:
         prefetcher.close()
 
     # Publish the averaged generator.
     if session.rank == 0:
-        unfinished = folder.path / ".model"
+        folder.confirm()
         meta = model_meta(run, state.step, progress.validation_at(state.step), validation.protocol)
-        save_model(unfinished, ema.network, meta)
-        shutil.rmtree(folder.model, ignore_errors=True)
-        unfinished.rename(folder.model)
+        with atomic.folder(folder.model) as unfinished:
+            save_model(unfinished, ema.network, meta)
     return progress.ended("finished", state.step)
 
 
@@ -212,14 +220,16 @@ def model_meta(run: Run, step: int, metrics: dict[str, float], protocol: str) ->
     return {"recipe": run.recipe, "config": run.config, "scale": config.scale, **facts, "versions": versions()}
 
 
-def _say_what_differs(restored: Path, session: Session, number_format: str, folder: RunFolder, log: Log) -> None:
-    """Say when a resumed run can't be byte for byte what it would have been undisturbed."""
-    before = json.loads((restored / MANIFEST).read_text())
-    now = {"world": session.world, "threads": torch.get_num_threads(), "precision": number_format}
-    changed = [f"{name} {before[name]} -> {value}" for name, value in now.items() if before.get(name) != value]
-    if changed:
-        folder.warn(f"not bit-exact from step {before['step']} on: {', '.join(changed)}")
-        log.tags({"sisr.not_bit_exact": f"from step {before['step']}: {', '.join(changed)}"})
+def _is_usable(state: TrainingState, done: int, folder: RunFolder) -> bool:
+    """Return whether a run may end with a step whose gradient was not finite: it left all weights finite.
+
+    Raises:
+        DivergedError: It did not.
+    """
+    if not state.is_finite():
+        raise DivergedError(f"diverged by step {done}: a network holds values that are not finite")
+    folder.warn(f"the last step, {done}, was not a good one: the model is what the steps before have made of it")
+    return True
 
 
 @contextmanager
@@ -228,8 +238,7 @@ def _disk_errors_reported(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        with suppress(OSError):
-            folder.warn(f"could not be written, training goes on: {error}")
+        folder.warn(f"training goes on, but {error}")
 
 
 def _place(parts: dict[str, Any], device: torch.device, dtype: torch.dtype, channels_last: bool) -> None:
@@ -238,9 +247,3 @@ def _place(parts: dict[str, Any], device: torch.device, dtype: torch.dtype, chan
             part.to(device=device, dtype=dtype)
             if channels_last:
                 part.to(memory_format=torch.channels_last)
-
-
-def _compile(parts: dict[str, Any]) -> None:
-    for part in parts.values():
-        if isinstance(part, nn.Module):
-            part.compile()

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from sisr.data.draws import Draws
 from sisr.recipe import RecipeModule, build_recipe, parts_of
 from sisr.training import precision
-from sisr.training.shares import share_of
+from sisr.training.batch_split import split_batch
 from sisr.training.update import Updates
 
 SEED = 3
@@ -40,7 +40,7 @@ class Trainer:
         for network in self.networks.values():
             network.to(dtype)
         self.updates = Updates(self.optimizers, world=world)
-        mine = share_of(self.config.batch_size, rank, world).micro[0]
+        mine = split_batch(self.config.batch_size, rank, world).micro[0]
         self.dtype, self.first, self.share, self.weight = dtype, mine.first, mine.count, mine.weight
 
     def hr(self, step: int) -> Tensor:

@@ -117,9 +117,22 @@ def read(folder: RunFolder) -> Run | None:
     if not folder.run.is_file():
         return None
     try:
-        return build(Run, json.loads(folder.run.read_text())["run"], source=str(folder.run))
-    except (ValueError, KeyError) as error:
+        found = json.loads(folder.run.read_text())["run"]
+        number = found.get("format")
+        if number in READERS:
+            return READERS[number](found, str(folder.run))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{folder.run} can't be read ({error}); restore it, or use another run name") from error
+    raise CheckpointError(
+        f"{folder.run} has format {number}, this version reads {', '.join(map(str, READERS))}: use a newer sisr"
+    )
+
+
+def _from_1(found: dict[str, Any], source: str) -> Run:
+    return build(Run, found, source=source)
+
+
+READERS = {1: _from_1}  # of the record, by its format
 
 
 def record(folder: RunFolder, run: Run, extra: dict[str, Any], hashes: dict[str, str]) -> None:
@@ -160,7 +173,7 @@ OTHERS_FAULTS = re.compile("cuda|nccl|gloo|connection|timed out|out of memory", 
 
 
 @contextmanager
-def blaming(run: Run) -> Iterator[None]:
+def explain_recipe_errors(run: Run) -> Iterator[None]:
     """Turn an error that a recipe from outside raises into one for its user, which names file and line.
 
     Raises:

@@ -57,27 +57,27 @@ class NoLog:
         """Do nothing."""
 
 
-class Wish(IntEnum):
-    """What a host wants of the loop at the end of a step; of several workers' wishes the largest counts."""
+class Request(IntEnum):
+    """What a host asks of the loop at the end of a step; of several workers' requests the largest counts."""
 
-    GO_ON = 0
+    CONTINUE = 0
     SAVE = 1
-    STOP = 2  # having saved
+    STOP = 2  # after saving
 
 
 class Session(Protocol):
-    """One worker's place among the workers of a run, and its line to whoever started it."""
+    """One worker's rank among the workers of a run, and its connection to the host."""
 
     rank: int
     world: int
     device: torch.device
 
-    def wish(self, step: int) -> Wish:
-        """Return what is wanted with `step` steps done; asked once a step."""
+    def request(self, step: int) -> Request:
+        """Return what the host asks for when `step` steps are done; called once a step."""
         ...
 
     def saved(self, step: int) -> None:
-        """Hear that a checkpoint of `step` is written; told to the first worker."""
+        """Tell the host that the checkpoint of `step` is written; called by the first worker."""
         ...
 
     def wait_for_others(self) -> None:
@@ -99,10 +99,10 @@ class PlainSession:
     world: int = 1
     until: int | None = None  # step to stop at, resumable; None: the run's end
 
-    def wish(self, step: int) -> Wish:
+    def request(self, step: int) -> Request:
         """Return STOP where the step to stop at is reached or the folder holds a request to stop."""
         stop = (self.until is not None and step >= self.until) or self.folder.stop_requested()
-        return Wish.STOP if stop else Wish.GO_ON
+        return Request.STOP if stop else Request.CONTINUE
 
     def saved(self, step: int) -> None:
         """Do nothing: nobody waits for checkpoints."""
@@ -114,17 +114,17 @@ class PlainSession:
         """Do nothing: the run's folder already holds everything."""
 
 
-def agree(wish: Wish, session: Session) -> Wish:
-    """Return the largest of all workers' wishes; all workers get the same answer at the same step."""
+def agree(request: Request, session: Session) -> Request:
+    """Return the largest of all workers' requests; all workers get the same answer at the same step."""
     if session.world == 1:
-        return wish
-    vote = torch.tensor(float(wish), device=session.device)
+        return request
+    vote = torch.tensor(float(request), device=session.device)
     dist.all_reduce(vote, op=dist.ReduceOp.MAX)
-    return Wish(int(vote.item()))
+    return Request(int(vote.item()))
 
 
 def gather(value: T, session: Session) -> list[T]:
-    """Return every worker's value, by rank; called by all of them at the same step."""
+    """Return every worker's value, by rank; called by all workers at the same step."""
     if session.world == 1:
         return [value]
     values: list[Any] = [None] * session.world
@@ -133,15 +133,15 @@ def gather(value: T, session: Session) -> list[T]:
 
 
 def computed_once(compute: Callable[[], T], session: Session) -> T:
-    """Return what the first worker computes, on all of them: not even the last bit differs between their machines."""
-    shared: list[Any] = [compute() if session.rank == 0 else None]
+    """Return what the first worker computes, on all of them: equal to the last bit whatever their machines."""
+    values: list[Any] = [compute() if session.rank == 0 else None]
     if session.world > 1:
-        dist.broadcast_object_list(shared, src=0)
-    return shared[0]
+        dist.broadcast_object_list(values, src=0)
+    return values[0]
 
 
 def weighted(scalars: dict[str, Tensor], weight: float) -> dict[str, Tensor]:
-    """Return scalars so that their plain mean over workers is that over examples; equal shares leave them untouched."""
+    """Return a step's scalars so that their plain mean over workers is that over examples."""
     return scalars if weight == 1.0 else {name: value * weight for name, value in scalars.items()}
 
 

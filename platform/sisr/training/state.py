@@ -37,6 +37,19 @@ class TrainingState:
     step: int = 0  # steps done
     best: dict[str, Any] = field(default_factory=dict)  # step and metrics of the best validation
 
+    def networks(self) -> list[nn.Module]:
+        """Return the recipe's networks."""
+        return [part for part in self.parts.values() if isinstance(part, nn.Module)]
+
+    def is_finite(self) -> bool:
+        """Return whether every network's every value is a finite number."""
+        values = [value for network in (*self.networks(), self.ema) for value in network.state_dict().values()]
+        return all(bool(torch.isfinite(value).all()) for value in values)
+
+    def learning_rates(self) -> dict[str, float]:
+        """Return the learning rate of each optimizer's first group, by the optimizer's name."""
+        return {n: float(p.param_groups[0]["lr"]) for n, p in self.parts.items() if isinstance(p, Optimizer)}
+
     def capture(self, session: Session) -> dict[str, Any]:
         """Return the state of all workers, equal on each; called by all of them at the same step.
 

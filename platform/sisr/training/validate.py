@@ -6,6 +6,7 @@ called `recipe-lr` because lr is not MATLAB's bicubic; `sisr evaluate` measures 
 perceptual distance and the health numbers are of the whole image.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ from sisr.training.session import Session, computed_once, gather
 
 PROTOCOL = "Y|crop=scale|recipe-lr|sr-u8|mean-of-images"
 SEED = 20_160_830  # of the validation's own random numbers, the same for every run
+KEPT_BYTES = 256 << 20  # of prepared examples on a worker's device; what is beyond is prepared anew each time
+SAMPLED = 256  # images whose patches enter a distance between sets of patches, which are kept until all are measured
 
 
 @dataclass(frozen=True)
@@ -63,31 +66,44 @@ class Validation:
     """The held-out images of a run, ready to be measured again and again."""
 
     def __init__(
-        self, images: list[np.ndarray], recipe: Recipe, session: Session, dtype: torch.dtype, distance: str = "auto"
+        self,
+        images: Sequence[np.ndarray],
+        recipe: Recipe,
+        session: Session,
+        dtype: torch.dtype,
+        distance: str = "auto",
+        least_side: int | None = None,
     ) -> None:
-        """Degrade the images once.
+        """Measure bicubic. Each worker reads and holds its part of the images only, and not more than `KEPT_BYTES`.
 
         Args:
-            images: uint8 (h, w, 3) each, sides multiples of the scale.
+            images: uint8 (h, w, 3) each, sides multiples of the scale; asked for one at a time.
             recipe: Its degradation makes lr.
-            session: Workers share the images.
+            session: Workers divide the images among them.
             dtype: Of the generator.
             distance: See `sisr.metrics.perceptual.MEANING`; `auto` takes what all workers have.
+            least_side: px, of all images; None: they are looked at.
 
         Raises:
             ConfigError: The distance that was asked for can't be had.
         """
+        self._images, self._recipe, self._dtype = images, recipe, dtype
         self._session, self._scale = session, recipe.generator.tiling.scale
-        self._distance = _common_distance(distance, min(min(i.shape[:2]) for i in images), session)
-        self._examples = [self._degraded(i, image, recipe, dtype) for i, image in enumerate(images)]
+        least_side = least_side or min(min(image.shape[:2]) for image in images)
+        self._distance = _common_distance(distance, least_side, session)
+        self._kept: dict[int, Example] = {}
+        self._kept_bytes = 0
         self.baseline: dict[str, float] = {}
         with torch.inference_mode():
-            self.baseline = self._together([self._measured(e.bicubic, e) for e in self._mine()]).metrics
+            self.baseline = self._together([self._measured(e.bicubic, i, e) for i, e in self._mine()]).metrics
 
     @property
     def protocol(self) -> str:
         """How everything is measured, in one line."""
-        return PROTOCOL if self._distance is None else f"{PROTOCOL}|{self._distance.stamp}"
+        if self._distance is None:
+            return PROTOCOL
+        sampled = f"-of-{SAMPLED}" if self._distance.name == "swd" and len(self._images) > SAMPLED else ""
+        return f"{PROTOCOL}|{self._distance.stamp}{sampled}"
 
     def __call__(self, generator: nn.Module) -> Evaluation:
         """Return a generator's metrics by the names in `sisr.metrics.catalogue`, and its health.
@@ -95,7 +111,7 @@ class Validation:
         Called by all workers at the same step; the result does not depend on how many they are.
         """
         with torch.inference_mode():
-            return self._together([self._measured(generator(e.lr), e) for e in self._mine()])
+            return self._together([self._measured(generator(e.lr), i, e) for i, e in self._mine()])
 
     @torch.inference_mode()
     def grid(self, generator: nn.Module, rows: int) -> Image.Image:
@@ -103,7 +119,7 @@ class Validation:
 
         The rows are the first held-out images of a shuffle, the same in each picture: random, not chosen.
         """
-        chosen = self._examples[:rows]
+        chosen = [self._example(i) for i in range(min(rows, len(self._images)))]
         lines = [_row(e, generator(e.lr), self._scale) for e in chosen]
         width, height = (max(cell.size[axis] for line in lines for cell in line) for axis in (0, 1))
         sheet = Image.new("RGB", (len(COLUMNS) * width, HEADER + len(lines) * height), "white")
@@ -114,35 +130,51 @@ class Validation:
                 sheet.paste(line[column], (column * width, HEADER + row * height))
         return sheet
 
-    def _mine(self) -> list[Example]:
-        return self._examples[self._session.rank :: self._session.world]
+    def _mine(self) -> Iterator[tuple[int, Example]]:
+        """Yield number and example of each image of this worker."""
+        return ((i, self._example(i)) for i in range(self._session.rank, len(self._images), self._session.world))
 
-    def _degraded(self, index: int, image: np.ndarray, recipe: Recipe, dtype: torch.dtype) -> Example:
-        device = self._session.device
-        hr = torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1)[None].to(dtype) / 255
-        lr = recipe.degrade(hr, Draws(SEED, 0, index, 1, device)).clamp(0, 1)
-        return Example(lr, bicubic.upscale(lr, self._scale).clamp(0, 1), hr)
+    @torch.inference_mode()
+    def _example(self, index: int) -> Example:
+        if index in self._kept:
+            return self._kept[index]
+        device, image = self._session.device, np.ascontiguousarray(self._images[index])
+        hr = torch.from_numpy(image).to(device).permute(2, 0, 1)[None].to(self._dtype) / 255
+        lr = self._recipe.degrade(hr, Draws(SEED, 0, index, 1, device)).clamp(0, 1)
+        example = Example(lr, bicubic.upscale(lr, self._scale).clamp(0, 1), hr)
+        size = sum(tensor.nbytes for tensor in (example.lr, example.bicubic, example.hr))
+        if self._kept_bytes + size <= KEPT_BYTES:
+            self._kept[index] = example
+            self._kept_bytes += size
+        return example
 
-    def _measured(self, sr: Tensor, example: Example) -> Measured:
+    def _measured(self, sr: Tensor, index: int, example: Example) -> Measured:
         sr, bicubic, hr = (_rounded(image) for image in (sr, example.bicubic, example.hr))
         return Measured(
             {metric.name: measure(metric, sr, hr, self._scale).item() for metric in ALWAYS},
             of_image(sr, bicubic, hr, self._scale),
-            self._distance.evidence(sr, hr) if self._distance else None,
+            self._distance.evidence(sr, hr) if self._distance and self._is_sampled(index) else None,
             thumbnails(sr, bicubic),
         )
+
+    def _is_sampled(self, index: int) -> bool:
+        """Return whether an image enters the perceptual distance; the first ones of the shuffled images do."""
+        return index < SAMPLED or (self._distance is not None and self._distance.name != "swd")
 
     def _together(self, mine: list[Measured]) -> Evaluation:
         """Return what all workers' images together amount to."""
         shares = gather(mine, self._session)
         # Back in the images' own order, so that nothing depends on the number of workers.
-        everyone = [shares[i % len(shares)][i // len(shares)] for i in range(len(self._examples))]
+        everyone = [shares[i % len(shares)][i // len(shares)] for i in range(len(self._images))]
         return computed_once(lambda: self._summed_up(everyone), self._session)
 
     def _summed_up(self, everyone: list[Measured]) -> Evaluation:
         metrics = _mean([m.scores for m in everyone])
         if self._distance:
-            name, distance = self._distance.name, self._distance.value([m.evidence for m in everyone])
+            name, distance = (
+                self._distance.name,
+                self._distance.value([m.evidence for m in everyone if m.evidence is not None]),
+            )
             metrics[name] = distance
             if self.baseline:
                 pairs = metrics[PSNR_Y.name], self.baseline[PSNR_Y.name], distance, self.baseline[name]

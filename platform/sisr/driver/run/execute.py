@@ -1,18 +1,21 @@
 """From a command to a finished run: the part of training that happens in the driver, whatever hosts the loop."""
 
-from contextlib import ExitStack
+import sys
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from sisr.disk.run_folder import RunFolder
 from sisr.driver.run import record
 from sisr.driver.run.hosts import RunHost, stop_on_signal
 from sisr.driver.run.order import Order, place_init, prepare
-from sisr.errors import DivergedError, StoppedError
+from sisr.errors import DivergedError, SisrError, StoppedError
 from sisr.metrics.catalogue import PSNR_Y, metric
 from sisr.terminal.console import err
 from sisr.terminal.displays import Display, plain, quality
 from sisr.tracking import address, courier
 from sisr.tracking.redact import redact_text
+from sisr.training.run import Run
 from sisr.training.validate import PROTOCOL
 
 __all__ = ["Order", "Tracking", "execute", "prepare", "summary"]
@@ -60,26 +63,46 @@ def execute(order: Order, tracking: Tracking, host: RunHost) -> dict[str, Any]:
             stack.enter_context(stop_on_signal(folder))
             display = stack.enter_context(Display(folder))
             status = host(run, folder, display.refresh)
+            folder.confirm()
         except DivergedError:
             status = folder.status()
             raise
         except StoppedError as error:  # by its host: there was no room for its workers
             status = {**folder.status(), "state": "stopped", "message": str(error)}
-            folder.write_status(**status)
+            _write_status(folder, status)
             raise
         except KeyboardInterrupt:
             drain_s = 0.0
             raise
         except Exception as error:
-            folder.write_status(**{**folder.status(), "state": "failed", "message": redact_text(str(error))})
+            _write_status(folder, {**folder.status(), "state": "failed", "message": redact_text(str(error))})
+            if not isinstance(error, SisrError):
+                folder.keep_traceback(error)
             raise
         finally:
-            record.close(run, folder, status)
+            _close(run, folder, status)
             delivered = delivery.finish(drain_s)
             say(delivered.message)
     if status["state"] == "stopped":
         raise StoppedError(f"run {run.name} stopped at step {status['step']}; the same command goes on from there")
     return {"run": run.name, "folder": str(folder.path), **status}
+
+
+def _write_status(folder: RunFolder, status: dict[str, Any]) -> None:
+    """Write a run's last status; the error that ended it counts more than one of the disk."""
+    with suppress(OSError):
+        folder.write_status(**status)
+
+
+def _close(run: Run, folder: RunFolder, status: dict[str, Any]) -> None:
+    """Record the run's end; on the way of an error nothing is raised over it."""
+    failing = sys.exc_info()[1] is not None
+    try:
+        folder.confirm()  # another run's folder gets no records of ours
+        record.close(run, folder, status)
+    except OSError:
+        if not failing:
+            raise
 
 
 def _few_held_out(facts: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ from sisr.models.files import WEIGHTS, find_model
 from sisr.recipe import Recipe
 from sisr.training import contract, initial
 from sisr.training.dataset import TrainingData, open_data
-from sisr.training.run import Options, Run, blaming, check_name, read
+from sisr.training.run import Options, Run, check_name, explain_recipe_errors, read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ def prepare(order: Order) -> tuple[Run, RunFolder, TrainingData]:
     recipe = buildable(run, source.where)
     run = run.model_copy(update=_init(order, recipe.generator))
     data = open_data(run, recipe, show=True)
-    perceptual.offered(run.options.perceptual, data.least_side)
+    perceptual.offered(run.options.perceptual, data.validation.least_side)
     run = run.model_copy(update={"fingerprint": data.fingerprint})
     if order.name is None:
         run = run.model_copy(update={"name": f"{source.name}-{run.config_hash}"})
@@ -75,12 +75,12 @@ def prepare(order: Order) -> tuple[Run, RunFolder, TrainingData]:
 
 
 def buildable(run: Run, where: str) -> Recipe:
-    """Return the recipe with shapes only, where it can be had so: what can't be built is said before anything starts.
+    """Return the recipe, built before anything starts; without memory for its tensors where its networks allow that.
 
     Raises:
         ConfigError: A recipe from outside can't be built, or lacks what the loop and inference need.
     """
-    with blaming(run):
+    with explain_recipe_errors(run):
         try:
             with torch.device("meta"):
                 recipe = run.build_recipe()

@@ -1,15 +1,17 @@
 """What the driver writes about a run: its record before step 0, and its outbox's first and last lines."""
 
-import json
+from contextlib import suppress
 from typing import Any
 
 from sisr.data.index import changes as changed_files
 from sisr.disk.code_revision import code_revision
 from sisr.disk.run_folder import RunFolder
-from sisr.errors import ConfigError, DataError
+from sisr.errors import CheckpointError, ConfigError, DataError
 from sisr.terminal.console import err
 from sisr.tracking.outbox import Outbox, Status
+from sisr.training import origin
 from sisr.training import run as runs
+from sisr.training.checkpoint import Checkpoints, manifest_of
 from sisr.training.dataset import TrainingData
 from sisr.training.run import FREE_CONFIG, FREE_OPTIONS, Run, versions
 
@@ -27,9 +29,14 @@ def take_up(run: Run, folder: RunFolder, data: TrainingData, allow_changes: bool
     """
     folder.next_run.unlink(missing_ok=True)  # of an attempt that could restore no checkpoint with it
     previous = runs.read(folder)
+    if (found := origin.differences(Checkpoints(folder.checkpoints), previous or run)) and not allow_changes:
+        raise ConfigError(
+            f"{folder.checkpoints} holds checkpoints of another run: {'; '.join(found)}. Choose another --name, remove "
+            f"{folder.path}, or give --allow-changes to go on from them"
+        )
     if previous is None or not any(folder.checkpoints.glob("step_*")):  # nothing learned yet: nothing to mix up
         runs.record(folder, run, {"data": data.facts, "held_out": data.held_out}, data.hashes)
-        return False
+        return any(folder.checkpoints.glob("step_*"))  # where only the record was lost
     images, changes = _image_changes(previous, run, folder, data), _setting_changes(previous, run)
     wrong = ConfigError if changes else DataError
     changes += images
@@ -129,6 +136,7 @@ def close(run: Run, folder: RunFolder, status: dict[str, Any]) -> None:
 def _checkpoint_references(folder: RunFolder) -> dict[str, str]:
     """Return where each kept checkpoint lies, with the digest of the state it holds."""
     found = {}
-    for path in sorted(folder.checkpoints.glob("step_*/manifest.json")):
-        found[str(path.parent.resolve())] = json.loads(path.read_text())["digest"]
+    for path in folder.checkpoints.glob("step_*"):
+        with suppress(CheckpointError, KeyError):
+            found[str(path.resolve())] = manifest_of(path)["digest"]
     return found

@@ -15,9 +15,9 @@ from sisr.sweep.plan import Plan, value_of
 from sisr.sweep.space.domains import Choice, Domain, Number
 from sisr.sweep.space.space import SearchSpace
 from sisr.sweep.state import Trial
+from sisr.training.batch_split import check_equal
 from sisr.training.dataset import TrainingData, open_data
 from sisr.training.run import Run
-from sisr.training.shares import check_equal
 
 
 def opened_data(plan: Plan, space: SearchSpace) -> TrainingData:
@@ -29,11 +29,11 @@ def opened_data(plan: Plan, space: SearchSpace) -> TrainingData:
     """
     run, recipe = _at_first_corner(plan, space)
     data = open_data(run, recipe, show=True)
-    _check_measured(plan, run.options.perceptual, data.least_side)
+    _check_measured(plan, run.options.perceptual, data.validation.least_side)
     whole = [name for name, domain in space.domains.items() if _is_whole(domain)]
     for other, varied in _varied(plan, space, whole):
         if varied.crop != recipe.crop:
-            _check_measured(plan, run.options.perceptual, open_data(other, varied).least_side)
+            _check_measured(plan, run.options.perceptual, open_data(other, varied).validation.least_side)
     return data
 
 

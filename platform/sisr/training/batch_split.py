@@ -1,7 +1,7 @@
-"""How the batch of a step is shared among workers and micro-batches: exactly, whatever the number of workers.
+"""How the batch of a step is split among workers and micro-batches, with the same result for any number of workers.
 
-Where the shares differ in size, each micro-batch's mean counts by its examples, so that the sum over all workers is the
-mean over the whole batch, as one worker would have it.
+Where the parts differ in size, each micro-batch's mean is weighted by its examples, so that the mean over all workers
+is the mean over the whole batch, as one worker would have it.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class MicroBatch:
 
 
 @dataclass(frozen=True)
-class Share:
+class WorkerBatch:
     """One worker's part of every batch."""
 
     micro: tuple[MicroBatch, ...]  # one after the other
@@ -27,7 +27,7 @@ class Share:
 
     @property
     def first(self) -> int:
-        """Return the place of the share's first example in the whole batch."""
+        """Return the place of the worker's first example in the whole batch."""
         return self.micro[0].first
 
     @property
@@ -36,8 +36,8 @@ class Share:
         return [part.count for part in self.micro]
 
 
-def share_of(batch_size: int, rank: int, world: int, accumulate: int = 1) -> Share:
-    """Return a worker's share; the shares of all workers are the batch, in the order of their ranks.
+def split_batch(batch_size: int, rank: int, world: int, accumulate: int = 1) -> WorkerBatch:
+    """Return one worker's part of each batch; the parts of all workers are the batch, in the order of their ranks.
 
     Args:
         batch_size: Examples of a whole step.
@@ -52,7 +52,7 @@ def share_of(batch_size: int, rank: int, world: int, accumulate: int = 1) -> Sha
     parts = _micro_batches(batch_size, rank, world, accumulate)
     whole = world * accumulate
     last = [_micro_batches(batch_size, other, world, accumulate)[-1][1] for other in range(world)]
-    return Share(
+    return WorkerBatch(
         tuple(MicroBatch(first, count, count * whole / batch_size) for first, count in parts),
         parts[-1][1] * world / sum(last),
     )
@@ -62,16 +62,16 @@ def check_smallest(batch_size: int, workers: int, accumulate: int) -> None:
     """Raise ConfigError unless the batch has an example for each micro-batch of each worker."""
     if batch_size < workers * accumulate:
         raise ConfigError(
-            f"batch_size {batch_size} can't be shared by {workers} workers x {accumulate} micro-batches: "
+            f"batch_size {batch_size} can't be split among {workers} workers x {accumulate} micro-batches: "
             f"it must be {workers * accumulate} at least"
         )
 
 
 def check_equal(batch_size: int, workers: int, accumulate: int) -> None:
-    """Raise ConfigError unless the batch can be shared equally."""
+    """Raise ConfigError unless the batch can be split equally."""
     if batch_size % (workers * accumulate):
         raise ConfigError(
-            f"batch_size {batch_size} can't be shared equally by {workers} workers x {accumulate} micro-batches: "
+            f"batch_size {batch_size} can't be split equally among {workers} workers x {accumulate} micro-batches: "
             f"it must be a multiple of {workers * accumulate}"
         )
 
