@@ -220,6 +220,36 @@ def test_hostile_requests_get_their_codes_and_the_service_stays_healthy_and_smal
     assert service.upscale(png(9, 9))[0] == 200
 
 
+@pytest.mark.ray
+@pytest.mark.slow
+def test_120_large_uploads_at_once_take_little_memory(service):
+    processes = [p for p in psutil.Process(service.process.pid).children(recursive=True) if "ray::" in p.name()]
+    before = sum(process.memory_info().rss for process in processes)
+    statuses: list[int] = []
+    most, body = 0, bytes(10_000_000)
+
+    def post() -> None:
+        statuses.append(service.upscale(body)[0])
+
+    threads = [threading.Thread(target=post) for _ in range(120)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        most = max(most, sum(process.memory_info().rss for process in processes))
+        time.sleep(0.1)
+    assert set(statuses) <= {415, 503}  # no picture, or one too many
+    assert most - before < 500e6
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_foreign_name_is_refused_and_head_is_answered(service):
+    assert service.ask("GET", "/", headers={"Host": "evil.example"})[0] == 403
+    assert service.upscale(png(9, 9), headers={"Origin": "https://evil.example"})[0] == 403
+    status, headers, body = service.ask("HEAD", "/docs")
+    assert (status, headers["content-type"], body) == (200, "text/html; charset=utf-8", b"")
+
+
 class Load:
     """Several clients that post one picture after another."""
 

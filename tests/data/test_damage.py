@@ -20,6 +20,7 @@ from sisr.data.packing import pack
 from sisr.data.sources import fetched, published
 from sisr.data.sources.folder import find_images
 from sisr.data.store import DamagedStoreError, Store
+from sisr.doctor import images
 from sisr.errors import DataError
 
 
@@ -178,3 +179,13 @@ def test_images_published_by_the_first_version_are_read_on(packed: Store, tmp_pa
     found, _ = fetch(f"file://{tmp_path}/bucket", read, tmp_path)
     assert (found.names, found.fingerprint, caplog.messages) == (packed.names, packed.fingerprint, [])
     np.testing.assert_array_equal(found[3], packed[3])
+
+
+def test_doctor_examines_the_copy_of_published_images(packed: Store, tmp_path: Path, monkeypatch) -> None:
+    address, manifest = publish(packed, tmp_path)
+    monkeypatch.setenv("SISR_CACHE", str(tmp_path / "far"))
+    assert [one.what for one in images.examine(address)] == ["published"]
+    copy, _ = fetch(address, manifest, tmp_path)
+    assert [(one.what, one.level) for one in images.examine(address)] == [("published", "ok"), ("packed", "ok")]
+    flip(copy.folder / store.PIXELS)
+    assert [(one.what, one.level) for one in images.examine(address)] == [("published", "ok"), ("packed", "warning")]

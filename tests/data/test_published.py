@@ -166,7 +166,7 @@ def test_images_larger_than_the_limit_are_refused_with_both_sizes(tmp_path, monk
     with pytest.raises(DiskError, match=r"store is 0\.00 GB, and SISR_CACHE_GB allows 1e-06: raise it"):
         fetch(address)
     monkeypatch.setenv("SISR_CACHE_GB", "much")
-    with pytest.raises(ConfigError, match="SISR_CACHE_GB=much: wanted billions of bytes"):
+    with pytest.raises(ConfigError, match="SISR_CACHE_GB=much: give billions of bytes"):
         fetch(address)
 
 
@@ -182,7 +182,7 @@ def test_publishing_again_replaces_what_others_find_and_leaves_what_they_read(tm
 @pytest.mark.parametrize(
     ("address", "reason"),
     [
-        ("nothing://x/y", r"nothing://x/y: wanted s3://BUCKET/PATH, gs://BUCKET/PATH or file:///PATH"),
+        ("nothing://x/y", r"nothing://x/y: an address is s3://BUCKET/PATH, gs://BUCKET/PATH or file:///PATH"),
         ("file:///no/such/place", r"file:///no/such/place holds no source\.json: put packed images there"),
     ],
 )

@@ -12,7 +12,7 @@ from sisr.disk import journal
 from sisr.disk.journal import rows
 from sisr.disk.lock import is_held
 from sisr.errors import ConfigError, RunLockedError
-from sisr.tracking.outbox import FILE, Outbox
+from sisr.tracking.outbox import FILE, Outbox, records
 
 
 def read(run_dir, op=None):
@@ -172,3 +172,16 @@ def test_a_clock_that_is_set_back_lets_no_record_be_earlier_than_the_one_before(
     times = [row["t"] for row, _ in rows(tmp_path / FILE) if row]
     assert times == sorted(times)
     assert times[0] > 0
+
+
+@pytest.mark.parametrize(
+    "line", ['{"t":1,"op":"tags","values":{}}', '{"n":"7","t":1,"op":"open"}', '{"n":1,"t":1,"op":[]}']
+)
+def test_a_row_that_is_no_whole_record_is_passed_over(tmp_path, line):
+    with Outbox(tmp_path) as outbox:
+        outbox.metrics(1, {"loss": 0.5})
+    with (tmp_path / FILE).open("a") as file:
+        file.write(line + "\n")
+    with Outbox(tmp_path) as outbox:
+        outbox.metrics(2, {"loss": 0.25})
+    assert [row and row["n"] for row, _ in records(tmp_path / FILE)] == [0, 1, None, 2, 3]

@@ -11,7 +11,7 @@ import logging
 import math
 import os
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sisr.cluster import capacity, connection, environment
@@ -67,7 +67,8 @@ class Service:
 
     def __init__(self, options: ServiceOptions, release: Release) -> None:
         environment.prepare(environment.PROMPT)
-        os.environ.update(proxy.environment(options.limits, options.names))
+        limits = replace(options.limits, passing=options.limits.passing * options.replicas)
+        os.environ.update(proxy.environment(limits, options.names))
         self._ray = connection.connect(options.address)
         self.release = release
         from ray import serve

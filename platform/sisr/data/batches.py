@@ -95,14 +95,14 @@ class Batches:
 
 
 class Prefetcher:
-    """Cuts one worker's share of the coming batches in a background thread, at most `depth` ahead.
+    """Cuts one worker's part of the coming batches in a background thread, at most `depth` ahead.
 
     The thread sleeps while the batches ahead are ready: it costs what cutting costs and nothing more.
 
     Args:
         batches: Where from.
-        first: Where this worker's share begins in every batch.
-        count: Examples of this worker's share; None: all from the first on.
+        first: Position of this worker's first example in every batch.
+        count: Examples of this worker; None: all from the first on.
         start_step: The step that the first `next` belongs to.
         device: Where `next` puts the pixels; copies to a GPU come from pinned memory and don't block.
         depth: Batches held ready; 0: no thread, each batch is cut when it is asked for.

@@ -1,6 +1,6 @@
 """Random numbers that are a pure function of (seed, step, example, name).
 
-A batch's numbers don't depend on how many workers share it, on what was drawn before, or on global random state.
+A batch's numbers don't depend on how many workers divide it, on what was drawn before, or on global random state.
 That is what makes resume exact and lets 1, 2 or 8 workers train on the same batches.
 """
 
@@ -23,10 +23,10 @@ def generator(seed: int, name: str, step: int, example: int) -> np.random.Genera
 
 @dataclass(frozen=True)
 class Draws:
-    """One worker's share of a batch's random numbers.
+    """One worker's part of a batch's random numbers.
 
-    Each method takes a name, so that two uses never share numbers, and the shape of one example's numbers; it returns
-    a float32 tensor (count, *shape) on `device`, whose row i belongs to example `first + i` of the global batch.
+    Each method takes a name, so that two uses never get the same numbers, and the shape of one example's numbers. It
+    returns a float32 tensor (count, *shape) on `device`; row i belongs to example `first + i` of the global batch.
     """
 
     seed: int

@@ -21,7 +21,7 @@ import PIL
 from sisr.config.printable import printable
 from sisr.data.index import MAX_BAD_FRACTION, Index
 from sisr.data.reading import ImageFile, Judged, digest, read_all, stamp
-from sisr.data.sources.source import Source
+from sisr.data.sources.source import Source, by_name
 from sisr.data.store import IMAGES, INDEX, PIXELS, SHAPES, DamagedStoreError, Store, write_sums
 from sisr.disk import atomic, cache, lock
 from sisr.errors import DataError, DiskError
@@ -52,33 +52,26 @@ def pack(
         DataError: Too many files, or all of them, can't be used; the message has the counts and the first ten.
         DiskError: The store can't be written.
     """
-    files = sorted(files, key=lambda file: file.name)
+    files = sorted(files, key=by_name)
     if not files:
         raise DataError("there are no image files to pack")
-    stamps = [stamp(file) for file in files]
-    folder = place(files, stamps, cache_dir)
+    folder = place(files, cache_dir)
     store = _opened(folder)
     if store is None:
         with lock.held(folder.parent / ".lock", advice="set SISR_CACHE"):
             store = _opened(folder, quietly=True)  # another process may have been quicker
             if store is None:
-                _build(folder, files, stamps, progress or (lambda done, total: None))
+                _build(folder, files, progress or (lambda done, total: None))
                 store = Store(folder)
     if len(store) < len(files):
         store.index.check(_root(files), max_bad_fraction)
     return store
 
 
-def place(files: Sequence[ImageFile], stamps: Sequence[str], cache_dir: Path | None = None) -> Path:
-    """Return the folder in which these files, as they are now, are packed or will be.
-
-    Args:
-        files: Sorted by name.
-        stamps: The `stamp` of each.
-        cache_dir: See `pack`.
-    """
-    root = _root(files)
-    key = [DECODER, *(f"{file.name}/{s}/{file.refused}" for file, s in zip(files, stamps, strict=True))]
+def place(files: Sequence[ImageFile], cache_dir: Path | None = None) -> Path:
+    """Return the folder in which these files, as they are now, are packed or will be; see `pack`."""
+    files = sorted(files, key=by_name)
+    root, key = _root(files), [DECODER, *(f"{file.name}/{stamp(file)}/{file.refused}" for file in files)]
     return (cache_dir or cache.folder()) / f"{Path(root).name}-{digest([root])[:12]}" / digest(key)[:24]
 
 
@@ -96,8 +89,9 @@ def _opened(folder: Path, *, quietly: bool = False) -> Store | None:
         return None
 
 
-def _build(folder: Path, files: Sequence[ImageFile], stamps: Sequence[str], progress: Progress) -> None:
+def _build(folder: Path, files: Sequence[ImageFile], progress: Progress) -> None:
     """Pack the files into `folder`; the caller holds the lock. Leftovers and all but the newest older store go."""
+    stamps = [stamp(file) for file in files]
     known = _known(folder.parent, dict(zip((f.name for f in files), stamps, strict=True)))
     verdicts, shapes, sums, end = [], [], [], 0
     atomic.remove_unfinished(folder.parent)
@@ -116,7 +110,7 @@ def _build(folder: Path, files: Sequence[ImageFile], stamps: Sequence[str], prog
             about = {"decoder": DECODER, "fingerprint": index.fingerprint, "names": index.good}
             np.save(partial / SHAPES, np.array(shapes, dtype=np.int64).reshape(-1, 3))
             (partial / IMAGES).write_text(json.dumps(about))
-            (partial / INDEX).write_text(json.dumps({**index.to_columns(), "stamp": list(stamps)}))
+            (partial / INDEX).write_text(json.dumps({**index.to_columns(), "stamp": stamps}))
             write_sums(partial, sums)
     except DiskError as error:
         raise DiskError(f"packed images: {error}; free some space or set SISR_CACHE") from error

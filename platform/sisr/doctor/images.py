@@ -1,13 +1,15 @@
 """Whether a source's images can be trained on: each examined as training would, its packed copy, and pairs in it."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from sisr.config.printable import printable
+from sisr.data import packing
 from sisr.data.images import Verdict, decode
 from sisr.data.index import MAX_BAD_FRACTION, NAMED, Index
-from sisr.data.packing import place
 from sisr.data.pairs import Pixels, find_paired, made_by
-from sisr.data.reading import ImageFile, read_all, stamp
+from sisr.data.reading import ImageFile, read_all
+from sisr.data.sources import fetched, published
 from sisr.data.sources.catalogue import open_source
 from sisr.data.sources.source import by_name
 from sisr.data.store import DamagedStoreError, Store
@@ -21,9 +23,15 @@ PAIRS_COMPARED = 8
 def examine(spec: str) -> list[Diagnosis]:
     """Return what training would accept and refuse of a source, and how its low-resolution images were made.
 
+    Of a published source, only whether the copy on this machine is what was published.
+
     Raises:
         DataError: There is no such source.
     """
+    if published.is_address(spec):
+        manifest = published.read(spec)
+        count = f"{len(manifest.train):,} images to train on, {len(manifest.held_out):,} held out"
+        return [Diagnosis("ok", "published", count), *_packed(fetched.place(manifest))]
     source = open_source(spec)
     files = sorted({file.name: file for file in (*source.files, *source.held_out)}.values(), key=by_name)
     verdicts = []
@@ -32,7 +40,12 @@ def examine(spec: str) -> list[Diagnosis]:
             verdicts.append((file.name, verdict))
             advance()
     index = Index.of(verdicts)
-    diagnoses = [*_refusals(index.refused), *_summary(index), *_packed(source.files), *_pairs(files, index)]
+    diagnoses = [
+        *_refusals(index.refused),
+        *_summary(index),
+        *_packed(packing.place(source.files)),
+        *_pairs(files, index),
+    ]
     try:
         index.check(spec, MAX_BAD_FRACTION)
     except DataError as error:
@@ -64,17 +77,15 @@ def _summary(index: Index) -> Iterator[Diagnosis]:
         yield Diagnosis("warning", "copies", found, "remove the copies")
 
 
-def _packed(files: Sequence[ImageFile]) -> Iterator[Diagnosis]:
+def _packed(folder: Path) -> Iterator[Diagnosis]:
     """Yield whether all pixels of the packed images, where there are some, are what was packed."""
-    files = sorted(files, key=by_name)
-    folder = place(files, [stamp(file) for file in files])
     if not folder.is_dir():
         return
     try:
         store = Store(folder)
         store.check()
     except DamagedStoreError as error:
-        yield Diagnosis("warning", "packed", str(error), "nothing: the next run packs them anew")
+        yield Diagnosis("warning", "packed", str(error), "nothing: the next run replaces them")
     else:
         yield Diagnosis("ok", "packed", f"{store.nbytes / 1e6:,.1f} MB in {folder}, as they were packed")
 

@@ -27,7 +27,7 @@ class Limits:
     time_s: float = 120.0  # from the last byte of the body to the answer
     body_s: float = 30.0  # for the body to arrive
     header_s: float = 15.0  # for a connection's first header to arrive
-    passing: int = 6  # large bodies on the way from Ray Serve's proxy to all replicas
+    passing: int = 3  # large bodies on the way from Ray Serve's proxy, for each replica
 
 
 class Refusal(Exception):

@@ -73,7 +73,7 @@ class Delivery:
         failed: list[str] = []
         for start in self.progress.waiting[:] if attempts else ():
             if len(failed) < attempts:
-                self._send_waiting(next(outbox.records(path, start))[0], start, failed)
+                self._send_waiting(next(outbox.records(path, start), (None, 0))[0], start, failed)
         for group, end in groups(path, self.progress.offset):
             refused, waiting = 0, self.progress.waiting
             if group and group[0]["op"] in WITH_FILES and (waiting or not attempts):

@@ -23,12 +23,14 @@ class Acknowledged:
 def read(run_dir: Path, run_id: str | None) -> Acknowledged:
     """Return how far the MLflow run `run_id` has received the outbox; nothing yet if it is another run than before."""
     try:
-        found = Acknowledged(**json.loads((run_dir / FILE).read_text()))
-    except (FileNotFoundError, ValueError, TypeError):
+        found = dict(json.loads((run_dir / FILE).read_text()))
+        offset, refused = (max(int(found[name]), 0) for name in ("offset", "refused"))
+        waiting = tuple(map(int, found.get("waiting", ())))  # which earlier versions did not have
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
         return Acknowledged(run_id)
-    if found.run_id != run_id or run_id is None:
+    if found.get("run_id") != run_id or run_id is None:
         return Acknowledged(run_id)
-    return Acknowledged(run_id, found.offset, found.refused, tuple(found.waiting))
+    return Acknowledged(run_id, offset, refused, waiting)
 
 
 def write(run_dir: Path, progress: Acknowledged) -> None:

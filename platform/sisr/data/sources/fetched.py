@@ -35,18 +35,22 @@ def fetch(address: str, manifest: Manifest, progress: Progress, cache_dir: Path 
         DiskError: There is no room.
         ConfigError: `SISR_CACHE_GB` is no number.
     """
-    kept = (cache_dir or cache.folder()) / "published"
-    folder = kept / manifest.key
-    with lock.held(kept / ".lock", advice="set SISR_CACHE"):
+    folder = place(manifest, cache_dir)
+    with lock.held(folder.parent / ".lock", advice="set SISR_CACHE"):
         store = _kept(folder, manifest)
         if store is None:
-            _make_room(kept, folder, manifest.size, address)
+            _make_room(folder.parent, folder, manifest.size, address)
             with atomic.folder(folder) as partial:
                 _download(address, manifest, partial, progress)
                 write_sums(partial)
             store = Store(folder)
         os.utime(folder)  # used now
     return store
+
+
+def place(manifest: Manifest, cache_dir: Path | None = None) -> Path:
+    """Return the folder that holds what was published, or will; see `fetch`."""
+    return (cache_dir or cache.folder()) / "published" / manifest.key
 
 
 def _kept(folder: Path, manifest: Manifest) -> Store | None:
@@ -119,7 +123,7 @@ def _limit() -> float:
     try:
         return float(given) * 1e9 if given else float("inf")
     except ValueError as error:
-        raise ConfigError(f"{LIMIT}={given}: wanted billions of bytes, such as 200") from error
+        raise ConfigError(f"{LIMIT}={given}: give billions of bytes, such as 200") from error
 
 
 def _last_used(path: Path) -> float:

@@ -136,6 +136,8 @@ def opened(address: str) -> Iterator[tuple[Any, str]]:
         storage, root = fs.FileSystem.from_uri(address.rstrip("/"))
         yield storage, root
     except pyarrow.ArrowInvalid as error:
-        raise DataError(f"{address}: wanted s3://BUCKET/PATH, gs://BUCKET/PATH or file:///PATH ({error})") from error
+        raise DataError(
+            f"{address}: an address is s3://BUCKET/PATH, gs://BUCKET/PATH or file:///PATH ({error})"
+        ) from error
     except (OSError, pyarrow.ArrowException) as error:
         raise DataError(f"{address} can't be reached: {str(error).splitlines()[0]}") from error
