@@ -1,5 +1,7 @@
 """Slices of real trials in this very process: what a sweep learns of each, whatever happens to it."""
 
+import pickle
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,8 @@ import pytest
 from sisr.cluster.slices import outcome, run_slice
 from sisr.cluster.trial_allocation import TrialAllocation
 from sisr.disk.run_folder import RunFolder
-from sisr.driver.sweep.host import Task
+from sisr.driver.sweep.host import SliceEnd, Task
+from sisr.errors import DiskError
 from sisr.training.run import Options, Run
 
 TINY: dict[str, Any] = {"batch_size": 2, "hr_crop": 16, "num_features": 4, "num_hr_features": 4, "num_blocks": 1}
@@ -63,7 +66,7 @@ def test_the_cause_survives_though_no_warning_can_be_written(tmp_path: Path, mon
     (tmp_path / "trials/0000/warnings.log").mkdir(parents=True)
     monkeypatch.setattr(loop, "seed_everything", fail)
     end = ended(task(tmp_path, 2))
-    assert (end.state, end.message, end.error) == ("failed", "ZeroDivisionError: the cause", "")
+    assert (end.state, end.message, end.error) == ("failed", "ZeroDivisionError: the cause", "SisrError")
 
 
 def test_a_slice_whose_process_was_lost_has_failed_where_its_trial_stands(tmp_path: Path) -> None:
@@ -73,3 +76,54 @@ def test_a_slice_whose_process_was_lost_has_failed_where_its_trial_stands(tmp_pa
     end = outcome(of, None)
     assert (end.state, end.step) == ("failed", 2)
     assert "process was lost" in end.message
+
+
+class Source:
+    """Has one slice; what ended is kept, or refused."""
+
+    def __init__(self, of: Task, refusal: Exception | None = None) -> None:
+        self.waiting, self.ends, self.refusal = [of], list[SliceEnd](), refusal
+
+    def next_task(self) -> Task | None:
+        return self.waiting.pop() if self.waiting else None
+
+    def finished(self) -> bool:
+        return not self.waiting
+
+    def ended(self, task: Task, end: SliceEnd) -> None:
+        if self.refusal:
+            raise self.refusal
+        self.ends.append(end)
+
+
+RESULT = {"state": "paused", "step": 2, "seconds": 1.5, "message": "", "error": "", "trial_id": "a", "done": True}
+
+
+def test_tune_is_offered_slices_until_there_are_no_more_and_none_runs(tmp_path: Path) -> None:
+    from sisr.cluster.slice_searcher import SliceSearcher
+
+    source = Source(of := task(tmp_path, 2))
+    searcher = SliceSearcher(source, TrialAllocation())
+    assert searcher.suggest("a") == {"task": of, "allocation": TrialAllocation()}
+    assert searcher.suggest("b") is None
+    searcher.on_trial_complete("a", RESULT)
+    assert source.ends == [SliceEnd(state="paused", step=2, seconds=1.5)]
+    assert searcher.suggest("b") == SliceSearcher.FINISHED
+
+
+def test_an_error_of_the_driver_is_kept_for_its_user(tmp_path: Path) -> None:
+    from sisr.cluster.slice_searcher import SliceSearcher
+
+    searcher = SliceSearcher(Source(task(tmp_path, 2), refusal=DiskError("full")), TrialAllocation())
+    searcher.suggest("a")
+    with pytest.raises(DiskError, match="full"):
+        searcher.on_trial_complete("a", RESULT)
+    assert isinstance(searcher.error, DiskError)
+
+
+def test_tune_can_pickle_its_searcher_though_a_driver_can_not(tmp_path: Path) -> None:
+    from sisr.cluster.slice_searcher import SliceSearcher
+
+    source = Source(task(tmp_path, 2))
+    source.lock = threading.Lock()  # type: ignore[attr-defined]
+    assert isinstance(pickle.loads(pickle.dumps(SliceSearcher(source, TrialAllocation()))), SliceSearcher)

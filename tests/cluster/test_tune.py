@@ -194,7 +194,7 @@ def test_a_trial_with_two_workers_copies_a_better_one_and_all_give_everything_ba
     space = {"learning_rate": {"loguniform": [1e-5, 1.0]}}
     every_2 = {"interval": 2}
     found = search(
-        space, search="random", trials=2, scheduler="pbt", steps=4, scheduler_options=every_2, workers=2, seed=11
+        space, search="random", trials=2, scheduler="pbt", steps=6, scheduler_options=every_2, workers=2, seed=11
     )
     assert [trial.state for trial in found.trials] == ["finished", "finished"]
     copies = [trial for trial in found.trials if trial.exploits]

@@ -13,7 +13,7 @@ from sisr.cluster.worker import RESERVATION
 from sisr.disk.run_folder import RunFolder
 from sisr.driver.run.workers import exactly
 from sisr.driver.sweep.host import SliceEnd, Task
-from sisr.errors import DivergedError, SisrError
+from sisr.errors import DivergedError, OutOfMemoryError, SisrError, StoppedError
 from sisr.training.run import explain_recipe_errors
 
 
@@ -30,8 +30,10 @@ def run_slice(config: dict[str, Any]) -> dict[str, Any]:
     except SisrError as problem:
         state = "diverged" if isinstance(problem, DivergedError) else "failed"
         error, message = type(problem).__name__, str(problem)
+        if isinstance(problem, StoppedError):  # lost too often, or no room: the same slice would end so again
+            error = OutOfMemoryError.__name__
     except Exception as problem:  # the sweep goes on without this trial, whose folder keeps the traceback
-        message = f"{type(problem).__name__}: {problem}"
+        error, message = SisrError.__name__, f"{type(problem).__name__}: {problem}"
         with suppress(OSError):  # a full disk, say, which may be what went wrong
             folder.warn(traceback.format_exc())
     seconds = time.monotonic() - began
@@ -43,7 +45,9 @@ def outcome(task: Task, result: dict[str, Any] | None) -> SliceEnd:
     if result and "state" in result:
         return SliceEnd(**{name: result[name] for name in ("state", "step", "seconds", "message", "error")})
     message = "the trial's process was lost again and again; perhaps it took too much memory"
-    return SliceEnd(state="failed", step=_steps_done(RunFolder(task.folder)), message=message, error="OutOfMemoryError")
+    return SliceEnd(
+        state="failed", step=_steps_done(RunFolder(task.folder)), message=message, error=OutOfMemoryError.__name__
+    )
 
 
 def _single(task: Task, allocation: TrialAllocation) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class SliceEnd:
     step: int
     seconds: float = 0.0
     message: str = ""  # why it diverged or failed
-    error: str = ""  # the class of `sisr.errors` that was raised; empty: none of ours
+    error: str = ""  # the class of `sisr.errors` whose exit code fits; empty: none
 
 
 class SliceSource(Protocol):
