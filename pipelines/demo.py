@@ -4,16 +4,23 @@ The images are scikit-image's; astronaut, chelsea and coffee are held out and ne
 the results again; removing the folders of the sweep and the run starts anew.
 """
 
+import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sisr.metrics.catalogue import ALWAYS
+from sisr.terminal.console import err, out, print_json, table
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from sisr.driver.run.execute import Tracking
     from sisr.evaluation.measurement import Measurement
+    from sisr.models.model import Model
 
 NAME = "demo"
 SWEEP = "demo-sweep"
@@ -36,18 +43,19 @@ def main(
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Search, train on bundled photographs, compare with bicubic, upscale a photo."""
-    import time
-    from functools import partial
-
     from sisr.cluster.train import Scaling, on_ray
+    from sisr.data.images import decode
+    from sisr.data.sources.catalogue import open_source
+    from sisr.driver import models
     from sisr.driver.run import execute
     from sisr.driver.run.workers import exactly
-    from sisr.terminal.console import print_json
+    from sisr.evaluation.measure import evaluate_models
+    from sisr.metrics.protocol import protocol
     from sisr.training.run import Options
 
     start = time.monotonic()
     tracking = execute.Tracking(uri=tracking_uri)
-    _say(f"1/4  searching for a learning rate: {TRIALS} short trials of a pixelshuffle network, the best go on")
+    err.print(f"1/4  searching for a learning rate: {TRIALS} short trials of a pixelshuffle network, the best go on")
     best = _search(trial_steps, runs, tracking)
     order = execute.Order(
         recipe="pixelshuffle",
@@ -57,24 +65,22 @@ def main(
         runs=runs,
         workers=exactly(workers),
     )
-    _say("2/4  training it with what was found, by Ray Train on 10 photographs (about three minutes on two cores)")
+    err.print("2/4  training it with what was found, by Ray Train on 10 photographs (about three minutes on two cores)")
     status = execute.execute(order, tracking, partial(on_ray, Scaling(workers=exactly(workers))))
-    _say("3/4  comparing with bicubic on three photographs that were never trained on")
-    reports = _compare(runs)
-    _say("4/4  upscaling a photograph")
-    picture = _upscale(runs)
+    err.print("3/4  comparing with bicubic on three photographs that were never trained on")
+    model = models.open_model(NAME, runs, None)
+    images = {file.name: decode(file.path) for file in open_source("demo").validation}
+    reports = evaluate_models(
+        [("bicubic", "bicubic"), (NAME, model.generator)], images.items(), model.scale, protocol("rgb8")
+    )
+    err.print("4/4  upscaling a photograph")
+    picture = _upscale(model, images[PHOTO], runs / NAME / "upscaled")
     result = {**status, "found": best, "seconds": time.monotonic() - start, "picture": str(picture)}
     result["reports"] = [report.to_json() for report in reports]
     if json:
         print_json(result)
     else:
         _show(reports, result)
-
-
-def _say(text: str) -> None:
-    from sisr.terminal.console import err
-
-    err.print(text, markup=False)
 
 
 def _search(steps: int, runs: Path, tracking: "Tracking") -> dict[str, Any]:
@@ -98,42 +104,22 @@ def _search(steps: int, runs: Path, tracking: "Tracking") -> dict[str, Any]:
     return found.params
 
 
-def _compare(runs: Path) -> "list[Measurement]":
-    from sisr.data.images import decode
-    from sisr.data.sources.catalogue import open_source
-    from sisr.driver import models
-    from sisr.evaluation.measure import evaluate_models
-    from sisr.metrics.protocol import protocol
-
-    images = [(file.name, decode(file.path)) for file in open_source("demo").validation]
-    model = models.open_model(NAME, runs, None)
-    return evaluate_models([("bicubic", "bicubic"), (NAME, model.generator)], images, model.scale, protocol("rgb8"))
-
-
-def _upscale(runs: Path) -> Path:
+def _upscale(model: "Model", photo: "NDArray[np.uint8]", folder: Path) -> Path:
     """Upscale a held-out photograph made small; keep input pixels, bicubic and the model's output side by side."""
     from PIL import Image
 
     from sisr.data.bicubic import resize
-    from sisr.data.images import decode
-    from sisr.data.sources.catalogue import open_source
-    from sisr.driver import models
     from sisr.inference.enlarge import enlarge
 
-    model = models.open_model(NAME, runs, None)
-    photo = next(file.path for file in open_source("demo").validation if file.name == PHOTO)
-    folder = runs / NAME / "upscaled"
     folder.mkdir(parents=True, exist_ok=True)
     small = folder / f"small_{PHOTO}"
-    Image.fromarray(resize(decode(photo), 1 / model.scale)).save(small)
+    Image.fromarray(resize(photo, 1 / model.scale)).save(small)
     compared = folder / f"compared_{PHOTO}"
     enlarge(model.generator, small, folder / PHOTO, compared)
     return compared
 
 
 def _show(reports: "list[Measurement]", result: dict[str, Any]) -> None:
-    from sisr.terminal.console import out, table
-
     bicubic, ours = (report.mean for report in reports)
     pairs = [(a.name, a.values, b.values) for a, b in zip(*(report.images for report in reports), strict=True)]
     rows = [

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from sisr.config.printable import printable
 from sisr.data.formats import RefusedError
 from sisr.data.writing import Saving
 from sisr.driver import models
@@ -86,7 +87,9 @@ def _upscale(model: "Model", job: Job, options: dict[str, Any], quiet: bool) -> 
     seconds = round(time.monotonic() - begun, 2)
     if not quiet:
         explained = f"; {', '.join(done.notes)}" if done.notes else ""
-        console.out.print(f"{job.target}: {done.width}x{done.height}, {seconds} s{explained}", markup=False)
+        console.out.print(
+            f"{printable(str(job.target))}: {done.width}x{done.height}, {seconds} s{explained}", markup=False
+        )
     files = {"input": str(job.source), "output": str(job.target)}
     comparison = {"comparison": str(job.comparison)} if job.comparison else {}
     return {**files, **comparison, **asdict(done), "seconds": seconds}

@@ -75,12 +75,12 @@ def test_shortly_before_a_node_goes_the_run_saves_again(monkeypatch: pytest.Monk
 
 def test_ec2_s_notice_is_read_with_a_token_and_silence_is_none() -> None:
     with ec2() as metadata:
-        assert preemption.ec2_notice(metadata.url) is None
+        assert preemption.ec2_preemption(metadata.url) is None
         metadata.take_away_in(120)
-        found = preemption.ec2_notice(metadata.url)
+        found = preemption.ec2_preemption(metadata.url)
     assert found is not None
     assert 117 < found - time.time() <= 120
-    assert preemption.ec2_notice(metadata.url) is None, "nobody answers any more"
+    assert preemption.ec2_preemption(metadata.url) is None, "nobody answers any more"
 
 
 def test_workers_on_aws_and_pods_that_are_stopped_pass_notices_on(repository: Path) -> None:

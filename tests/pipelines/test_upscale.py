@@ -207,3 +207,14 @@ def test_memory_grows_with_the_input_and_not_with_the_output(tmp_path):
         peaks.append(int(done.stderr.split()[-1]) * 1024)
     grown = 1_500_000  # px of input; 72 MB of 8-bit output, 288 MB in floating point
     assert peaks[1] - peaks[0] < 30 * grown
+
+
+def test_names_can_neither_steer_the_terminal_nor_begin_lines(photo, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(photo).save("in/a\x1b[31m\nb.png")
+    (tmp_path / "in/c\nd.png").write_bytes(b"")
+    assert upscale("bicubic", "in", "--scale", "2") == 3
+    said = capsys.readouterr()
+    assert "a\\x1b[31m\\nb.png: " in said.out
+    assert "c\\nd.png: empty file" in said.err
+    assert "\x1b[31m" not in said.out + said.err

@@ -299,9 +299,13 @@ def test_what_a_model_was_trained_on_is_known_of_a_run_on_another_machine(place,
 
 @pytest.mark.parametrize("metric", ["score", "swd", "ssim_rgb"])
 def test_any_metric_that_is_measured_can_decide(register, metric):
+    """Few steps improve PSNR at once and SWD later, so either answer is right here if it fits its interval."""
     code, result, said = register("better", "--model-name", f"by-{metric}", "--by", metric, "--perceptual", "swd")
-    assert (code, result["by"]) == (0, metric), said
-    assert result["tests"][-1]["finding"].startswith(f"better: {metric} ")
+    assert result["by"] == metric, said
+    last = result["tests"][-1]
+    ((word, low, high),) = re.findall(rf"(.*): {metric} \S+ \[(\S+), (\S+)\]$", last["finding"])
+    shown = float(high) < 0 if metric == "swd" else float(low) > 0
+    assert (word == "better", last["passed"], code == 0) == (shown, shown, shown)
 
 
 @pytest.mark.parametrize(

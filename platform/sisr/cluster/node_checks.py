@@ -1,7 +1,7 @@
-"""What the nodes of a cluster must have in common, looked at before training starts: storage, code, and tracking.
+"""What the nodes of a cluster must have in common, checked before training starts: storage, code, and tracking.
 
 Checkpoints go to the run's folder by its path, from whichever node the first worker is on; so that folder must be the
-same storage everywhere. MLflow is talked to by the driver's machine alone: its address need be no other's.
+same storage everywhere. Only the driver's machine connects to MLflow: other nodes need not reach its address.
 """
 
 import os
@@ -32,8 +32,8 @@ TRACKING_SERVER = (
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What one node found."""
+class NodeView:
+    """What one node sees of the run's folder."""
 
     node: str  # its address
     text: str | None  # what it read from the driver's file; None where it found none
@@ -45,7 +45,7 @@ class Seen:
 def check(ray: Any, run_folder: Path, *, grows: bool) -> None:
     """Make sure that all nodes of a cluster see the run's folder, may write there, and run the same code.
 
-    On one machine there is nothing to share, and nothing is looked at.
+    On one machine nothing is checked.
 
     Args:
         ray: Connected to the cluster.
@@ -62,7 +62,7 @@ def check(ray: Any, run_folder: Path, *, grows: bool) -> None:
     with _probe(run_folder) as (name, text):
         seen = _ask_nodes(ray, str(run_folder.resolve()), name)
         written = {path.name for path in run_folder.glob(f"{name}.*")}
-    judge(seen, text, written, name, run_folder)
+    require_agreement(seen, text, written, name, run_folder)
 
 
 def check_tracking(run_folder: Path) -> None:
@@ -73,8 +73,8 @@ def check_tracking(run_folder: Path) -> None:
         raise ConfigError(f"a run on a cluster can't be recorded in {redact_text(uri)}, a file: {TRACKING_SERVER}")
 
 
-def judge(seen: Sequence[Seen], text: str, written: set[str], name: str, run_folder: Path) -> None:
-    """Raise what is wrong with what the nodes have seen.
+def require_agreement(seen: Sequence[NodeView], text: str, written: set[str], name: str, run_folder: Path) -> None:
+    """Raise an error where the nodes differ in what they see.
 
     Args:
         seen: By node.
@@ -104,7 +104,7 @@ def judge(seen: Sequence[Seen], text: str, written: set[str], name: str, run_fol
             )
 
 
-def confirm(run_folder: Path) -> None:
+def require_run(run_folder: Path) -> None:
     """Raise ConfigError on a worker whose node does not see the run's folder, such as one that came later."""
     if not (run_folder / "run.json").is_file():
         raise ConfigError(f"node {socket.gethostname()} does not see {run_folder}: {SHARED_FOLDER}")
@@ -112,7 +112,7 @@ def confirm(run_folder: Path) -> None:
 
 @contextmanager
 def _probe(folder: Path) -> Iterator[tuple[str, str]]:
-    """Put a file into the folder for the others to find: its name and text; take away all of them afterwards."""
+    """Give name and text of a file that the nodes are to read in the folder; remove it and theirs afterwards."""
     name, text = f".probe-{secrets.token_hex(4)}", secrets.token_hex(16)
     (folder / name).write_text(text)
     try:
@@ -122,8 +122,8 @@ def _probe(folder: Path) -> Iterator[tuple[str, str]]:
             path.unlink(missing_ok=True)
 
 
-def _ask_nodes(ray: Any, folder: str, name: str) -> list[Seen]:
-    """Return what every living node sees; each is asked by a task that can run nowhere else and takes no CPU."""
+def _ask_nodes(ray: Any, folder: str, name: str) -> list[NodeView]:
+    """Return what every living node sees, from a task on each that takes no CPU."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     task = ray.remote(num_cpus=0, max_retries=1)(_look)
@@ -141,17 +141,17 @@ def _ask_nodes(ray: Any, folder: str, name: str) -> list[Seen]:
         return [answer for label in asked if label not in silent for answer in ray.get([asked[label]])]
 
 
-def _look(folder: str, name: str, node: str) -> Seen:
+def _look(folder: str, name: str, node: str) -> NodeView:
     """Return what this node sees of the folder, after writing a file there."""
     path = Path(folder)
     try:
         text = (path / name).read_text()
         free = shutil.disk_usage(path).free
     except OSError:
-        return Seen(node, None, None, 0, code_revision.digest())
+        return NodeView(node, None, None, 0, code_revision.digest())
     try:
         with open(path / f"{name}.{node}", "x") as file:
             os.fsync(file.fileno())
     except OSError as error:
-        return Seen(node, text, error.strerror or str(error), free, code_revision.digest())
-    return Seen(node, text, None, free, code_revision.digest())
+        return NodeView(node, text, error.strerror or str(error), free, code_revision.digest())
+    return NodeView(node, text, None, free, code_revision.digest())

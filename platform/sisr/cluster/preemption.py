@@ -1,8 +1,8 @@
-"""Tells Ray that this node is going to be taken away, so that runs save in time and go on elsewhere.
+"""Announces to Ray that this node is going to be taken away, so that runs save in time and go on elsewhere.
 
-Ray passes such notices on to its runs, but reads no cloud's. This program, one on every node that may be taken, does:
+Ray passes this on to its runs, but asks no cloud for it. This program, one on every node that may be taken, does:
 
-    python -m sisr.cluster.preemption watch        # ask EC2 every few seconds, until it gives notice or Ray ends here
+    python -m sisr.cluster.preemption watch        # ask EC2 every few seconds, until it says so or Ray ends here
     python -m sisr.cluster.preemption leave 100    # gone in 100 s: a hook before a pod is stopped; wait for Ray's end
 """
 
@@ -53,7 +53,7 @@ class Node:
         return self._id in self._alive()
 
     def leaves_at(self, second: float) -> None:
-        """Tell Ray that it will be gone at a second since 1970: nothing new is placed here, and runs hear of it."""
+        """Announce that it will be gone at a second since 1970: Ray places nothing new here, and runs save."""
         accepted, reason = self._gcs.drain_node(
             self._id, PREEMPTION, "it is going to be taken away", int(second * 1000)
         )
@@ -66,7 +66,7 @@ class Node:
         return {identifier.hex(): info.node_manager_address for identifier, info in nodes if info.state == 0}
 
 
-def ec2_notice(metadata: str) -> float | None:
+def ec2_preemption(metadata: str) -> float | None:
     """Return the second since 1970 at which EC2 will take this instance away, or None: not soon."""
     lifetime = {"X-aws-ec2-metadata-token-ttl-seconds": "60"}
     token = _ask(urllib.request.Request(f"{metadata}/latest/api/token", method="PUT", headers=lifetime))
@@ -82,25 +82,25 @@ def _ask(request: urllib.request.Request) -> str | None:
         with urllib.request.urlopen(request, timeout=3) as answer:
             return str(answer.read().decode())
     except HTTPError as error:
-        if error.code == 404:  # there is no notice
+        if error.code == 404:  # it is not going to be taken away
             return None
         raise
     except (URLError, TimeoutError):  # asked again soon
         return None
 
 
-def watch(node: Node, notice: Callable[[], float | None]) -> None:
-    """Wait for a notice, and pass it on."""
+def watch(node: Node, preemption: Callable[[], float | None]) -> None:
+    """Wait until the node is to be taken away, and announce it."""
     while node.is_up():
-        if (second := notice()) is not None:
+        if (second := preemption()) is not None:
             node.leaves_at(second)
-            print(f"told Ray that this node will be gone in {second - time.time():.0f} s", flush=True)
+            print(f"announced that this node will be gone in {second - time.time():.0f} s", flush=True)
             return
         time.sleep(LOOK_EVERY_S)
 
 
 def leave(node: Node, seconds: float) -> None:
-    """Say that the node will be gone, and wait until it has left or the time is over."""
+    """Announce that the node will be gone, and wait until it has left or the time is over."""
     end = time.time() + seconds
     node.leaves_at(end)
     while node.is_up() and time.time() < end:
@@ -113,7 +113,7 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--address", help="of the head; default: of the Ray on this host")
     parser.add_argument("--node", help="identifier of the node; default: this host's")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    watching = verbs.add_parser("watch", help="pass on EC2's notice when it comes")
+    watching = verbs.add_parser("watch", help="announce what EC2 says, when it does")
     watching.add_argument("--metadata", default=METADATA, help="where EC2 answers")
     leaving = verbs.add_parser("leave", help="the node will be gone soon")
     leaving.add_argument("seconds", type=float, help="from now")
@@ -125,7 +125,7 @@ def main(arguments: list[str] | None = None) -> None:
     given: Any = command_line().parse_args(arguments)
     node = Node(given.address, given.node)
     if given.verb == "watch":
-        watch(node, lambda: ec2_notice(given.metadata))
+        watch(node, lambda: ec2_preemption(given.metadata))
     else:
         leave(node, given.seconds)
 

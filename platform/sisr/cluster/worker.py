@@ -25,7 +25,7 @@ def work(config: dict[str, Any]) -> dict[str, Any]:
     from sisr.training.session import NoLog
 
     run, folder = Run(**config["run"]), RunFolder(Path(config["folder"]))
-    node_checks.confirm(folder.path)
+    node_checks.require_run(folder.path)
     session = RayTrainSession(folder, use_gpu=config["GPU"] > 0, until=config["until"])
     if session.rank == 0:
         _record_reservation(folder)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional
 
+from sisr.config.printable import printable
 from sisr.data.bicubic import resize
 from sisr.data.formats import READ
 from sisr.data.images import decode
@@ -103,7 +104,7 @@ def refuse_pairs(spec: str, files: Sequence[ImageFile]) -> None:
     paths = {file.name: file.path for file in files if not file.refused}
     found = find_paired(list(paths), lambda name: _header_size(paths[name]), lambda name: decode(paths[name]))
     if found:
-        raise DataError(found[0].warning(spec))
+        raise DataError(printable(found[0].warning(spec)))
 
 
 def _header_size(path: Path) -> Size | None:

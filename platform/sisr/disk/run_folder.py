@@ -69,8 +69,10 @@ class RunFolder:
         return _read_json(self._status)
 
     def add_evaluation(self, step: int, values: dict[str, float]) -> None:
-        """Append the numbers of one evaluation."""
+        """Append the numbers of one evaluation, and warnings for which there was no room before."""
         self.confirm()
+        if self._unwritten:
+            self._write_warnings()
         with open(self._evaluations, "a") as file:
             file.write(json.dumps({"step": step, "values": values}) + "\n")
 
@@ -98,16 +100,20 @@ class RunFolder:
     def warn(self, text: str) -> None:
         """Append a line for the user, who does not see what a worker prints.
 
-        Where it can't be written it goes to the log, and is tried again with the next one: a warning ends no run.
+        Where it can't be written it goes to the log, and is tried again with the next one and with the next evaluation:
+        a warning ends no run.
         """
         self._unwritten.append(" ".join(text.split()) + "\n")
         try:
-            self.confirm()
-            with open(self._warnings, "a") as file:
-                file.writelines(self._unwritten)
-            self._unwritten.clear()
+            self._write_warnings()
         except OSError as error:
             _log.warning("%s (not in %s: %s)", text, self._warnings, error.strerror or error)
+
+    def _write_warnings(self) -> None:
+        self.confirm()
+        with open(self._warnings, "a") as file:
+            file.writelines(self._unwritten)
+        self._unwritten.clear()
 
     def warnings(self) -> list[str]:
         """Return the warnings so far."""

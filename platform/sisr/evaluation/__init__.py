@@ -1,1 +1,1 @@
-"""How good a model is, and whether it is better than another: measured, ranked, gated, shown."""
+"""How good a model is, and whether it is better than another: measured, ranked, gated, shown. Knows no MLflow."""

@@ -18,6 +18,6 @@ def luma(rgb: Tensor) -> Tensor:
         ValueError: `rgb` has another shape.
     """
     if rgb.ndim != 4 or rgb.shape[1] != 3:
-        raise ValueError(f"luma wants RGB images (n, 3, h, w), got {tuple(rgb.shape)}")
+        raise ValueError(f"luma needs RGB images (n, 3, h, w), got {tuple(rgb.shape)}")
     red, green, blue = rgb.double().unbind(1)
     return (16 + 65.481 * red + 128.553 * green + 24.966 * blue)[:, None]

@@ -16,7 +16,6 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -87,12 +86,7 @@ class Verbs(TyperGroup):
             hint = did_you_mean(name, known) or f"there are {', '.join(known)}"
             raise ConfigError(f"no verb '{name}'; {hint}")
         module = importlib.import_module(f"sisr.pipelines.{name}")
-        return name, _command(_entry(module), name, module.__doc__), args[1:]
-
-
-def _entry(module: ModuleType) -> Callable[..., Any]:
-    entry: Callable[..., Any] = module.main
-    return entry
+        return name, _command(module.main, name, module.__doc__), args[1:]
 
 
 DESCRIPTION = "Trains, measures and serves super-resolution GANs, on a laptop or a cluster."

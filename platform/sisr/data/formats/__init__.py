@@ -4,6 +4,7 @@ import re
 
 from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
+from sisr.config.printable import printable
 from sisr.errors import DataError
 
 READ = ("PNG", "JPEG", "WebP", "BMP", "TIFF")
@@ -50,7 +51,7 @@ class RefusedError(DataError):
     """
 
     def __init__(self, kind: str, detail: str, path: object = None) -> None:
-        super().__init__(f"{path}: {kind}: {detail}" if path else f"{kind}: {detail}")
+        super().__init__(f"{printable(str(path))}: {kind}: {detail}" if path else f"{kind}: {detail}")
         self.kind, self.detail = kind, detail
 
 

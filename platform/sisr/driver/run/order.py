@@ -75,7 +75,7 @@ def prepare(order: Order) -> tuple[Run, RunFolder, TrainingData]:
 
 
 def buildable(run: Run, where: str) -> Recipe:
-    """Return the recipe with shapes only, where it can be had so: what can't be built is said before anything starts.
+    """Return the recipe, built before anything starts; without memory for its tensors where its networks allow that.
 
     Raises:
         ConfigError: A recipe from outside can't be built, or lacks what the loop and inference need.

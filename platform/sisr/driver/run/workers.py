@@ -1,4 +1,4 @@
-"""How many workers share a run: a number, or a range within which nodes may come and go."""
+"""How many workers train a run: a number, or a range within which nodes may come and go."""
 
 import re
 from dataclasses import dataclass
@@ -47,13 +47,13 @@ def parse(text: str) -> Workers:
 
 
 def check_batch(batch_size: int, workers: Workers, accumulate: int) -> None:
-    """Make sure that a batch can be shared.
+    """Make sure that a batch can be divided among the workers.
 
-    Whoever names one number of workers wants none of them to wait for the others. In a range the number is what the
-    nodes make it, and shares that differ by one example are right too, only slower.
+    One number of workers must divide it, so that none waits for the others. In a range the number depends on the nodes,
+    and parts that differ by one example are right, too, only slower.
 
     Raises:
-        ConfigError: It can't be shared by that number, or by the most of the range.
+        ConfigError: It can't be divided by that number, or has too few examples for the most of the range.
     """
     if workers.elastic:
         check_smallest(batch_size, workers.most, accumulate)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from sisr.cluster import node_checks
-from sisr.cluster.node_checks import Seen
+from sisr.cluster.node_checks import NodeView
 from sisr.disk import code_revision
 from sisr.errors import ConfigError, DiskError, SisrError
 
@@ -57,9 +57,9 @@ def test_a_node_with_other_storage_is_named(said: dict[str, str | None], case: s
     assert remedy in str(said[case])
 
 
-def seen(**changes: object) -> Seen:
+def seen(**changes: object) -> NodeView:
     fields = {"node": "10.0.0.2", "text": "token", "problem": None, "free": 90 * GIB, "code": code_revision.digest()}
-    return Seen(**{**fields, **changes})  # type: ignore[arg-type]
+    return NodeView(**{**fields, **changes})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -77,9 +77,9 @@ def test_whatever_a_node_lacks_is_said_with_what_to_do(
     changes: dict[str, object], kind: type[SisrError], message: str
 ) -> None:
     good, written = seen(node="10.0.0.1"), {".probe.10.0.0.1", ".probe.10.0.0.2"}
-    node_checks.judge([good, seen()], "token", written, ".probe", Path("runs/a"))
+    node_checks.require_agreement([good, seen()], "token", written, ".probe", Path("runs/a"))
     with pytest.raises(kind) as raised:
-        node_checks.judge([good, seen(**changes)], "token", written, ".probe", Path("runs/a"))
+        node_checks.require_agreement([good, seen(**changes)], "token", written, ".probe", Path("runs/a"))
     assert message in str(raised.value)
 
 
@@ -90,6 +90,6 @@ def test_one_machine_is_not_looked_at(tmp_path: Path) -> None:
 
 def test_a_worker_on_a_node_that_came_later_looks_for_the_run_itself(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not see"):
-        node_checks.confirm(tmp_path)
+        node_checks.require_run(tmp_path)
     (tmp_path / "run.json").write_text("{}")
-    node_checks.confirm(tmp_path)
+    node_checks.require_run(tmp_path)
