@@ -84,7 +84,7 @@ def require_scalars(logged: Any, where: str) -> None:
 def has_what_is_asked_for(module: RecipeModule) -> None:
     """Fail unless the recipe and its generator alone have all that the loop and inference use."""
     trainer = Trainer(module)
-    require(trainer.recipe, "it")
+    require(trainer.recipe, "the recipe")
     _expect(isinstance(trainer.config, module.Config), f"tiny() must return a Config, got {trainer.config!r}")
     alone, trained = as_generator(module.generator(trainer.config)), trainer.recipe.generator
     same = alone.state_dict().keys() == trained.state_dict().keys() and alone.tiling == trained.tiling
@@ -133,7 +133,7 @@ def logs_detached_scalars(module: RecipeModule) -> None:
     trainer = Trainer(module)
     logged = trainer.run(range(STEPS))
     for scalars in logged:
-        require_scalars(scalars, "it")
+        require_scalars(scalars, "the recipe")
         wrong = [name for name, value in scalars.items() if value.requires_grad]
         _expect(not wrong, f"train_step must return detached tensors: use .detach(); wrong: {', '.join(wrong)}")
     declared = getattr(trainer.recipe, "roles", None)
