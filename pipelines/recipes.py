@@ -127,19 +127,15 @@ def count_parameters(module: Any, config: Any) -> dict[str, int]:
 
 
 def _print(recipe: dict[str, Any], before: str) -> None:
+    """Print what is known of a recipe, but for its settings."""
     networks = ", ".join(f"{name} {count:,}" for name, count in recipe["parameters"].items())
-    rows = {
-        "scale": f"{recipe['scale']}x",
-        "parameters": networks,
-        "source": recipe["source"],
-        "command": recipe["command"],
-        "measured": recipe["measured"],
-    }
+    rows = {"scale": f"{recipe['scale']}x", "parameters": networks}
+    rows |= {label: recipe[label] for label in ("source", "command", "measured")}
     console.out.print(f"{before}[bold]{recipe['name']}[/bold]")
     console.out.print(f"  {recipe['summary']}", markup=False)
     for label, text in rows.items():
-        for i, line in enumerate((text or "not stated").splitlines()):
-            console.out.print(f"  {label if i == 0 else '':<11} {line}", markup=False)
+        indented = (text or "not stated").replace("\n", f"\n{'':<14}")
+        console.out.print(f"  {label:<11} {indented}", markup=False)
 
 
 def _written(value: Any) -> str:

@@ -5,10 +5,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import outside_recipe
+from sisr.cluster.controller import EndOnError
+from sisr.errors import ConfigError, RunLockedError
 
 FAILS = """if step == 7 and __import__("torch").distributed.get_rank() == 1:
             open({path!r}, "a").write(f"{{__import__('time').time()}}\\n")
@@ -55,3 +58,9 @@ def test_a_worker_that_fails_ends_the_run_at_once(
     assert json.loads(Path("runs/r/status.json").read_text())["state"] == ("failed" if how == "raises" else "stopped")
     (moment,) = failed_at.read_text().split()  # one: nothing was started again
     assert ended_at - float(moment) < 60, "15 s on a quiet machine; a worker that waited in vain would take 300"
+
+
+def test_a_lock_that_the_attempt_before_still_holds_ends_no_run() -> None:
+    EndOnError().after_worker_group_poll_status(SimpleNamespace(errors={0: RunLockedError("held"), 1: OSError()}))
+    with pytest.raises(ConfigError, match="wrong"):
+        EndOnError().after_worker_group_poll_status(SimpleNamespace(errors={1: ConfigError("wrong")}))

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -150,6 +151,27 @@ def test_importing_the_outbox_loads_neither_torch_nor_mlflow():
         "import sys, sisr.tracking.outbox; print([m for m in ('torch', 'mlflow', 'ray', 'numpy') if m in sys.modules])"
     )
     assert json.loads(subprocess.check_output([sys.executable, "-c", code]).decode().replace("'", '"')) == []
+
+
+def test_a_step_that_is_taken_again_records_its_speed_once(tmp_path: Path) -> None:
+    for speed in (50.0, 70.0):
+        with Outbox(tmp_path) as outbox:
+            outbox.metrics(5, {"loss": 1.0, "speed/images_per_second": speed})
+    found = [row["values"] for row, _ in rows(tmp_path / FILE) if row and row["op"] == "metrics"]
+    assert found == [{"loss": 1.0, "speed/images_per_second": 50.0}]
+
+
+def test_a_clock_that_is_set_back_lets_no_record_be_earlier_than_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Outbox(tmp_path) as outbox:
+        outbox.status("RUNNING")
+    monkeypatch.setattr("time.time_ns", lambda: 0)
+    with Outbox(tmp_path) as outbox:
+        outbox.status("FINISHED")
+    times = [row["t"] for row, _ in rows(tmp_path / FILE) if row]
+    assert times == sorted(times)
+    assert times[0] > 0
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from ray.train.v2._internal.execution.callback import ControllerCallback, Worker
 from ray.train.v2._internal.execution.controller.state import ResizingState
 
 from sisr.cluster import checkpoint_requests
-from sisr.errors import SisrError
+from sisr.errors import RunLockedError, SisrError
 
 
 class SaveBeforeResizing(ControllerCallback, WorkerGroupCallback):
@@ -37,7 +37,10 @@ class EndOnError(WorkerGroupCallback):
     """
 
     def after_worker_group_poll_status(self, worker_group_status: Any) -> None:
-        """Raise the error, which makes it the controller's own: Ray tries nothing again after one."""
+        """Raise the error, which makes it the controller's own: Ray tries nothing again after one.
+
+        But a lock may be held by a worker of the attempt before, on a node that was cut off: Ray tries again.
+        """
         for error in worker_group_status.errors.values():
-            if isinstance(error, SisrError):
+            if isinstance(error, SisrError) and not isinstance(error, RunLockedError):
                 raise error

@@ -37,16 +37,14 @@ class Scaling:
     """How many workers a run gets and what each of them holds."""
 
     workers: Workers = field(default_factory=lambda: exactly(1))
-    gpus_per_worker: float | None = (
-        None  # fractions of one GPU, too; None: 1 where enough are there or may come, else 0
-    )
-    cpus_per_worker: float | None = None  # None: an equal share of this machine's, or 1 beside a GPU
+    gpus_per_worker: float | None = None  # fractions allowed; None: 1 where enough are there or may come, else 0
+    cpus_per_worker: float | None = None  # None: an equal part of the cluster's, or 1 beside a GPU
     max_failures: int = 3  # restarts after a worker or node was lost
     address: str | None = None  # of a running cluster; None: this machine's, if any, else our own; local: our own
 
 
 def on_ray(scaling: Scaling, run: Run, folder: RunFolder, tick: Callable[[], None]) -> dict[str, Any]:
-    """Host the loop on Ray Train's workers; with `scaling` bound a `driver.run.hosts.RunHost`."""
+    """Train on Ray's workers, with a connection of its own; once `scaling` is bound, a `driver.run.hosts.RunHost`."""
     try:
         node_checks.check(connect(scaling.address), folder.path, grows=capacity.can_grow())
         return fit(run, folder, scaling, tick)

@@ -22,7 +22,12 @@ from sisr.nets.precision import full_precision
 URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"  # torchvision's VGG19_Weights.IMAGENET1K_V1
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's RGB in [0, 1]
 DEPTHS, WIDTHS = (2, 2, 4, 4, 4), (64, 128, 256, 512, 512)  # convolutions and channels of the five blocks
-CONVOLUTIONS = [f"{block}_{i}" for block, depth in enumerate(DEPTHS, 1) for i in range(1, depth + 1)]  # "1_1" to "5_4"
+# What torchvision's `vgg19().features` consist of, in order: conv1_1, relu1_1, ... pool1, conv2_1 ...
+LAYERS = [
+    name
+    for block, depth in enumerate(DEPTHS, 1)
+    for name in [*(f"{kind}{block}_{i}" for i in range(1, depth + 1) for kind in ("conv", "relu")), f"pool{block}"]
+]
 
 Convolution = tuple[Tensor, Tensor]  # weight (out, in, k, k), bias (out,)
 
@@ -35,8 +40,8 @@ class Vgg19(nn.Module):
         weights: `imagenet` (torchvision's file, downloaded once), `random` (of a fixed seed), or a file: torchvision's
             or one of its `features` alone; a first 1x1 convolution in it stands for its own colour transformation, with
             reflected edges.
-        normalise: Bring RGB in [0, 1] to ImageNet's mean and deviation first, as the weights expect. Without effect,
-            and refused, where the file has its own colour transformation.
+        normalise: Bring RGB in [0, 1] to ImageNet's mean and deviation first, as the weights expect. Without effect
+            where the file has its own colour transformation.
 
     Raises:
         ConfigError: A layer is unknown or deeper than the file, or there are no weights; the message names the file
@@ -46,20 +51,19 @@ class Vgg19(nn.Module):
     def __init__(self, layers: Sequence[str], weights: str = "imagenet", normalise: bool = True) -> None:
         super().__init__()
         self.layers = tuple(layers)
-        names = _layer_names()
-        if unknown := [layer for layer in layers if layer not in names]:
+        if unknown := [layer for layer in layers if layer not in LAYERS]:
             raise ConfigError(
                 f"VGG-19 has no layer '{unknown[0]}'; it has conv1_1, relu1_1, conv1_2 and so on to relu5_4"
             )
-        self.names = names[: 1 + max(map(names.index, layers))]
-        needed = sum(name.startswith("conv") for name in self.names)
-        convolutions = _convolutions(weights, needed)
+        self.names = LAYERS[: 1 + max(map(LAYERS.index, layers))]
+        needed = [name for name in self.names if name.startswith("conv")]
+        convolutions = _convolutions(weights, len(needed))
         own = convolutions[0][0].shape[-1] == 1
         self.colour, self.features = _empty_layers(len(self.names))
-        _freeze(self.colour, convolutions.pop(0) if own else _to_imagenet() if normalise else _identity())
-        if len(convolutions) < needed:
-            last = CONVOLUTIONS[len(convolutions) - 1]
-            raise ConfigError(f"{weights} ends at conv{last}; no layer after it: {', '.join(layers)}")
+        _freeze(self.colour, convolutions.pop(0) if own else _colours(normalise))
+        if len(convolutions) < len(needed):
+            last = needed[len(convolutions) - 1]
+            raise ConfigError(f"{weights} ends at {last}; no layer after it: {', '.join(layers)}")
         for layer in self.features:
             if isinstance(layer, nn.Conv2d):
                 _freeze(layer, convolutions.pop(0))
@@ -80,14 +84,6 @@ class Vgg19(nn.Module):
     def constant(self, images: Tensor) -> list[Tensor]:
         """Return the same features without a graph: those of images that nothing is learned from."""
         return self(images)
-
-
-def _layer_names() -> list[str]:
-    """Return what torchvision's `vgg19().features` consist of, in order: conv1_1, relu1_1, ... pool1, conv2_1 ..."""
-    names = []
-    for block, depth in enumerate(DEPTHS, 1):
-        names += [f"{kind}{block}_{i}" for i in range(1, depth + 1) for kind in ("conv", "relu")] + [f"pool{block}"]
-    return names
 
 
 def _empty_layers(count: int) -> tuple[nn.Conv2d, nn.Sequential]:
@@ -114,28 +110,22 @@ def _freeze(layer: nn.Conv2d, values: Convolution) -> None:
 
 def feature_mse(sr_features: Sequence[Tensor], hr_features: Sequence[Tensor]) -> Tensor:
     """Return the mean squared difference of features, summed over layers. `hr_features` are taken as constants."""
-    terms = [
-        (full_precision(sr) - full_precision(hr).detach()).square().mean()
-        for sr, hr in zip(sr_features, hr_features, strict=True)
-    ]
-    return torch.stack(terms).sum()
+    return torch.stack([d.square().mean() for d in _differences(sr_features, hr_features)]).sum()
 
 
 def feature_l1(sr_features: Sequence[Tensor], hr_features: Sequence[Tensor]) -> Tensor:
     """Return the mean absolute difference of features, summed over layers. `hr_features` are taken as constants."""
-    terms = [
-        (full_precision(sr) - full_precision(hr).detach()).abs().mean()
-        for sr, hr in zip(sr_features, hr_features, strict=True)
-    ]
-    return torch.stack(terms).sum()
+    return torch.stack([d.abs().mean() for d in _differences(sr_features, hr_features)]).sum()
 
 
-def _identity() -> Convolution:
-    return torch.eye(3)[:, :, None, None], torch.zeros(3)
+def _differences(sr_features: Sequence[Tensor], hr_features: Sequence[Tensor]) -> list[Tensor]:
+    pairs = zip(sr_features, hr_features, strict=True)
+    return [full_precision(sr) - full_precision(hr).detach() for sr, hr in pairs]
 
 
-def _to_imagenet() -> Convolution:
-    mean, std = torch.tensor(MEAN), torch.tensor(STD)
+def _colours(normalise: bool) -> Convolution:
+    """Return the convolution that brings RGB in [0, 1] to ImageNet's mean and deviation, or leaves it as it is."""
+    mean, std = (torch.tensor(MEAN), torch.tensor(STD)) if normalise else (torch.zeros(3), torch.ones(3))
     return torch.diag(1 / std)[:, :, None, None], -mean / std
 
 
