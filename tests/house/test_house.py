@@ -153,7 +153,9 @@ def test_no_tracked_file_names_a_machine_or_a_registry() -> None:
 
 def test_what_a_run_leaves_behind_is_not_tracked() -> None:
     unwanted = re.compile(r"\.(pyc|db|pt|safetensors|whl)$|(^|/)(__pycache__|runs|mlruns|mlartifacts|\.venv)/")
-    assert [relative(path) for path in tracked() if unwanted.search(relative(path))] == []
+    recorded = "tests/training/recorded_run/"  # a run of an earlier version, for the test that it goes on
+    found = [name for name in map(relative, tracked()) if unwanted.search(name) and not name.startswith(recorded)]
+    assert found == []
 
 
 def test_the_licence_is_apache_2_in_full() -> None:
