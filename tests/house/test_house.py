@@ -59,7 +59,7 @@ KEYWORDS = {
 # "file: finding", with the reason why it is right there.
 SAFE: dict[str, str] = {
     "platform/sisr/models/export.py: torch.export.load": "reads back the file that it has just written itself",
-    "platform/sisr/recipes/outside.py: exec": "a recipe file is code: it runs once its user has named it (models/trust.py)",
+    "platform/sisr/recipes/outside.py: exec": "a recipe is code; its user has named it (models/trust.py)",
     "tests/models/test_export.py: torch.export.load": "reads files that the test has written",
     "tests/cluster/test_slices.py: pickle.loads": "reads what the test has just pickled",
 }
