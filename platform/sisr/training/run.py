@@ -12,7 +12,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from pydantic import Field, field_validator
 
 import sisr
@@ -209,10 +208,3 @@ def versions() -> dict[str, str]:
     """Return the versions of what a result may depend on."""
     found = {name: metadata.version(name) for name in LIBRARIES}
     return {"sisr": sisr.__version__, "python": sys.version.split()[0], **found}
-
-
-def choose_device() -> torch.device:
-    """Return this process's device: the current GPU where torch can really use one, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda", torch.cuda.current_device())
-    return torch.device("cpu")
