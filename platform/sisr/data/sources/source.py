@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sisr.data.reading import ImageFile
+from sisr.disk.cache import expanded
 from sisr.errors import DataError
 
 HELD_OUT = 16  # at most; and at most a tenth, but at least one
@@ -59,7 +60,7 @@ def existing_folder(path: str | Path) -> Path:
     Raises:
         DataError: There is none.
     """
-    folder = Path(path).expanduser()
+    folder = expanded(path)
     if not str(path) or not folder.is_dir():
         raise DataError(f"{path} is {'not a folder' if folder.exists() else 'not there'}: name a folder of images")
     return folder
