@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sisr.errors import ConfigError
-from sisr.nets.precision import full_precision
+from sisr.nets.numeric import full_precision
 
 URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"  # torchvision's VGG19_Weights.IMAGENET1K_V1
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's RGB in [0, 1]
