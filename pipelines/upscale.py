@@ -26,7 +26,7 @@ from sisr.inference.jobs import Job, check_paths, check_targets, plan
 from sisr.terminal import console
 
 if TYPE_CHECKING:
-    from sisr.inference.strips import Enlargement
+    from sisr.inference.enlarge import Enlargement
     from sisr.models.model import Model
 
 FORMAT = "png, jpg or webp. Default: OUTPUT's, else png."
