@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from sisr.data import store
+from sisr.data.augment import Crop
 from sisr.data.batches import Batches
-from sisr.data.crop import Crop
 from sisr.data.packing import pack
 from sisr.data.sources import published
 from sisr.data.sources.folder import find_images
