@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from sisr import errors
 from sisr.disk.run_folder import RunFolder
-from sisr.errors import DataError, DiskError, RunLockedError
+from sisr.errors import DiskError, RunLockedError
 
 HOLD = (
     "import sys, pathlib; from sisr.disk.run_folder import RunFolder\n"
@@ -45,21 +44,8 @@ def test_a_run_whose_folder_is_no_longer_its_own_is_told_and_writes_nothing(tmp_
         with pytest.raises(DiskError, match="moved, removed or replaced"):
             folder.write_status(state="running")
         folder.warn("nobody hears this")
-        assert not folder.report_failure(DataError("nor this"))
         assert path.exists() == (what in ("replaced", "unlocked"))
         assert not path.exists() or {file.name for file in path.iterdir()} == {".lock"}
-
-
-def test_the_first_reported_failure_comes_back_as_what_it_was(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    assert folder.failure() is None
-    assert folder.report_failure(DataError("a.png is damaged"))
-    assert folder.report_failure(errors.DivergedError("later"))
-    found = folder.failure()
-    assert isinstance(found, DataError)
-    assert str(found) == "a.png is damaged"
-    folder.clear_failure()
-    assert folder.failure() is None
 
 
 def test_a_stop_request_is_seen_until_it_is_cleared(tmp_path: Path) -> None:
@@ -74,9 +60,8 @@ def test_a_stop_request_is_seen_until_it_is_cleared(tmp_path: Path) -> None:
 def test_a_status_that_is_none_reads_as_no_status(tmp_path: Path, content: str) -> None:
     (tmp_path / "status.json").write_bytes(content.encode("latin-1"))
     (tmp_path / "files.json").write_bytes(content.encode("latin-1"))
-    (tmp_path / ".failure.json").write_bytes(content.encode("latin-1"))
     folder = RunFolder(tmp_path)
-    assert (folder.status(), folder.file_hashes(), folder.failure()) == ({}, {}, None)
+    assert (folder.status(), folder.file_hashes()) == ({}, {})
 
 
 def test_a_warning_that_finds_no_room_is_written_with_the_next_one(tmp_path: Path) -> None:

@@ -219,6 +219,15 @@ def test_other_settings_are_taken_up_where_changes_are_allowed_and_their_history
     assert history == ["fixed.hr_crop 32 -> 64", "fixed.hr_crop 64 -> 96"]
 
 
+def test_a_sweep_without_a_name_that_an_earlier_version_began_is_found_again(tmp_path: Path) -> None:
+    plan = prepared(tmp_path, name="")[0]
+    before = tmp_path / f"pixelshuffle-sweep-{plan.hash_1}"
+    assert before.name != plan.name
+    before.mkdir()
+    plans.write(before, plan, {})
+    assert prepared(tmp_path, name="")[0].name == before.name
+
+
 @pytest.mark.parametrize("gone", [plans.FILE, LEDGER])
 def test_trials_whose_settings_nobody_knows_any_more_are_not_taken_up(tmp_path: Path, gone: str) -> None:
     begun(tmp_path)

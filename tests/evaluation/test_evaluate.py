@@ -1,5 +1,6 @@
 """Measuring models under a protocol: the published figures, and what a protocol means."""
 
+import hashlib
 import json
 import math
 
@@ -148,6 +149,12 @@ def evaluate(*argv: object) -> int:
     return int(end.value.code or 0)
 
 
+def compare(*argv: object) -> int:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["compare", *map(str, argv), "--no-log"])
+    return int(end.value.code or 0)
+
+
 @pytest.fixture
 def folder(tmp_path):
     """A folder with a colour and a grey image."""
@@ -189,6 +196,18 @@ def test_a_run_is_found_by_its_name(folder, tmp_path, capsys):
     save_model(tmp_path / "runs" / "r1" / "checkpoints" / "step_000000004")
     assert evaluate("r1", "--data", folder, "--json") == 0
     assert json.loads(capsys.readouterr().out)["model"] == "r1"
+
+
+@pytest.mark.parametrize("verb", [evaluate, compare])
+def test_a_model_judged_on_images_it_was_trained_on_is_warned_of(folder, tmp_path, capsys, verb):
+    run = tmp_path / "runs" / "r1"
+    save_model(run / "model")
+    hashes = {"first.png": hashlib.sha256((tmp_path / folder / "a.png").read_bytes()).hexdigest(), "held.png": "0"}
+    (run / "files.json").write_text(json.dumps(hashes))
+    (run / "run.json").write_text(json.dumps({"run": {"data": "gone"}, "held_out": ["held.png"]}))
+    assert verb("r1", "bicubic", "--data", folder, "--perceptual", "none") == 0
+    said = capsys.readouterr()
+    assert "r1 was trained on 1 of these 2 images (a.png)" in said.err + said.out
 
 
 def test_an_untrained_network_on_the_bicubic_skip_scores_as_bicubic(folder, tmp_path, capsys):

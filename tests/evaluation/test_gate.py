@@ -6,8 +6,9 @@ import pytest
 
 from sisr.errors import ConfigError
 from sisr.evaluation.gate import Check, judge, metric_of, reported, unseen
-from sisr.evaluation.measurement import ImageResult, Measurement
+from sisr.evaluation.measurement import ImageResult, Measurement, with_scores
 from sisr.metrics.catalogue import METRICS, PSNR_Y
+from sisr.metrics.distance import MeanOfImages
 from sisr.metrics.protocol import protocol
 from sisr.metrics.swd import Swd
 
@@ -89,6 +90,27 @@ def test_images_that_were_trained_on_are_refused_and_named():
 )
 def test_a_recipe_with_a_judge_is_decided_by_the_score_where_it_is_measured(adversarial, distance, name):
     assert metric_of(None, adversarial=adversarial, rule=RGB, distance=distance).name == name
+
+
+@pytest.mark.parametrize(("adversarial", "passes"), [(True, True), (False, False)])
+def test_a_gan_that_loses_psnr_and_wins_in_perception_passes_by_its_own_metric(adversarial, passes):
+    lpips = MeanOfImages("lpips", "lpips-alex-v0.1", 1, lambda sr, hr: 0.0)
+
+    def reached(model: str, psnr: list[float], distances: list[float]) -> Measurement:
+        images = [
+            ImageResult(str(i), {"psnr_y": p, "lpips": d}) for i, (p, d) in enumerate(zip(psnr, distances, strict=True))
+        ]
+        return Measurement(model, "rgb8", images, {"lpips": lpips.value(distances)}, lpips, distances)
+
+    psnr, distances = [24.0, 27.0, 25.5, 30.0, 28.0, 22.5], [0.4, 0.3, 0.35, 0.2, 0.3, 0.5]
+    bicubic = reached("bicubic", psnr, distances)
+    closer = (0.5, 0.4, 0.6, 0.5, 0.45, 0.5)
+    gan = reached("gan", [p - 1.2 for p in psnr], [d * f for d, f in zip(distances, closer, strict=True)])
+    by = metric_of(None, adversarial=adversarial, rule=RGB, distance=lpips)
+    candidate, rival = with_scores([gan, bicubic], bicubic)
+    checks = judge(candidate, [rival], by)
+    assert all(check.passed for check in checks) is passes
+    assert checks[-1].text.startswith("better: score +0.4" if passes else "worse: psnr_y -1.200 dB")
 
 
 def test_the_distance_that_was_measured_can_be_asked_for_as_perceptual():

@@ -71,6 +71,11 @@ def test_an_address_that_was_named_for_another_run_needs_no_confirmation(run_dir
     assert address.decide(run_dir).tracking_uri == "http://ours:5000"
 
 
+def test_a_run_in_another_folder_of_runs_is_found_in_the_store_beside_it(run_dir, tmp_path):
+    address.write(run_dir, address.decide(run_dir))
+    assert address.choose(None, tmp_path / "runs", run_dir) == default_uri(run_dir.parent)
+
+
 @pytest.mark.parametrize("text", ["[1]", "null", '{"tracking_uri": 1, "experiment": "x"}', '{"experiment": null}', "{"])
 def test_a_damaged_address_counts_as_none(run_dir, text):
     (run_dir / address.FILE).write_text(text)

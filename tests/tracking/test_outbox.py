@@ -4,13 +4,14 @@ import signal
 import subprocess
 import sys
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from sisr.disk import journal
 from sisr.disk.journal import rows
 from sisr.disk.lock import is_held
-from sisr.errors import ConfigError, RunLockedError
+from sisr.errors import ConfigError, DiskError, RunLockedError
 from sisr.tracking.outbox import FILE, Outbox, records
 
 
@@ -152,6 +153,27 @@ def test_importing_the_outbox_loads_neither_torch_nor_mlflow():
     assert json.loads(subprocess.check_output([sys.executable, "-c", code]).decode().replace("'", '"')) == []
 
 
+def test_a_step_that_is_taken_again_records_its_speed_once(tmp_path: Path) -> None:
+    for speed in (50.0, 70.0):
+        with Outbox(tmp_path) as outbox:
+            outbox.metrics(5, {"loss": 1.0, "speed/images_per_second": speed})
+    found = [row["values"] for row, _ in rows(tmp_path / FILE) if row and row["op"] == "metrics"]
+    assert found == [{"loss": 1.0, "speed/images_per_second": 50.0}]
+
+
+def test_a_clock_that_is_set_back_lets_no_record_be_earlier_than_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Outbox(tmp_path) as outbox:
+        outbox.status("RUNNING")
+    monkeypatch.setattr("time.time_ns", lambda: 0)
+    with Outbox(tmp_path) as outbox:
+        outbox.status("FINISHED")
+    times = [row["t"] for row, _ in rows(tmp_path / FILE) if row]
+    assert times == sorted(times)
+    assert times[0] > 0
+
+
 @pytest.mark.parametrize(
     "line", ['{"t":1,"op":"tags","values":{}}', '{"n":"7","t":1,"op":"open"}', '{"n":1,"t":1,"op":[]}']
 )
@@ -163,3 +185,19 @@ def test_a_row_that_is_no_whole_record_is_passed_over(tmp_path, line):
     with Outbox(tmp_path) as outbox:
         outbox.metrics(2, {"loss": 0.25})
     assert [row and row["n"] for row, _ in records(tmp_path / FILE)] == [0, 1, None, 2, 3]
+
+
+def test_an_outbox_that_cant_be_flushed_raises_nothing_over_the_error_on_its_way(tmp_path, monkeypatch):
+    def full(self):
+        raise DiskError("no room")
+
+    def fail(error):
+        with Outbox(tmp_path):
+            if error:
+                raise error
+
+    monkeypatch.setattr(journal.Journal, "flush", full)
+    with pytest.raises(KeyError):
+        fail(KeyError())
+    with pytest.raises(DiskError):
+        fail(None)

@@ -145,7 +145,7 @@ def test_a_disk_that_fills_up_under_the_model_file_is_reported_as_such(
 
     monkeypatch.setattr("io.open", full)
     meta = {"recipe": "x", "config": {}, "scale": 4}
-    with pytest.warns(UserWarning, match=r"No space left.*MiB free.*takes .* MiB and more; training goes on"):
+    with pytest.warns(UserWarning, match=r"No space left.*MiB free.*takes about .* bytes; training goes on"):
         assert not checkpoints.save(6, state(6), lambda folder: save_model(folder, network, meta), {})
     assert not list(tmp_path.glob(".unfinished*"))
 

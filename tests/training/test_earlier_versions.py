@@ -6,15 +6,19 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
 
 from sisr.disk.run_folder import RunFolder
-from sisr.errors import CheckpointError
+from sisr.driver.run import record
+from sisr.errors import CheckpointError, ConfigError
 from sisr.models import model
 from sisr.training import origin
 from sisr.training.checkpoint import FORMAT, MANIFEST, STATE, Checkpoints, load_state
+from sisr.training.dataset import TrainingData
 from sisr.training.local import train_here
 from sisr.training.run import Run, read
 from sisr.training.session import NoLog
@@ -100,3 +104,17 @@ def test_an_extended_runs_jump_of_the_learning_rate_is_said(tmp_path: Path) -> N
     (line,) = folder.warnings()
     assert line.startswith("the learning rate of generator_optimizer jumps from 0.000")
     assert line.endswith("its schedule was made for 8 steps and is now stretched over 400")
+
+
+def test_checkpoints_whose_record_is_lost_go_on_with_the_same_settings_only(tmp_path: Path) -> None:
+    folder, run = half(tmp_path / "half")
+    data = cast(TrainingData, SimpleNamespace(facts={}, hashes={}, held_out=[]))
+    other = run.model_copy(update={"config": {**run.config, "learning_rate": 5e-2}})
+    folder.run.unlink()
+    told = r"holds checkpoints of another run: learning_rate 0.0002 -> 0.05. Choose another --name"
+    with pytest.raises(ConfigError, match=told):
+        record.take_up(other, folder, data, allow_changes=False)
+    assert not folder.run.exists()
+    assert record.take_up(run, folder, data, allow_changes=False)
+    folder.run.unlink()
+    assert record.take_up(other, folder, data, allow_changes=True)

@@ -68,9 +68,7 @@ def left(folder: Path) -> list[str]:
 DEEDS: list[tuple[str, type[SisrError], str]] = [
     ("raise KeyError('my mistake')", ConfigError, r"espcn.*KeyError.*my mistake"),
     ("os._exit(0)", StoppedError, r"worker 1 exited with code 0"),
-    ("raise SystemExit(3)", StoppedError, r"worker 1 exited with code 3"),
     ("os.kill(os.getpid(), 9)", OutOfMemoryError, r"worker 1 was killed, as the system does when memory runs out"),
-    ("os.kill(os.getpid(), 11)", StoppedError, r"worker 1 was ended by SIGSEGV"),
 ]
 
 

@@ -60,7 +60,7 @@ def allocate(
     if at_a_time > fits and not cluster.uncertain:
         missing = _missing(cluster, at_a_time * workers, each)
         raise ConfigError(
-            f"{at_a_time} trials at a time x {_words(workers, each)} can't fit: {missing}; "
+            f"{at_a_time} trials at a time x {_described(workers, each)} can't fit: {missing}; "
             "use a smaller --concurrency, fewer --workers-per-trial, or fewer CPUs or GPUs each"
         )
     return TrialAllocation(workers=workers, cpus=cpus, gpus=gpus, concurrency=at_a_time)
@@ -72,7 +72,7 @@ def _cpus_beside_a_gpu(cluster: Capacity) -> float:
     return min((node["CPU"] / node["GPU"] for node in nodes if node.get("GPU")), default=1.0)
 
 
-def _words(workers: int, each: Resources) -> str:
+def _described(workers: int, each: Resources) -> str:
     amounts = " and ".join(f"{amount:g} {name}" for name, amount in each.items() if amount)
     return amounts if workers == 1 else f"{workers} workers x {amounts}"
 

@@ -83,13 +83,13 @@ def prune() -> list[Path]:
 
 
 def complaint_about_submitted() -> str | None:
-    """Return in words that this code is not the submitting machine's; None where it is, or where that was not said."""
-    wanted, here = os.environ.get(SUBMITTED, "").strip(), code_revision()
+    """Return in words that this code is not the submitting machine's; None where it is, or where that is not known."""
+    submitted, here = os.environ.get(SUBMITTED, "").strip(), code_revision()
     known = [str(here[key]) for key in ("digest", "revision") if key in here]
-    if not wanted or (len(wanted) >= SHORTEST and any(name.startswith(wanted) for name in known)):
+    if not submitted or (len(submitted) >= SHORTEST and any(name.startswith(submitted) for name in known)):
         return None
     return (
-        f"the code installed here is {' of commit '.join(known)}, but the run was submitted from {wanted}: "
+        f"the code installed here is {' of commit '.join(known)}, but the run was submitted from {submitted}: "
         "`ray rsync-up -A cluster.yaml` renews it on a running cluster, `ray up -y cluster.yaml` installs it"
     )
 

@@ -15,9 +15,9 @@ from sisr.errors import DiskError, RunLockedError
 SYNC_INTERVAL_S = 1.0
 MAX_UNWRITTEN_BYTES = 64 << 20
 # A killed writer's lock is free at once. One on a node that was cut off keeps it until its Ray has noticed, or NFS
-# takes it away (after 90 s). Whoever starts a run twice is told so before, by the lock on the run's folder.
+# takes it away (after 90 s). Whoever starts a run twice gets an error before, from the lock on the run's folder.
 LOCK_PATIENCE_S = 180.0
-LOCK_SILENCE_S = 5.0  # of waiting, before it is said
+LOCK_SILENCE_S = 5.0  # of waiting, before a warning
 
 _log = logging.getLogger(__name__)
 

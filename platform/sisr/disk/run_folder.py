@@ -12,9 +12,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import sisr.errors
 from sisr.disk import atomic, lock
-from sisr.errors import DiskError, RunLockedError, SisrError
+from sisr.errors import DiskError, RunLockedError
 
 LOCK = ".lock"
 LOCK_PATIENCE_S = 1.0  # who only looks whether the lock is held has it for a moment
@@ -44,7 +43,6 @@ class RunFolder:
         self._stop = path / ".stop"
         self._warnings = path / "warnings.log"
         self._crash = path / "crash.txt"
-        self._failure = path / ".failure.json"
 
     def record_files(self, hashes: dict[str, str]) -> None:
         """Write down the hash of each image file, to tell later which ones have changed."""
@@ -69,8 +67,10 @@ class RunFolder:
         return _read_json(self._status)
 
     def add_evaluation(self, step: int, values: dict[str, float]) -> None:
-        """Append the numbers of one evaluation."""
+        """Append the numbers of one evaluation, and warnings for which there was no room before."""
         self.confirm()
+        if self._unwritten:
+            self._write_warnings()
         with open(self._evaluations, "a") as file:
             file.write(json.dumps({"step": step, "values": values}) + "\n")
 
@@ -98,16 +98,20 @@ class RunFolder:
     def warn(self, text: str) -> None:
         """Append a line for the user, who does not see what a worker prints.
 
-        Where it can't be written it goes to the log, and is tried again with the next one: a warning ends no run.
+        Where it can't be written it goes to the log, and is tried again with the next one and with the next evaluation:
+        a warning ends no run.
         """
         self._unwritten.append(" ".join(text.split()) + "\n")
         try:
-            self.confirm()
-            with open(self._warnings, "a") as file:
-                file.writelines(self._unwritten)
-            self._unwritten.clear()
+            self._write_warnings()
         except OSError as error:
             _log.warning("%s (not in %s: %s)", text, self._warnings, error.strerror or error)
+
+    def _write_warnings(self) -> None:
+        self.confirm()
+        with open(self._warnings, "a") as file:
+            file.writelines(self._unwritten)
+        self._unwritten.clear()
 
     def warnings(self) -> list[str]:
         """Return the warnings so far."""
@@ -119,31 +123,6 @@ class RunFolder:
             self.confirm()
             atomic.write_text(self._crash, "".join(traceback.format_exception(error)))
             error.kept_at = self._crash  # type: ignore[attr-defined]
-
-    def report_failure(self, error: SisrError) -> bool:
-        """Leave the reason why a worker ends, for its peers and its driver; the first one counts.
-
-        Returns:
-            Whether a reason is there now; none where the disk is full or the folder is no longer ours.
-        """
-        if self.failure() is None:
-            with suppress(OSError):
-                self.confirm()
-                atomic.write_json(self._failure, {"type": type(error).__name__, "message": str(error)})
-        return self.failure() is not None
-
-    def failure(self) -> SisrError | None:
-        """Return why a worker ended, as it was reported."""
-        found = _read_json(self._failure)
-        if "message" not in found:
-            return None
-        kind = getattr(sisr.errors, str(found.get("type")), SisrError)
-        error: SisrError = kind(found["message"])
-        return error
-
-    def clear_failure(self) -> None:
-        """Forget an earlier failure."""
-        self._failure.unlink(missing_ok=True)
 
     @contextmanager
     def lock(self) -> Iterator[None]:

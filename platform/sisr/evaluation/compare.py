@@ -13,7 +13,7 @@ from sisr.errors import DataError
 from sisr.evaluation import folder, ranking
 from sisr.evaluation.gallery import Gallery
 from sisr.evaluation.images import decoded
-from sisr.evaluation.measure import Upscaled, Upscaler, evaluate_models
+from sisr.evaluation.measure import SideBySide, Upscaler, evaluate_models
 from sisr.evaluation.measurement import Measurement
 from sisr.evaluation.page import cells, columns
 from sisr.evaluation.ranking import Cost, Ranked
@@ -95,7 +95,7 @@ def measure(
     images = hashlib.sha256()
     with console.progress("evaluating", len(files) * len(models)) as advance:
 
-        def look(made: Upscaled) -> None:
+        def look(made: SideBySide) -> None:
             images.update(repr((made.name, made.hr.shape)).encode())
             images.update(made.hr.tobytes())
             if gallery:

@@ -26,7 +26,7 @@ CEILING = 100.0  # dB: what an infinite PSNR, where sr equals hr, counts as in d
 
 
 @dataclass(frozen=True)
-class Difference:
+class PairedDifference:
     """How much more of a metric a model has than another."""
 
     metric: Metric
@@ -48,7 +48,7 @@ class Difference:
         return f"{self.metric.difference(found.mean, unit=unit)} [{low}, {high}]"
 
 
-def difference(ours: Measurement, theirs: Measurement, metric: Metric) -> Difference | None:
+def difference(ours: Measurement, theirs: Measurement, metric: Metric) -> PairedDifference | None:
     """Return how `ours` differs from `theirs`, measured on the same images; None where no number can say it.
 
     That is with fewer than two images, and where a value has no finite difference.
@@ -56,7 +56,7 @@ def difference(ours: Measurement, theirs: Measurement, metric: Metric) -> Differ
     values = contributions(ours, theirs, metric)
     if len(values) < 2 or not all(map(math.isfinite, values)):
         return None
-    return Difference(metric, paired_interval(values), len(ours.images))
+    return PairedDifference(metric, paired_interval(values), len(ours.images))
 
 
 def contributions(ours: Measurement, theirs: Measurement, metric: Metric) -> list[float]:

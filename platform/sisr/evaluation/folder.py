@@ -12,7 +12,7 @@ from torch import nn
 from sisr.disk import atomic
 from sisr.evaluation.gallery import Place
 from sisr.evaluation.page import page
-from sisr.evaluation.pictures import sheet
+from sisr.evaluation.pictures import contact_sheet
 from sisr.evaluation.ranking import Ranked
 
 PAGE, RESULT = "comparison.html", "comparison.json"
@@ -72,5 +72,5 @@ def write(
     sheets = [f"places/{number}.png" for number in range(1, len(places) + 1)]
     for path, place in zip(sheets, places, strict=True):
         with atomic.file(folder / path) as unfinished:
-            sheet(place, [row.model for row in rows]).save(unfinished)
+            contact_sheet(place, [row.model for row in rows]).save(unfinished)
     return Files(folder, PAGE, RESULT, sheets)

@@ -110,5 +110,6 @@ def _against(candidate: Measurement, rival: Measurement, by: Metric) -> Check:
     found = difference(candidate, rival, by)
     if found is None:
         return Check(rival.model, False, f"no difference in {by.name} can be worked out")
-    how = "not better beyond noise" if found.word == NOT_SHOWN else found.word
+    not_shown = "not better beyond noise" if found.num_images >= FEWEST else "not shown by so few images"
+    how = not_shown if found.word == NOT_SHOWN else found.word
     return Check(rival.model, found.word == BETTER, f"{how}: {by.name} {found.text()}")

@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Upscaled:
+class SideBySide:
     """One image and what each model made of it, in 8 bit, as they were measured: (h, w, 3), or the luma (h, w)."""
 
     name: str
@@ -43,7 +43,7 @@ def evaluate_models(
     images: Iterable[tuple[str, Pixels]],
     scale: int,
     rule: Protocol,
-    on_image: Callable[[Upscaled], None] = lambda _: None,
+    on_image: Callable[[SideBySide], None] = lambda _: None,
     metrics: Sequence[str] | None = None,
     distance: Distance | None = None,
 ) -> list[Measurement]:
@@ -84,7 +84,7 @@ def evaluate_models(
                     seen.append(_evidence(distance, sr, hr))
                     values |= {distance.name: seen[-1]} if isinstance(seen[-1], float) else {}
                 found.append(ImageResult(name, values, seconds))
-            on_image(Upscaled(name, hr, [sr for sr, _ in made]))
+            on_image(SideBySide(name, hr, [sr for sr, _ in made]))
     if not all(results):
         raise DataError("no images to measure on")
     stamp = rule.stamp(scale) + (f"|{distance.stamp}" if distance else "")

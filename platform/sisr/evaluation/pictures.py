@@ -1,4 +1,4 @@
-"""Patches, error maps, and the sheets that show them side by side."""
+"""Patches, error maps, and the contact sheets that show them side by side."""
 
 import io
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from sisr.evaluation.gallery import Pixels, Place
 BRIGHTEST = 48  # grey levels of error that an error map shows in its last colour, and all beyond
 COLOURS = ((0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164))  # evenly spaced
 ZOOM = 2
-HEADER = 18  # px, above a column of a sheet
+HEADER = 18  # px, above a column of a contact sheet
 MARGIN = 4
 
 
@@ -40,7 +40,7 @@ def png(pixels: Pixels) -> bytes:
     return file.getvalue()
 
 
-def sheet(place: Place, names: Sequence[str]) -> Image.Image:
+def contact_sheet(place: Place, names: Sequence[str]) -> Image.Image:
     """Return one place as a picture: in columns hr and each model, with the error map below each model's patch.
 
     Args:

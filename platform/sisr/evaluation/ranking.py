@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from statistics import median, stdev
 from typing import Any
 
-from sisr.evaluation.difference import CEILING, FEWEST, TOO_FEW, Difference, difference
+from sisr.evaluation.difference import CEILING, FEWEST, TOO_FEW, PairedDifference, difference
 from sisr.evaluation.measurement import Measurement
 from sisr.metrics.catalogue import METRICS, PSNR_Y
 
@@ -27,7 +27,7 @@ class Ranked:
 
     measured: Measurement
     cost: Cost
-    differences: dict[str, Difference]  # from the reference, by metric; empty for the reference itself
+    differences: dict[str, PairedDifference]  # from the reference, by metric; empty for the reference itself
 
     @property
     def model(self) -> str:
@@ -92,7 +92,7 @@ def rank(measured: Sequence[Measurement], costs: Sequence[Cost], reference: str)
     return [Ranked(m, c, _differences(m, against)) for m, c in zip(measured, costs, strict=True)]
 
 
-def _differences(ours: Measurement, against: Measurement) -> dict[str, Difference]:
+def _differences(ours: Measurement, against: Measurement) -> dict[str, PairedDifference]:
     if ours is against:
         return {}
     found = {name: difference(ours, against, METRICS[name]) for name in ours.mean}

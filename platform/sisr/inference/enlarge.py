@@ -42,12 +42,12 @@ def enlarge(
     Grey and transparent images keep their channels, EXIF orientation is applied, the colour profile is kept.
 
     Args:
-        generator: See `sisr.inference.upscale`.
+        generator: See `sisr.inference.tiled.upscale`.
         source: PNG, JPEG, WebP, BMP or TIFF.
         target: .png, .jpg, .jpeg or .webp.
         comparison: Also written, three times as wide: source pixels repeated | bicubic | result. None: not.
-        tile: See `sisr.inference.upscale`.
-        halo: See `sisr.inference.upscale`.
+        tile: See `sisr.inference.tiled.upscale`.
+        halo: See `sisr.inference.tiled.upscale`.
         saving: How JPEG and WebP are compressed.
         begin: Called before the work; what its context gives is called `num_passes` times.
 
@@ -79,7 +79,7 @@ def enlarge_bytes(
     """Return the content of an image file enlarged as `enlarge` does, again as a file's content.
 
     Args:
-        generator: See `sisr.inference.upscale`.
+        generator: See `sisr.inference.tiled.upscale`.
         data: PNG, JPEG, WebP, BMP or TIFF.
         suffix: .png, .jpg or .webp: the format to return.
         saving: How JPEG and WebP are compressed.

@@ -35,10 +35,10 @@ class Enlargement:
     is enlarged by bicubic interpolation, and colours as if nothing were hidden (`spread_colours`).
 
     Args:
-        generator: See `sisr.inference.upscale`.
+        generator: See `sisr.inference.tiled.upscale`.
         picture: What to enlarge.
-        tile: See `sisr.inference.upscale`.
-        halo: See `sisr.inference.upscale`.
+        tile: See `sisr.inference.tiled.upscale`.
+        halo: See `sisr.inference.tiled.upscale`.
     """
 
     def __init__(

@@ -94,8 +94,10 @@ def choose(tracking_uri: str | None, runs: Path, run_dir: Path | None = None) ->
             trust.remember(TRUSTED_AS, uri, redact_text(uri))
         return uri
     before = read(run_dir) if run_dir else None
-    if before is None or before.tracking_uri == embedded:
+    if run_dir is None or before is None:
         return embedded
+    if before.tracking_uri in (embedded, default_uri(runs_of(run_dir))):
+        return before.tracking_uri
     if HIDDEN in before.tracking_uri:
         raise TrackingError(f"{run_dir} was recorded at {before.tracking_uri}: give the whole address: --tracking-uri")
     if not trust.is_trusted(TRUSTED_AS, before.tracking_uri):

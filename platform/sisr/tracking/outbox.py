@@ -63,7 +63,7 @@ class Outbox:
         self._recorded: set[tuple[Any, ...]] | None = None  # by earlier attempts, from the first step logged here on
         self._params: dict[str, str] = {}  # as MLflow has them
         self._settings: dict[str, str] = {}  # the same, with what later attempts have changed
-        self._next = 0
+        self._next, self._latest_ms = 0, 0
         self.attempt = 0  # how often the run was started before
         run_uid = self._read_past() or uuid.uuid4().hex
         self._append("open", run_uid=run_uid, run_name=run_name(self.run_dir))
@@ -78,7 +78,7 @@ class Outbox:
                 finite[_checked(f"{name}_finite", _NAME)] = 0.0
                 broken.append(f"{name} is {number}")
         with self._lock:
-            fresh = {name: v for name, v in finite.items() if self._is_new(step, ("metrics", step, name, v))}
+            fresh = {name: v for name, v in finite.items() if self._is_new(step, _identity(step, name, v))}
             if fresh:
                 self._append("metrics", step=step, values=fresh)
             if fresh and broken:
@@ -138,12 +138,18 @@ class Outbox:
     def __enter__(self) -> "Outbox":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self.close()
+        except OSError:
+            if kind is None:  # else the error on its way counts more than what can't be recorded of it
+                raise
 
     def _append(self, op: str, **fields: Any) -> None:
         with self._lock:
-            self._journal.append({"n": self._next, "t": time.time_ns() // 1_000_000, "op": op, **fields})
+            # A clock that is set back must not let a run end before it began.
+            self._latest_ms = max(self._latest_ms, time.time_ns() // 1_000_000)
+            self._journal.append({"n": self._next, "t": self._latest_ms, "op": op, **fields})
             self._next += 1
 
     def _read_past(self) -> str | None:
@@ -151,7 +157,7 @@ class Outbox:
         for row, _ in records(self._journal.path):
             if row is None:
                 continue
-            self._next = row["n"] + 1
+            self._next, self._latest_ms = row["n"] + 1, max(self._latest_ms, row.get("t", 0))
             if row["op"] == "open":
                 run_uid = row["run_uid"]
             elif row["op"] == "status":
@@ -200,13 +206,18 @@ def last_status(run_dir: Path) -> str | None:
     return None
 
 
+def _identity(step: int, name: str, value: float) -> tuple[Any, ...]:
+    """Return what makes a number the one that was recorded before; a speed is never the same twice."""
+    return ("metrics", step, name, None if name.startswith("speed/") else value)
+
+
 def _recorded_since(path: Path, step: int) -> set[tuple[Any, ...]]:
     found: set[tuple[Any, ...]] = set()
     for row, _ in records(path):
         if row is None or row.get("step", -1) < step:
             continue
         if row["op"] == "metrics":
-            found |= {("metrics", row["step"], name, value) for name, value in row["values"].items()}
+            found |= {_identity(row["step"], name, value) for name, value in row["values"].items()}
         elif row["op"] == "image":
             found.add(("image", row["step"], row["key"]))
     return found

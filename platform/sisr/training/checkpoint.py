@@ -115,7 +115,7 @@ class Checkpoints:
         self._failures += 1
         reason = str(error) if isinstance(error, DiskError) else error.strerror or str(error)
         size = sum(len(chunk) for chunk in _chunks(state))
-        message = f"the checkpoint of step {step} was not saved: {reason}; it takes {size / 2**20:,.1f} MiB and more"
+        message = f"the checkpoint of step {step} was not saved: {reason}; it takes about {size:,} bytes"
         if last or self._failures >= MAX_FAILED_SAVES:
             times = f" ({self._failures} times in a row)" if self._failures > 1 else ""
             raise DiskError(f"{message}{times}. Free space and run the same command again") from error

@@ -84,7 +84,7 @@ def require_scalars(logged: Any, where: str) -> None:
 def has_what_is_asked_for(module: RecipeModule) -> None:
     """Fail unless the recipe and its generator alone have all that the loop and inference use."""
     trainer = Trainer(module)
-    require(trainer.recipe, "it")
+    require(trainer.recipe, "the recipe")
     _expect(isinstance(trainer.config, module.Config), f"tiny() must return a Config, got {trainer.config!r}")
     alone, trained = as_generator(module.generator(trainer.config)), trainer.recipe.generator
     same = alone.state_dict().keys() == trained.state_dict().keys() and alone.tiling == trained.tiling
@@ -96,9 +96,9 @@ def has_what_is_asked_for(module: RecipeModule) -> None:
 def makes_lr_of_hr(module: RecipeModule) -> None:
     """Fail unless `degrade` makes images of the right size in [0, 1]."""
     trainer = Trainer(module)
-    lr = trainer.recipe.degrade(trainer.hr(0), Draws(SEED, 0, 0, trainer.share))
+    lr = trainer.recipe.degrade(trainer.hr(0), Draws(SEED, 0, 0, trainer.count))
     side = trainer.recipe.crop.side // trainer.recipe.generator.tiling.scale
-    right = (trainer.share, 3, side, side)
+    right = (trainer.count, 3, side, side)
     _expect(tuple(lr.shape) == right, f"degrade made lr of size {tuple(lr.shape)}; it must be {right}")
     low, high = lr.min().item(), lr.max().item()
     _expect(low >= 0 and high <= 1, f"lr lies in {low:.3g} .. {high:.3g}; it must lie in 0 .. 1")
@@ -133,7 +133,7 @@ def logs_detached_scalars(module: RecipeModule) -> None:
     trainer = Trainer(module)
     logged = trainer.run(range(STEPS))
     for scalars in logged:
-        require_scalars(scalars, "it")
+        require_scalars(scalars, "the recipe")
         wrong = [name for name, value in scalars.items() if value.requires_grad]
         _expect(not wrong, f"train_step must return detached tensors: use .detach(); wrong: {', '.join(wrong)}")
     declared = getattr(trainer.recipe, "roles", None)
@@ -160,7 +160,7 @@ def keeps_the_judges_out_of_the_generators_loss(module: RecipeModule) -> None:
     trainer.updates.begin()
     hr = trainer.hr(0)
     for step in range(STEPS):
-        draws = Draws(SEED, step, 0, trainer.share)
+        draws = Draws(SEED, step, 0, trainer.count)
         trainer.recipe.train_step(trainer.recipe.degrade(hr, draws), hr, draws, step, generator_only)
     _expect(not changed, f"the generator's loss changed {', '.join(sorted(changed)[:3])}")
 

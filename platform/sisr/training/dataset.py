@@ -7,7 +7,7 @@ from typing import Any
 
 from sisr.config.printable import printable
 from sisr.data.pairs import packed_pairs
-from sisr.data.sources.catalogue import open_packed
+from sisr.data.sources.catalogue import Packed, open_packed
 from sisr.data.store import Store
 from sisr.data.validation import ValidationImages, validation_images
 from sisr.errors import DataError
@@ -65,19 +65,24 @@ def open_data(run: Run, recipe: Recipe, *, show: bool = False) -> TrainingData:
         "refused": packed.index.reasons(),
         "converted": packed.index.notes(),
     }
-    warnings = [found.warning(run.data) for found in packed_pairs(packed)]
     if source.held_out_of > len(source.held_out):
         facts["validated_on"] = held.names
-        warnings.append(
-            f"validation while training uses {len(held)} of {source.held_out_of} held-out images, {held.names[0]} to "
-            f"{held.names[-1]}; `sisr evaluate --data {run.data}` uses all"
-        )
-    for text in warnings if show else ():
-        err.print(printable(text), markup=False)
+    if show:
+        for text in _warnings(run.data, source, held):
+            err.print(printable(text), markup=False)
     hashes = {name: verdict.sha256 for name, verdict in packed.index.verdicts.items()}
     tiling = recipe.generator.tiling
     images = validation_images(held, crop, tiling.scale, run.options.validation_side, tiling.size_multiple)
     return TrainingData(large, images, packed.fingerprint, facts, hashes, source.held_out)
+
+
+def _warnings(spec: str, source: Packed, held: Store) -> Iterator[str]:
+    """Yield what somebody who trains on a source should know of its images, in words."""
+    for found in packed_pairs(source.store):
+        yield found.warning(spec)
+    if source.held_out_of > len(source.held_out) and held.names:
+        which = f"{len(held)} of {source.held_out_of} held-out images, {held.names[0]} to {held.names[-1]}"
+        yield f"validation while training uses {which}; `sisr evaluate --data {spec}` uses all"
 
 
 @contextmanager

@@ -26,7 +26,7 @@ Thumbnails = tuple[NDArray[np.float64], NDArray[np.float64]]  # (3, 8, 8) of sr 
 
 
 def of_image(sr: Tensor, bicubic: Tensor, hr: Tensor, scale: int) -> dict[str, float]:
-    """Return what one image tells; each is (1, 3, h, w) in [0, 1].
+    """Return the health numbers of one image; each is (1, 3, h, w) in [0, 1].
 
     * `variance_ratio`: variance over the pixels of sr / of bicubic; a little over 1 at best, for bicubic is blurred.
     * `colour_shift`: distance in Lab between the mean colours of sr and bicubic, 0 at best; 2 can be seen.

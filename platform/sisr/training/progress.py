@@ -98,6 +98,6 @@ class Progress:
         now = time.monotonic()
         if self._session.rank == 0 and (force or now - self._written >= WRITE_EVERY_S):
             self._written = now
-            # A full disk must not end a run that a freed disk would let finish; checkpoints say so loudly.
+            # A full disk must not end a run that a freed disk would let finish; failed checkpoints warn.
             with suppress(OSError):
                 self._folder.write_status(**self._fields)

@@ -41,17 +41,17 @@ class Trainer:
             network.to(dtype)
         self.updates = Updates(self.optimizers, world=world)
         mine = split_batch(self.config.batch_size, rank, world).micro[0]
-        self.dtype, self.first, self.share, self.weight = dtype, mine.first, mine.count, mine.weight
+        self.dtype, self.first, self.count, self.weight = dtype, mine.first, mine.count, mine.weight
 
     def hr(self, step: int) -> Tensor:
-        """Return this worker's share of a step's images."""
+        """Return this worker's part of a step's images."""
         side, random = self.recipe.crop.side, torch.Generator().manual_seed(step)
         images = torch.rand(self.config.batch_size, 3, side, side, generator=random, dtype=torch.float64)
-        return images[self.first : self.first + self.share].to(self.dtype)
+        return images[self.first : self.first + self.count].to(self.dtype)
 
     def step(self, step: int, number_format: str = "fp32") -> dict[str, Tensor]:
         """Take one step and return what it logs."""
-        draws = Draws(SEED, step, self.first, self.share)
+        draws = Draws(SEED, step, self.first, self.count)
         hr = self.hr(step)
         lr = self.recipe.degrade(hr, draws)
         self.updates.begin(weight=self.weight)

@@ -34,7 +34,7 @@ class Updates:
 
         Args:
             optimizers: By the names that logs and errors use.
-            world: Workers that share each batch; gradients are averaged over them.
+            world: Workers among which each batch is split; gradients are averaged over them.
             accumulate: Micro-batches per step, averaged before the optimizer moves.
             clip_norm: Largest L2 norm of one optimizer's averaged gradient; None: not clipped.
             scaled: Scale losses against fp16 underflow; a step that overflows is skipped and the scale halved.
@@ -96,11 +96,11 @@ class Updates:
                 f"{name} is updated several times: use accumulate=1 and a smaller batch_size or crop"
             )
         self._moved.add(name)
-        share = list(torch._foreach_mul(gradients, 1.0 / self._accumulate))
+        part = list(torch._foreach_mul(gradients, 1.0 / self._accumulate))
         if name in self._sums:
-            torch._foreach_add_(self._sums[name], share)
+            torch._foreach_add_(self._sums[name], part)
         else:
-            self._sums[name] = share
+            self._sums[name] = part
         return self._sums[name]
 
     def _apply(self, optimizer: Optimizer, name: str, parameters: list[Tensor], gradients: list[Tensor]) -> None:

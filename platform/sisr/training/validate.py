@@ -163,9 +163,9 @@ class Validation:
 
     def _together(self, mine: list[Measured]) -> Evaluation:
         """Return what all workers' images together amount to."""
-        shares = gather(mine, self._session)
+        parts = gather(mine, self._session)
         # Back in the images' own order, so that nothing depends on the number of workers.
-        everyone = [shares[i % len(shares)][i // len(shares)] for i in range(len(self._images))]
+        everyone = [parts[i % len(parts)][i // len(parts)] for i in range(len(self._images))]
         return computed_once(lambda: self._summed_up(everyone), self._session)
 
     def _summed_up(self, everyone: list[Measured]) -> Evaluation:
@@ -182,9 +182,9 @@ class Validation:
         return Evaluation(metrics, _mean([m.health for m in everyone]) | of_images([m.thumbnails for m in everyone]))
 
 
-def _common_distance(wanted: str, least: int, session: Session) -> Distance | None:
+def _common_distance(choice: str, least: int, session: Session) -> Distance | None:
     """Return the best distance that every worker has."""
-    offers = gather(perceptual.offered(wanted, least), session)
+    offers = gather(perceptual.offered(choice, least), session)
     common = [name for name in offers[0] if all(name in offer for offer in offers)]
     return perceptual.build(common[0], session.device) if common else None
 
