@@ -80,8 +80,9 @@ class Index:
     @classmethod
     def from_columns(cls, columns: Mapping[str, list[Any]]) -> "Index":
         """Return the index that `to_columns` described."""
+        columns = {**columns, "notes": [tuple(notes) for notes in columns["notes"]]}  # JSON has lists
         rows = zip(*(columns[key] for key in _COLUMNS), strict=True)
-        return cls({row[0]: Verdict(*row[1:-1], notes=tuple(row[-1])) for row in rows})  # JSON has lists
+        return cls({name: Verdict(*values) for name, *values in rows})
 
 
 def changes(before: Mapping[str, str], after: Mapping[str, str]) -> str:
