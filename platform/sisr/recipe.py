@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from sisr.config.settings import Settings as Settings
 from sisr.data import degradations as degradations
-from sisr.data.crop import Crop
+from sisr.data.augment import Crop
 from sisr.data.draws import Draws
 from sisr.errors import ConfigError
 from sisr.losses import pixel as pixel

@@ -36,5 +36,5 @@ def test_one_number_of_workers_wants_equal_shares_and_a_range_an_example_for_eac
     check_batch(16, parse("2:8"), 1)  # 3, 5, 6 and 7 of them hold shares that differ by one
     with pytest.raises(ConfigError, match="split equally among 3 workers"):
         check_batch(16, exactly(3), 1)
-    with pytest.raises(ConfigError, match="by 8 workers x 3 micro-batches: it must be 24 at least"):
+    with pytest.raises(ConfigError, match="among 8 workers x 3 micro-batches: it must be 24 at least"):
         check_batch(16, parse("2:8"), 3)

@@ -59,7 +59,9 @@ KEYWORDS = {
 # "file: finding", with the reason why it is right there.
 SAFE: dict[str, str] = {
     "platform/sisr/models/export.py: torch.export.load": "reads back the file that it has just written itself",
+    "platform/sisr/recipes/outside.py: exec": "a recipe is code; its user has named it (models/trust.py)",
     "tests/models/test_export.py: torch.export.load": "reads files that the test has written",
+    "tests/cluster/test_slices.py: pickle.loads": "reads what the test has just pickled",
 }
 
 
@@ -153,7 +155,9 @@ def test_no_tracked_file_names_a_machine_or_a_registry() -> None:
 
 def test_what_a_run_leaves_behind_is_not_tracked() -> None:
     unwanted = re.compile(r"\.(pyc|db|pt|safetensors|whl)$|(^|/)(__pycache__|runs|mlruns|mlartifacts|\.venv)/")
-    assert [relative(path) for path in tracked() if unwanted.search(relative(path))] == []
+    recorded = "tests/training/recorded_run/"  # a run of an earlier version, for the test that it goes on
+    found = [name for name in map(relative, tracked()) if unwanted.search(name) and not name.startswith(recorded)]
+    assert found == []
 
 
 def test_the_licence_is_apache_2_in_full() -> None:
@@ -331,7 +335,7 @@ def test_make_says_what_is_missing_where_no_python_fits(project: Path) -> None:
     assert not (project / ".venv").exists()
 
 
-def test_ci_runs_install_tests_and_lint(tmp_path: Path) -> None:
+def test_ci_runs_install_tests_lint_and_the_tests_over_several_hosts(tmp_path: Path) -> None:
     (tmp_path / ".ci").mkdir()
     shutil.copy(REPOSITORY / ".ci" / "run", tmp_path / ".ci" / "run")
     (tmp_path / "Makefile").write_text("%:\n\t@echo made $@\n")
@@ -342,6 +346,7 @@ def test_ci_runs_install_tests_and_lint(tmp_path: Path) -> None:
         "made install",
         "made test",
         "made lint",
+        "made test-cluster",
     ]
     (tmp_path / "Makefile").write_text("test:\n\t@exit 3\n%:\n\t@echo made $@\n")
     failed = subprocess.run([tmp_path / ".ci" / "run"], capture_output=True, text=True, timeout=60)

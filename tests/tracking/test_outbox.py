@@ -11,7 +11,7 @@ import pytest
 from sisr.disk import journal
 from sisr.disk.journal import rows
 from sisr.disk.lock import is_held
-from sisr.errors import ConfigError, RunLockedError
+from sisr.errors import ConfigError, DiskError, RunLockedError
 from sisr.tracking.outbox import FILE, Outbox, records
 
 
@@ -185,3 +185,19 @@ def test_a_row_that_is_no_whole_record_is_passed_over(tmp_path, line):
     with Outbox(tmp_path) as outbox:
         outbox.metrics(2, {"loss": 0.25})
     assert [row and row["n"] for row, _ in records(tmp_path / FILE)] == [0, 1, None, 2, 3]
+
+
+def test_an_outbox_that_cant_be_flushed_raises_nothing_over_the_error_on_its_way(tmp_path, monkeypatch):
+    def full(self):
+        raise DiskError("no room")
+
+    def fail(error):
+        with Outbox(tmp_path):
+            if error:
+                raise error
+
+    monkeypatch.setattr(journal.Journal, "flush", full)
+    with pytest.raises(KeyError):
+        fail(KeyError())
+    with pytest.raises(DiskError):
+        fail(None)

@@ -184,7 +184,7 @@ def test_mlflows_scoring_server_gets_an_answer_for_both_kinds_of_request(run, lo
         (np.full((1, 8, 8, 3), 2.0), "expected pixels from 0 to 1, got 2.0 to 2.0"),
         (np.full((1, 8, 8, 3), -1), "expected pixels from 0 to 255, got -1 to -1"),
         (np.full((1, 8, 8, 3), np.nan), "expected pixels from 0 to 1, got nan"),
-        (b"GIF89a", "not an image"),
+        (b"GIF89a", "unsupported format"),
         (["?"], "an image file as text must be base64"),
         ([3.5], "expected pixels"),
     ],

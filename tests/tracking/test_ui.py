@@ -63,6 +63,8 @@ def test_ui_shows_runs_and_pictures_on_loopback_only_and_ctrl_c_leaves_no_proces
             quoted = quote(picture, safe="")
             shown = get(f"{url}/get-artifact?path={quoted}&run_uuid={run_id}")
             assert shown == (run_dir / "a.png").read_bytes()
+            # Interrupted in generated code, while it imports MLflow, Python would end by the signal itself.
+            assert "runs of sisr" in ui.stdout.readline()
         finally:
             os.kill(ui.pid, signal.SIGINT)
         assert ui.wait(30) == 0

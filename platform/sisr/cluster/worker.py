@@ -22,7 +22,7 @@ def work(config: dict[str, Any]) -> dict[str, Any]:
 
     from sisr.tracking.outbox import Outbox
     from sisr.training.loop import train
-    from sisr.training.session import NoLog
+    from sisr.training.session import NoLog, closing
 
     run, folder = Run(**config["run"]), RunFolder(Path(config["folder"]))
     node_checks.require_run(folder.path)
@@ -32,11 +32,8 @@ def work(config: dict[str, Any]) -> dict[str, Any]:
     if session.device.type == "cpu":
         torch.set_num_threads(max(1, int(config["CPU"])))
     log = Outbox(folder.path) if session.rank == 0 else NoLog()
-    try:
-        with explain_recipe_errors(run):
-            return train(run, folder, session, log)
-    finally:
-        log.close()
+    with closing(log), explain_recipe_errors(run):
+        return train(run, folder, session, log)
 
 
 def _record_reservation(folder: RunFolder) -> None:

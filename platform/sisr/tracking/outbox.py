@@ -138,8 +138,12 @@ class Outbox:
     def __enter__(self) -> "Outbox":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self.close()
+        except OSError:
+            if kind is None:  # else the error on its way counts more than what can't be recorded of it
+                raise
 
     def _append(self, op: str, **fields: Any) -> None:
         with self._lock:

@@ -24,7 +24,7 @@ from sisr.disk.run_folder import RunFolder
 from sisr.errors import OutOfMemoryError, SisrError, StoppedError
 from sisr.training.loop import train
 from sisr.training.run import Run, choose_device, explain_recipe_errors
-from sisr.training.session import Log, NoLog, PlainSession
+from sisr.training.session import Log, NoLog, PlainSession, closing
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 GRACE_S = 3.0  # how long the others are waited for when one worker has failed: they may know the cause
@@ -197,12 +197,7 @@ def _train(run: Run, folder: RunFolder, rank: int, size: int, store: str, open_l
     backend = "nccl" if torch.cuda.is_available() and torch.cuda.device_count() >= size else "gloo"
     dist.init_process_group(backend, store=dist.FileStore(store, size), rank=rank, world_size=size)
     log = open_log(folder.path) if rank == 0 else NoLog()
-    try:
+    with closing(log):
         with explain_recipe_errors(run):
             train(run, folder, PlainSession(folder, choose_device(), rank, size), log)
         dist.barrier()  # leave together
-    except BaseException:
-        with suppress(OSError):  # what is wrong counts more than what can't be recorded of it
-            log.close()
-        raise
-    log.close()

@@ -1,6 +1,7 @@
 """What differs between the hosts of the training loop: a plain process, a Ray Train worker, a Ray Tune trial."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Protocol, TypeVar
@@ -36,6 +37,18 @@ class Log(Protocol):
     def close(self) -> None:
         """Flush, and let another process write."""
         ...
+
+
+@contextmanager
+def closing(log: Log) -> Iterator[None]:
+    """Close a log after the block; an error of the block counts more than what can't be recorded of it."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            log.close()
+        raise
+    log.close()
 
 
 class NoLog:

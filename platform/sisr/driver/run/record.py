@@ -60,7 +60,7 @@ def take_up(run: Run, folder: RunFolder, data: TrainingData, allow_changes: bool
 def is_finished(run: Run, folder: RunFolder) -> bool:
     """Return whether the folder holds the end of this run, model included."""
     status = folder.status()
-    return status.get("state") == "finished" and status["step"] >= run.config["steps"] and folder.model.is_dir()
+    return status.get("state") == "finished" and status.get("step", 0) >= run.config["steps"] and folder.model.is_dir()
 
 
 def _image_changes(old: Run, new: Run, folder: RunFolder, data: TrainingData) -> list[str]:
