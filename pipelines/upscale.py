@@ -27,7 +27,7 @@ from sisr.pipelines._options import Recipes
 from sisr.terminal import console
 
 if TYPE_CHECKING:
-    from sisr.inference.strips import Enlargement
+    from sisr.inference.enlarge import Enlargement
     from sisr.models.model import Model
 
 FORMAT = "png, jpg or webp. Default: OUTPUT's, else png."

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from sisr.data.formats import RefusedError
 from sisr.data.images import decode_with_alpha, flatten
+from sisr.data.packing import digest
 from sisr.data.pairs import refuse_pairs
-from sisr.data.reading import ImageFile, digest
-from sisr.data.sources import catalogue
+from sisr.data.sources import ImageFile, catalogue
 from sisr.data.sources.folder import find_images
 
 
