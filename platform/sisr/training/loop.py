@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sisr.data.batches import Batches, Prefetcher, to_hr
+from sisr.data.augment import to_hr
+from sisr.data.batches import Batches, Prefetcher
 from sisr.data.draws import Draws
 from sisr.disk import atomic
 from sisr.disk.run_folder import RunFolder
