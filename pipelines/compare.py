@@ -84,7 +84,7 @@ def _distinct(specs: Sequence[str]) -> list[str]:
 
 def _best(experiment: str, metric: str, mode: Mode | None, top: int, uri: str | None, runs: Path) -> dict[str, str]:
     """Return the best runs of an experiment: what names each model, by the run's name."""
-    from sisr.tracking.search import best_runs
+    from sisr.tracking.selection import best_runs
 
     found = best_runs(experiment, metric, mode or direction(metric), top, tracking_uri=uri, runs=runs)
     return {run.name: run.model for run in found}

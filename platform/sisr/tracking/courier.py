@@ -61,10 +61,9 @@ def start(
 
 
 class Courier:
-    """A running courier. One that is killed is started again."""
+    """A running courier; see `start`. One that is killed is started again."""
 
     def __init__(self, folder: Path, tracking_uri: str, notify: Notify):
-        """Start it; see `start`."""
         self._folder, self._uri, self._notify = folder, tracking_uri, notify
         self._ending = self._given_up = False
         self._lock = threading.Lock()
@@ -134,12 +133,7 @@ def standing(folder: Path) -> DeliveryState:
 
 
 def deliver(folder: Path, tracking_uri: str | None = None, experiment: str | None = None) -> DeliveryState:
-    """Deliver the outboxes of a run or a sweep now, in this process.
-
-    Args:
-        folder: Of a run or a sweep; of a trial: means its sweep.
-        tracking_uri: See `address.decide`.
-        experiment: See `address.decide`.
+    """Deliver the outboxes of a run or a sweep (of a trial: its sweep's) now, in this process; see `address.decide`.
 
     Raises:
         TrackingError: The run was deleted in MLflow, or its address had a password and must be given again.
@@ -151,8 +145,8 @@ def deliver(folder: Path, tracking_uri: str | None = None, experiment: str | Non
 
         problem = service.deliver_once(folder, place)
     reached = address.read(folder)
-    there = reached is not None and reached.tracking_uri == redact_text(place.tracking_uri)
-    if not there:  # what another server has received says nothing about the one that was asked for
+    if reached is None or reached.tracking_uri != redact_text(place.tracking_uri):
+        # What another server has received says nothing about the one that was asked for.
         return replace(_count(folder, None), message=problem)
     report = standing(folder)
     return replace(report, message=problem or report.message)

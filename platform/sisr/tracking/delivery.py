@@ -22,8 +22,8 @@ from PIL import Image, UnidentifiedImageError
 from sisr.errors import CheckpointError, DataError, TrackingError
 from sisr.tracking import address, mlflow_run, outbox, progress, registry, store, upload
 from sisr.tracking.address import Address
-from sisr.tracking.batching import Record, batches, groups
 from sisr.tracking.failures import FAILURES, FilesWaitError, OfflineError, RecordRefusedError, is_refusal, why
+from sisr.tracking.mlflow_run import Record, batches, groups
 from sisr.tracking.redact import redact_text
 
 T = TypeVar("T")
@@ -36,19 +36,18 @@ _log = logging.getLogger(__name__)
 
 
 class Delivery:
-    """The way of one run's records to one MLflow run, which is found or created with the first of them."""
+    """The way of one run's records to one MLflow run, which is found or created with the first of them.
+
+    Args:
+        run_dir: The run's folder.
+        place: Where it is recorded.
+        parent_id: See `mlflow_run.find_or_create`.
+        notify: Gets a line when records are set aside.
+    """
 
     def __init__(
         self, run_dir: Path, place: Address, parent_id: str | None = None, notify: Callable[[str], None] = _log.warning
     ):
-        """Prepare; nothing is sent yet.
-
-        Args:
-            run_dir: The run's folder.
-            place: Where it is recorded.
-            parent_id: See `mlflow_run.find_or_create`.
-            notify: Gets a line when records are set aside.
-        """
         self.run_dir, self.place, self._parent_id, self._notify = run_dir, place, parent_id, notify
         self.progress = progress.read(run_dir, place.run_id)
         self._client: MlflowClient | None = None
@@ -201,20 +200,16 @@ class Delivery:
             case "model":
                 key = mlflow_run.record_uuid(run_id, first)
                 registry.log_generator(self._connect(), run_id, upload.inside(self.run_dir, first["path"]), key)
+            case "status" if first["status"] == "RUNNING":
+                self._connect().update_run(run_id, status="RUNNING")
             case "status":
-                self._send_status(run_id, first)
+                began = self._connect().get_run(run_id).info.start_time  # later, where the clock was set back since
+                self._connect().set_terminated(run_id, first["status"], end_time=max(first["t"], began))
             case "metrics" | "params" | "tags":
                 for batch in batches(group):
                     self._connect().log_batch(run_id, **batch)
             case _:
                 pass  # "open", and what later versions may add
-
-    def _send_status(self, run_id: str, record: Record) -> None:
-        if record["status"] == "RUNNING":
-            self._connect().update_run(run_id, status="RUNNING")
-            return
-        began = self._connect().get_run(run_id).info.start_time  # later, where the clock was set back since
-        self._connect().set_terminated(run_id, record["status"], end_time=max(record["t"], began))
 
     @contextmanager
     def _picture(self, record: Record) -> Iterator[Path]:
