@@ -121,9 +121,8 @@ def roll_back(client: MlflowClient, name: str) -> tuple[str, str]:
     _await_turn(client, name, None)
     champion, previous = holder(client, name), holder(client, name, PREVIOUS)
     if champion is None:
-        raise ConfigError(
-            f"no registered model '{name}' with a champion; there are {', '.join(names(client)) or 'none'}"
-        )
+        known = ", ".join(names(client)) or "none"
+        raise ConfigError(f"no registered model '{name}' with a champion; there are {known}")
     if previous is None or previous.version == champion.version:
         raise ConfigError(f"models:/{name}@champion is version {champion.version}, and no version was champion before")
     client.set_registered_model_alias(name, CHAMPION, previous.version)

@@ -162,13 +162,15 @@ def _count(folder: Path, place: Address | None) -> DeliveryState:
     return DeliveryState(pending == 0, pending, "", of_trials)
 
 
-def require(place: Address) -> None:
+def require(place: Address, *, write: bool = True) -> None:
     """Try what recording a run at `place` will need: a run with a metric and a file, which is removed again.
+
+    Without `write` it only asks whether the server answers, and leaves nothing there.
 
     Raises:
         TrackingError: It is not possible; the message says why.
     """
-    command = [sys.executable, "-m", MODULE, "--check", "--experiment", place.experiment]
+    command = [sys.executable, "-m", MODULE, "--check", "write" if write else "read", "--experiment", place.experiment]
     command += ["--run-id", place.run_id] if place.run_id else []
     try:
         done = subprocess.run(
@@ -207,7 +209,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m sisr.tracking.courier", description="Deliver outboxes.")
     parser.add_argument("folder", type=Path, nargs="?", help="of the run or sweep")
     parser.add_argument("--parent-pid", type=int, help="end when this process is gone or closes the standard input")
-    parser.add_argument("--check", action="store_true", help="only try whether a run can be recorded")
+    parser.add_argument("--check", choices=["read", "write"], help="only try whether a run can be recorded")
     parser.add_argument("--experiment", help="for --check")
     parser.add_argument("--run-id", help="for --check: the run that is to go on")
     options = parser.parse_args()
@@ -216,7 +218,8 @@ def main() -> None:
     from sisr.tracking import service
 
     if options.check:
-        sys.exit(service.check(Address(server, options.experiment, options.run_id)))
+        place = Address(server, options.experiment, options.run_id)
+        sys.exit(service.check(place, write=options.check == "write"))
     sys.exit(service.serve(options.folder, address.at(options.folder, server), options.parent_pid))
 
 

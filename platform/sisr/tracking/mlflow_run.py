@@ -74,6 +74,11 @@ def check(client: MlflowClient, run_id: str) -> None:
         )
 
 
+def write_again(client: MlflowClient, run_id: str) -> None:
+    """Write to the run what is there already; raises MLflow's own error if the server takes nothing at present."""
+    client.set_tag(run_id, UID_TAG, client.get_run(run_id).data.tags[UID_TAG])
+
+
 def is_known(client: MlflowClient, run_id: str) -> bool:
     """Whether the server knows the run; raises `TrackingError` if the run was deleted."""
     try:
@@ -120,17 +125,20 @@ def find_experiment(client: MlflowClient, place: Address) -> str:
     return str(found.experiment_id)
 
 
-def try_out(place: Address) -> None:
-    """Create a run with a metric and a file in an experiment, and remove it.
+def try_out(place: Address, *, write: bool) -> None:
+    """Ask for an experiment; to `write`, also make it, create a run with a metric and a file in it, and remove that.
 
     Raises:
         TrackingError: The experiment, or the run that is to go on, was deleted.
         Exception: One of `failures.FAILURES`: the server does not answer, or refuses one of these.
     """
     client = store.client(place.tracking_uri)
-    experiment_id = find_experiment(client, place)
     if place.run_id is not None:
         is_known(client, place.run_id)
+    if not write:
+        client.get_experiment_by_name(place.experiment)
+        return
+    experiment_id = find_experiment(client, place)
     tags = {
         "mlflow.user": user_name(),
         "sisr.kind": "write test",

@@ -69,10 +69,10 @@ def deliver_once(run_dir: Path, place: Address) -> str:
     return "; ".join(problems)
 
 
-def check(place: Address) -> int:
+def check(place: Address, *, write: bool) -> int:
     """Try what recording a run will need, print what is wrong, and return the exit code."""
     try:
-        mlflow_run.try_out(place)
+        mlflow_run.try_out(place, write=write)
     except (*FAILURES, TrackingError) as error:
         print(why(error))
         return TrackingError.exit_code
