@@ -15,11 +15,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sisr.cluster import capacity, connection, environment
-from sisr.cluster.release_store import ReleaseStore
 from sisr.errors import CheckpointError, ConfigError, SisrError
 from sisr.serving import proxy
 from sisr.serving.limits import Limits
-from sisr.serving.release import Release
+from sisr.serving.release import Release, ReleaseStore
 
 NAME = "sisr"  # of the application in Serve
 PLENTY = 10_000  # requests that Serve may hand to a replica at once: more than it ever takes
