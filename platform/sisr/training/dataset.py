@@ -46,8 +46,7 @@ def open_data(run: Run, recipe: Recipe, *, show: bool = False) -> TrainingData:
     if run.fingerprint and packed.fingerprint != run.fingerprint:
         raise DataError(f"the images of {run.data} here differ from those the run was started with")
     train = packed.subset(source.train)
-    wide, high = crop.box[2:] if crop.box else (crop.window, crop.window)
-    left, top = crop.box[:2] if crop.box else (0, 0)
+    left, top, wide, high = crop.box or (0, 0, crop.window, crop.window)
     large = train.at_least(left + wide, top + high)
     if not len(large):
         raise DataError(
