@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sisr.cluster import environment
-from sisr.doctor.diagnosis import Diagnosis
+from sisr.doctor import Diagnosis
 from sisr.errors import ConfigError
 from sisr.terminal.console import err
 
