@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sisr.config.yaml import Located, read_yaml
+from sisr.disk.cache import expanded
 from sisr.doctor import Diagnosis, Level
 from sisr.doctor.machine import examine_token
 from sisr.errors import ConfigError
@@ -75,7 +76,7 @@ def _files(path: Path, written: Mapping[str, Any], where: Where) -> Iterator[Dia
     mounts = written.get("file_mounts")
     for remote, local in mounts.items() if isinstance(mounts, dict) else ():
         place = where("file_mounts", remote)
-        source = (path.parent / Path(str(local)).expanduser()).resolve()
+        source = (path.parent / expanded(str(local))).resolve()
         if remote != TOKEN and not source.exists():
             yield Diagnosis("error", place, f"{local} is not there", "run ray from the folder of the cluster file")
         elif source == path.parent.resolve():
@@ -84,7 +85,7 @@ def _files(path: Path, written: Mapping[str, Any], where: Where) -> Iterator[Dia
     key = written.get("auth", {}).get("ssh_private_key") if isinstance(written.get("auth"), dict) else None
     if isinstance(key, str) and not PLACEHOLDER.search(key):
         place = where("auth", "ssh_private_key")
-        file = Path(key).expanduser()
+        file = expanded(key)
         if not file.is_file():
             yield Diagnosis("error", place, f"{key} is not there", "name the private key of the key pair")
         elif file.stat().st_mode & 0o077:
@@ -127,7 +128,7 @@ def _token(config: Mapping[str, Any], where: Where) -> Iterator[Diagnosis]:
     if TOKEN not in mounts:
         found = f"{TOKEN} is not copied to the nodes"
         yield Diagnosis("error", where("file_mounts"), found, f'file_mounts: {{"{TOKEN}": "{TOKEN}"}}')
-    elif problem := examine_token(Path(str(mounts[TOKEN])).expanduser()):
+    elif problem := examine_token(expanded(str(mounts[TOKEN]))):
         yield Diagnosis("error", where("file_mounts", TOKEN), problem.found, problem.remedy)
 
 

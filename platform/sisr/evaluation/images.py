@@ -16,7 +16,7 @@ from sisr.data.sources.folder import find_images
 
 
 def find(data: str) -> list[ImageFile]:
-    """Return the image files that --data names; see `sisr.evaluation.options.DATA`.
+    """Return the image files that --data names: of a folder all, of another source what it holds out.
 
     Raises:
         DataError: There are none, or they plainly hold pairs of lr and hr, of which only hr can be measured on.
