@@ -17,9 +17,9 @@ import typer
 from sisr.config.suggest import did_you_mean
 from sisr.driver import models
 from sisr.errors import ConfigError
-from sisr.evaluation.options import DATA, PERCEPTUAL, PROTOCOL, SCALE
 from sisr.metrics import protocol as protocols
 from sisr.metrics.catalogue import PSNR_Y, Mode, direction
+from sisr.pipelines._options import Device, HrImages, Json, Perceptual, ProtocolName, Recipes, Runs, Scale, TrackingUri
 from sisr.terminal import console
 
 if TYPE_CHECKING:
@@ -30,26 +30,25 @@ EXPERIMENT = "MLflow's experiment: its best runs are compared, and the compariso
 TOP = "How many of the experiment's best runs; default: 5 with --experiment."
 METRIC = "By which the best runs are chosen."
 MODE = "Whether more (max) or less (min) of it is better; default: as is known of the metric, else max."
-TRACKING = "MLflow's server or database; default: MLFLOW_TRACKING_URI, else a file in --runs."
 
 
 def main(
     model: Annotated[list[str] | None, typer.Argument(help=f"Two or more. {models.HELP}")] = None,
-    data: Annotated[str, typer.Option(help=DATA)] = "demo",
-    scale: Annotated[int | None, typer.Option(min=1, help=SCALE)] = None,
-    protocol: Annotated[str, typer.Option(help=PROTOCOL)] = "rgb8",
-    perceptual: Annotated[str, typer.Option(help=PERCEPTUAL)] = "auto",
+    data: HrImages = "demo",
+    scale: Scale = None,
+    protocol: ProtocolName = "rgb8",
+    perceptual: Perceptual = "auto",
     against: Annotated[str | None, typer.Option(help=AGAINST)] = None,
     experiment: Annotated[str | None, typer.Option(help=EXPERIMENT)] = None,
     top: Annotated[int | None, typer.Option(min=1, help=TOP)] = None,
     metric: Annotated[str, typer.Option(help=METRIC)] = f"final/{PSNR_Y.name}",
     mode: Annotated[Mode | None, typer.Option(help=MODE)] = None,
-    recipe: Annotated[list[str] | None, typer.Option(help=models.RECIPE)] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
-    runs: Annotated[Path, typer.Option(help="Folder that holds all runs.")] = Path("runs"),
-    tracking_uri: Annotated[str | None, typer.Option(help=TRACKING)] = None,
+    recipe: Recipes = None,
+    device: Device = "auto",
+    runs: Runs = Path("runs"),
+    tracking_uri: TrackingUri = None,
     log: Annotated[bool, typer.Option(help="Log the comparison to MLflow as a run of its own.")] = True,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Compare models."""
     from sisr.driver import comparison, trained_images

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sisr.driver import models
-from sisr.evaluation.options import DATA, PERCEPTUAL, PROTOCOL, SCALE
 from sisr.metrics import protocol as protocols
 from sisr.metrics.catalogue import METRICS
+from sisr.pipelines._options import Device, HrImages, Json, Perceptual, ProtocolName, Recipes, Runs, Scale
 from sisr.terminal import console
 
 if TYPE_CHECKING:
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 def main(
     model: Annotated[list[str], typer.Argument(help=f"One or more. {models.HELP}")],
-    data: Annotated[str, typer.Option(help=DATA)] = "demo",
-    scale: Annotated[int | None, typer.Option(min=1, help=SCALE)] = None,
-    protocol: Annotated[str, typer.Option(help=PROTOCOL)] = "rgb8",
-    perceptual: Annotated[str, typer.Option(help=PERCEPTUAL)] = "auto",
+    data: HrImages = "demo",
+    scale: Scale = None,
+    protocol: ProtocolName = "rgb8",
+    perceptual: Perceptual = "auto",
     images: Annotated[bool, typer.Option("--images", help="Show every image in the table, too.")] = False,
-    recipe: Annotated[list[str] | None, typer.Option(help=models.RECIPE)] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
-    runs: Annotated[Path, typer.Option(help="Folder that holds all runs.")] = Path("runs"),
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    recipe: Recipes = None,
+    device: Device = "auto",
+    runs: Runs = Path("runs"),
+    json: Json = False,
 ) -> None:
     """Measure models on images."""
     from sisr.driver import trained_images

@@ -17,6 +17,7 @@ import typer
 
 from sisr.driver import models
 from sisr.errors import ConfigError
+from sisr.pipelines._options import Recipes
 from sisr.terminal import console
 
 FORMATS = ("safetensors", "pt2", "onnx")
@@ -29,7 +30,7 @@ def main(
     format_: Annotated[str | None, typer.Option("--format", help=FORMAT)] = None,
     output: Annotated[Path | None, typer.Option("--output", "--out", "-o", help=OUTPUT)] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", "--force", help="Replace a file that is there.")] = False,
-    recipe: Annotated[list[str] | None, typer.Option(help=models.RECIPE)] = None,
+    recipe: Recipes = None,
     runs: Annotated[Path, typer.Option(help="Folder that holds all runs.")] = Path("runs"),
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:

@@ -31,7 +31,7 @@ def main(
 
     source = open_source(data, validation)
     with console.progress(f"packing {source.name}", len(source.files)) as advance:
-        store = pack(source.files, cache, lambda done, total: advance(), max_bad_fraction=max_bad)
+        store = pack(source.files, cache, advance, max_bad_fraction=max_bad)
     packed = report(source, store)
     if publish:
         train, held_out = ([file.name for file in files] for files in (source.train, source.validation))

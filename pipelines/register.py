@@ -15,9 +15,9 @@ import typer
 
 from sisr.driver import models
 from sisr.errors import ConfigError, GateError
-from sisr.evaluation.options import DATA, PERCEPTUAL, PROTOCOL
 from sisr.metrics import protocol as protocols
 from sisr.metrics.catalogue import PSNR_Y, Mode
+from sisr.pipelines._options import HR_IMAGES, Device, Json, Perceptual, ProtocolName, Recipes, Runs
 from sisr.terminal import console
 
 RUN = "A run's name or folder, a trial's folder, or an MLflow run's id."
@@ -35,21 +35,21 @@ def main(
     experiment: Annotated[str | None, typer.Option(help="Choose the best run or trial of this experiment.")] = None,
     metric: Annotated[str, typer.Option(help="With --experiment: what is best.")] = f"final/{PSNR_Y.name}",
     mode: Annotated[Mode | None, typer.Option(help=MODE)] = None,
-    data: Annotated[str | None, typer.Option(help=f"Images of the gate. {DATA}")] = None,
-    protocol: Annotated[str, typer.Option(help=PROTOCOL)] = "rgb8",
-    perceptual: Annotated[str, typer.Option(help=PERCEPTUAL)] = "auto",
+    data: Annotated[str | None, typer.Option(help=f"Images of the gate. {HR_IMAGES}")] = None,
+    protocol: ProtocolName = "rgb8",
+    perceptual: Perceptual = "auto",
     by: Annotated[str | None, typer.Option(help=BY)] = None,
     model_name: Annotated[str | None, typer.Option(help="In the registry; default: the recipe's name.")] = None,
     data_licence: Annotated[str, typer.Option(metavar="TEXT", help=LICENCE)] = "",
     force: Annotated[str, typer.Option(metavar="REASON", help=FORCE)] = "",
     rollback: Annotated[bool, typer.Option("--rollback", help="Swap champion and previous.")] = False,
-    recipe: Annotated[list[str] | None, typer.Option(help=models.RECIPE)] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
-    runs: Annotated[Path, typer.Option(help="Folder that holds all runs.")] = Path("runs"),
+    recipe: Recipes = None,
+    device: Device = "auto",
+    runs: Runs = Path("runs"),
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow's server or database; default: MLFLOW_TRACKING_URI, else as the run.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: Json = False,
 ) -> None:
     """Register a run's model, or go back to the previous one."""
     from sisr.tracking import address

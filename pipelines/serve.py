@@ -18,6 +18,7 @@ import typer
 from sisr.cluster.serve import Service, ServiceOptions, stop
 from sisr.driver import models
 from sisr.driver.served_model import Following, ReleaseSource, checked
+from sisr.pipelines._options import Recipes
 from sisr.serving.limits import Limits
 from sisr.serving.release import Release
 from sisr.terminal import console
@@ -50,7 +51,7 @@ def main(
     follow_every: Annotated[float, typer.Option(min=0.1, help=EVERY)] = 5,
     address: Annotated[str | None, typer.Option(help="Of a running Ray cluster. Default: this machine.")] = None,
     allowed_hosts: Annotated[str, typer.Option(help=ALLOWED)] = "",
-    recipe: Annotated[list[str] | None, typer.Option(help=models.RECIPE)] = None,
+    recipe: Recipes = None,
     runs: Annotated[Path, typer.Option(help="Folder that holds all runs.")] = Path("runs"),
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow's server or database; default: MLFLOW_TRACKING_URI, else in --runs.")

@@ -23,10 +23,11 @@ from sisr.data.writing import Saving
 from sisr.driver import models
 from sisr.errors import DataError
 from sisr.inference.jobs import Job, check_paths, check_targets, plan
+from sisr.pipelines._options import Recipes
 from sisr.terminal import console
 
 if TYPE_CHECKING:
-    from sisr.inference.strips import Enlargement
+    from sisr.inference.enlarge import Enlargement
     from sisr.models.model import Model
 
 FORMAT = "png, jpg or webp. Default: OUTPUT's, else png."
@@ -49,7 +50,7 @@ def main(
     scale: Annotated[int | None, typer.Option(min=1, help="For bicubic; a model has its own.")] = None,
     tile: Annotated[int | None, typer.Option(min=0, help=TILE)] = None,
     halo: Annotated[int | None, typer.Option(min=0, help=HALO)] = None,
-    recipe: Annotated[list[str] | None, typer.Option(help=models.RECIPE)] = None,
+    recipe: Recipes = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     runs: Annotated[Path, typer.Option(help="Folder that holds all runs.")] = Path("runs"),
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,

@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from sisr.config.settings import Settings as Settings
 from sisr.data import degradations as degradations
-from sisr.data.crop import Crop
+from sisr.data.augment import Crop
 from sisr.data.draws import Draws
 from sisr.errors import ConfigError
 from sisr.losses import pixel as pixel
@@ -155,12 +155,8 @@ def cosine(step: int, total: int, warmup: int = 0) -> float:
     """Return the factor of a learning rate that rises over `warmup` steps to 1 and falls along half a cosine to 0.
 
     Loshchilov & Hutter, "SGDR", 2017, equation 5, without restarts. https://arxiv.org/abs/1608.03983
-    Schedules are pure functions of the step, so that a resumed run needs no scheduler state.
-
-    Args:
-        step: Counts from 0; from `total` on the factor is 0.
-        total: Length of the whole run in steps, warm-up included.
-        warmup: Steps of linear rise; the first step already has 1 / warmup of the rate.
+    Schedules are pure functions of the step, so that a resumed run needs no scheduler state. The first step, 0, already
+    has 1 / warmup of the rate; from step `total` on, which counts the warm-up, too, the factor is 0.
     """
     if step < warmup:
         return (step + 1) / warmup

@@ -9,8 +9,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from sisr.data.augment import rotate, saturate
-from sisr.data.batches import Batches, Prefetcher, to_hr
+from sisr.data.augment import rotate, saturate, to_hr
+from sisr.data.batches import Batches, Prefetcher
 from sisr.data.draws import Draws
 from sisr.errors import DataError
 from sisr.recipe import Crop

@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from sisr.data import store
+from sisr.data.augment import Crop
 from sisr.data.batches import Batches
-from sisr.data.crop import Crop
 from sisr.data.packing import pack
-from sisr.data.sources import fetched, published
+from sisr.data.sources import published
 from sisr.data.sources.folder import find_images
 from sisr.data.store import DamagedStoreError, Store
 from sisr.doctor import images
@@ -129,7 +129,7 @@ def publish(packed: Store, tmp_path: Path) -> tuple[str, published.Manifest]:
 
 def fetch(address: str, manifest: published.Manifest, tmp_path: Path) -> tuple[Store, bool]:
     arrived: list[int] = []
-    found = fetched.fetch(address, manifest, lambda done, total: arrived.append(done), tmp_path / "far")
+    found = published.fetch(address, manifest, lambda done, total: arrived.append(done), tmp_path / "far")
     return found, bool(arrived)
 
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from sisr import recipes
-from sisr.data.sources import fetched, published
+from sisr.data.sources import published
 from sisr.data.sources.catalogue import Packed, check_source, open_packed
 from sisr.driver.run.order import Order, prepare
 from sisr.errors import ConfigError, DataError, DiskError
@@ -98,7 +98,7 @@ def test_a_machine_fetches_once_and_again_only_what_is_not_whole(tmp_path, cache
     expected = publish(photos(tmp_path / "photos"), address)
     fetch(address)
     manifest = published.read(address)
-    fetched.fetch(address, manifest, silent)
+    published.fetch(address, manifest, silent)
     (kept,) = [path for path in cache.iterdir() if path.is_dir()]
     os.truncate(kept / "pixels.u8", 100)
     assert_same(fetch(address), expected)
@@ -106,7 +106,7 @@ def test_a_machine_fetches_once_and_again_only_what_is_not_whole(tmp_path, cache
 
 def ask(address: str, told: Any) -> None:
     seen: list[int] = []
-    store = fetched.fetch(address, published.read(address), lambda done, total: seen.append(done))
+    store = published.fetch(address, published.read(address), lambda done, total: seen.append(done))
     told.put((len(store), bool(seen)))
 
 
@@ -176,7 +176,7 @@ def test_publishing_again_replaces_what_others_find_and_leaves_what_they_read(tm
     before = published.read(address)
     expected = publish(photos(tmp_path / "new", seed=1), address)
     assert_same(fetch(address), expected)
-    assert len(fetched.fetch(address, before, lambda done, total: None)) == 12
+    assert len(published.fetch(address, before, lambda done, total: None)) == 12
 
 
 @pytest.mark.parametrize(

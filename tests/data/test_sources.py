@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sisr.data.reading import ImageFile
+from sisr.data.sources import ImageFile, hold_out
 from sisr.data.sources.catalogue import open_source
 from sisr.data.sources.folder import find_images
-from sisr.data.sources.source import hold_out
 from sisr.errors import DataError
 
 

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from sisr.disk.run_folder import RunFolder
 from sisr.driver.run import execute, hosts
+from sisr.driver.run import record as run_record
 from sisr.errors import CheckpointError, ConfigError
 from sisr.tracking.outbox import Outbox
-from sisr.training.run import Options
+from sisr.training.run import Options, Run
 
 OPTIONS = Options(evaluate_every=5, log_every=5, validation_side=48, threads=1, precision="fp32", perceptual="none")
 
@@ -60,3 +62,17 @@ def test_a_setting_put_back_to_its_first_value_is_the_last_word(tmp_path: Path) 
         {"resume.1.learning_rate": "2"},
         {"resume.2.learning_rate": "1"},
     ]
+
+
+@pytest.mark.parametrize(("limit", "sent"), [(100, True), (10, False)])
+def test_the_hashes_of_very_many_images_stay_with_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, sent: bool
+) -> None:
+    monkeypatch.setattr(run_record, "FILES_LIMIT", limit)
+    folder = RunFolder(tmp_path)
+    folder.record_files({"a.png": "0" * 64})
+    run_record.announce(Run(name="r", recipe="srez", config={}, options=OPTIONS, data="demo"), folder, {}, False)
+    rows = [json.loads(line) for line in (tmp_path / "outbox.jsonl").read_text().splitlines()]
+    assert ("files.json" in [row["path"] for row in rows if row["op"] == "artifact"]) is sent
+    tags = {name for row in rows if row["op"] == "tags" for name in row["values"]}
+    assert ("sisr.files" in tags) is not sent

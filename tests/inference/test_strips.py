@@ -7,7 +7,7 @@ from torch import nn
 
 from sisr.data.bicubic import resize
 from sisr.data.images import Picture
-from sisr.inference.strips import Enlargement, native
+from sisr.inference.enlarge import Enlargement, native
 from sisr.inference.tiled import Bicubic
 from sisr.inference.transparency import spread_colours
 from sisr.recipe import Generator, Tiling

@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sisr.losses import adversarial, gradient_penalty, pixel
-from sisr.losses.total import weighted
+from sisr.losses import adversarial, pixel
 from two_workers import WORLD, on_two_workers
 
 REAL = torch.tensor([2.0, -1.0, 0.5], dtype=torch.float64)
@@ -93,13 +92,13 @@ def test_losses_of_half_precision_outputs_are_float32() -> None:
 
 def test_a_slope_of_5_costs_16() -> None:
     images = torch.rand(3, 3, 2, 2)
-    assert gradient_penalty.wgan_gp(linear, images, images, torch.rand(3)).item() == pytest.approx(16.0)
+    assert adversarial.wgan_gp(linear, images, images, torch.rand(3)).item() == pytest.approx(16.0)
 
 
 def test_the_penalty_looks_at_each_image_mixed_by_its_own_share() -> None:
     hr, sr = torch.zeros(2, 1, 1, 1), torch.tensor([1.0, 3.0]).view(2, 1, 1, 1)
     # Mixtures: 0.25 * 0 + 0.75 * 1 = 0.75 and 0.5 * 0 + 0.5 * 3 = 1.5; their slopes are themselves.
-    penalty = gradient_penalty.wgan_gp(quadratic, hr, sr, torch.tensor([0.25, 0.5]))
+    penalty = adversarial.wgan_gp(quadratic, hr, sr, torch.tensor([0.25, 0.5]))
     assert penalty.item() == pytest.approx((0.25**2 + 0.5**2) / 2)
 
 
@@ -109,7 +108,7 @@ def test_a_penalty_teaches_the_judge_and_not_the_generator() -> None:
     def judge(images: Tensor) -> Tensor:
         return weight * images.sum(dim=(1, 2, 3))
 
-    penalty = gradient_penalty.wgan_gp(judge, torch.ones(1, 1, 1, 1), sr, torch.rand(1))
+    penalty = adversarial.wgan_gp(judge, torch.ones(1, 1, 1, 1), sr, torch.rand(1))
     gradients = torch.autograd.grad(penalty, [weight, sr], allow_unused=True)
     assert gradients[0].item() == pytest.approx(2.0)  # d (w - 1)^2 / dw at w = 2
     assert gradients[1] is None
@@ -118,7 +117,7 @@ def test_a_penalty_teaches_the_judge_and_not_the_generator() -> None:
 def test_a_flat_judge_has_a_finite_penalty_gradient() -> None:
     weight = torch.tensor(0.0, requires_grad=True)
     images = torch.ones(1, 1, 1, 1)
-    penalty = gradient_penalty.wgan_gp(lambda x: weight * x.sum(dim=(1, 2, 3)), images, images, torch.rand(1))
+    penalty = adversarial.wgan_gp(lambda x: weight * x.sum(dim=(1, 2, 3)), images, images, torch.rand(1))
     (gradient,) = torch.autograd.grad(penalty, weight)
     assert penalty.item() == pytest.approx(1.0)
     assert torch.isfinite(gradient)
@@ -129,14 +128,14 @@ def test_penalties_are_computed_in_float32_under_autocast() -> None:
     layers = [nn.Conv2d(3, 4, 3), nn.Softplus(), nn.Flatten(), nn.Linear(16, 1)]
     critic = nn.Sequential(*layers)
     hr, sr, mix = torch.rand(2, 3, 4, 4), torch.rand(2, 3, 4, 4), torch.rand(2)
-    expected = gradient_penalty.wgan_gp(critic, hr, sr, mix)
+    expected = adversarial.wgan_gp(critic, hr, sr, mix)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(gradient_penalty.wgan_gp(critic, hr, sr, mix), expected)
+        assert torch.equal(adversarial.wgan_gp(critic, hr, sr, mix), expected)
 
 
 def test_a_total_is_the_weighted_sum_of_terms_that_are_logged_unweighted() -> None:
     terms = {"pixel": (0.5, torch.tensor(3.0)), "adversarial": (0.1, torch.tensor(2.0))}
-    logged = {name: value.item() for name, value in weighted("generator", terms).items()}
+    logged = {name: value.item() for name, value in adversarial.weighted("generator", terms).items()}
     assert logged == pytest.approx({"generator/total": 1.7, "generator/pixel": 3.0, "generator/adversarial": 2.0})
 
 

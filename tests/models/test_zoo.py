@@ -16,7 +16,7 @@ from torch import nn
 
 import tiny_model
 from sisr.errors import CheckpointError
-from sisr.inference.receptive_field import receptive_radius
+from sisr.inference.probe import receptive_radius
 from sisr.inference.tiled import upscale
 from sisr.models import weights
 from sisr.models.files import find_model

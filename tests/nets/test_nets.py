@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from sisr.nets.encdec import EncoderDecoder
+from sisr.nets.judges import VGGStyleDiscriminator
 from sisr.nets.pixelshuffle import PixelShuffleNet
 from sisr.nets.rrdb import RRDBNet
 from sisr.nets.srez import SrezGenerator
 from sisr.nets.srresnet import MSRResNet
-from sisr.nets.vgg_discriminator import VGGStyleDiscriminator
 
 GENERATORS = {
     "pixelshuffle": lambda: PixelShuffleNet(zero_last=False),

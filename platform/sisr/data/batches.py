@@ -17,13 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sisr.data.augment import to_hr
-from sisr.data.crop import Crop
+from sisr.data.augment import Crop
 from sisr.data.draws import generator
-from sisr.data.validation import validation_images
 from sisr.errors import DataError
-
-__all__ = ["Batches", "Images", "Prefetcher", "to_hr", "validation_images"]
 
 # Three bytes copied as one: flipped and transposed copies take half the time.
 _PIXEL = np.dtype("V3")
@@ -62,7 +58,7 @@ class Batches:
             raise DataError("there are no images to train on")
         self.images, self.crop, self.batch_size, self.seed = images, crop, batch_size, seed
         # Two epochs: the batch that ends one begins the next.
-        self._order = lru_cache(maxsize=2)(self._permutation)
+        self._order = lru_cache(maxsize=2)(lambda epoch: generator(seed, "order", epoch, 0).permutation(len(images)))
 
     def take(self, step: int, first: int, count: int) -> NDArray[np.uint8]:
         """Return examples first .. first + count - 1 of the global batch of `step`.
@@ -89,9 +85,6 @@ class Batches:
         """Return which image an example of the global batch of `step` is cut from."""
         epoch, position = divmod(step * self.batch_size + example, len(self.images))
         return int(self._order(epoch)[position])
-
-    def _permutation(self, epoch: int) -> NDArray[np.int64]:
-        return generator(self.seed, "order", epoch, 0).permutation(len(self.images))
 
 
 class Prefetcher:
@@ -120,13 +113,12 @@ class Prefetcher:
     ) -> None:
         self.waited_s = 0.0  # how long `next` has waited, altogether
         self._batches, self._device = batches, torch.device(device)
-        self._first = first
-        self._count = batches.batch_size - first if count is None else count
+        self._first, self._count = first, batches.batch_size - first if count is None else count
         self._depth, self._step = depth, start_step
         self._ready: queue.SimpleQueue[Tensor | Exception] = queue.SimpleQueue()
         self._free = threading.Semaphore(depth)
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._work, args=(start_step,), name="prefetch", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="prefetch", daemon=True)
         if depth:
             self._thread.start()
 
@@ -137,7 +129,7 @@ class Prefetcher:
             DataError: The batch could not be made; the message names the file.
         """
         start = time.perf_counter()
-        item = self._ready.get() if self._depth else self._cut_now()
+        item = self._ready.get() if self._depth else self._cut()
         self.waited_s += time.perf_counter() - start
         if isinstance(item, Exception):
             self._ready.put(item)  # the thread has ended: the next call raises the same error
@@ -152,20 +144,18 @@ class Prefetcher:
         if self._depth:
             self._thread.join()
 
-    def _cut_now(self) -> Tensor:
+    def _cut(self) -> Tensor:
         pixels = torch.from_numpy(self._batches.take(self._step, self._first, self._count))
         self._step += 1
-        return pixels
+        return pixels.pin_memory() if self._device.type == "cuda" else pixels
 
-    def _work(self, step: int) -> None:
+    def _work(self) -> None:
         try:
             while True:
                 self._free.acquire()
                 if self._closed.is_set():
                     return
-                pixels = torch.from_numpy(self._batches.take(step, self._first, self._count))
-                self._ready.put(pixels.pin_memory() if self._device.type == "cuda" else pixels)
-                step += 1
+                self._ready.put(self._cut())
         except Exception as error:  # raised by `next`, in the thread that trains
             self._ready.put(error)
 

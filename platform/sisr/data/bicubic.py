@@ -53,8 +53,14 @@ def upscale(lr: Tensor, scale: int) -> Tensor:
             has lr's type and is not clamped.
         scale: hr side / lr side, at least 1.
     """
-    # 2 pixels of support and one to spare; torch renormalises at the edge of what it is given, MATLAB mirrors.
-    return _resample(lr, margin=3, out_margin=3 * scale, grow=scale)
+    margin = 3  # px: 2 of support and one to spare; torch renormalises at the edge of what it is given, MATLAB mirrors
+    rows, columns = (_mirrored(side, margin, lr.device) for side in lr.shape[-2:])
+    wide = lr if lr.dtype == torch.float64 else lr.float()
+    wide = wide.index_select(-2, rows).index_select(-1, columns)
+    size = (rows.shape[0] * scale, columns.shape[0] * scale)  # len() would fix them when a generator is exported
+    sr = functional.interpolate(wide, size=size, mode="bicubic", antialias=True, align_corners=False)
+    edge = margin * scale
+    return sr[..., edge:-edge, edge:-edge].to(lr.dtype)
 
 
 def downscale(hr: Tensor, scale: int) -> Tensor:
@@ -62,7 +68,7 @@ def downscale(hr: Tensor, scale: int) -> Tensor:
 
     Args:
         hr: (n, c, h, w), floating point, any device, h and w multiples of `scale`. Computed in float32 at least, also
-            under autocast; the result has hr's type and is not clamped.
+            under autocast; the result has hr's type and is not clamped, and next to sharp edges leaves hr's range.
         scale: hr side / lr side, at least 1.
 
     Raises:
@@ -118,16 +124,11 @@ def contributions(size: int, scale: Fraction, border: Border) -> tuple[NDArray[n
     weights = stretch * cubic(stretch * (centre[:, None] - taps))
     weights /= weights.sum(axis=1, keepdims=True)
     used = weights.any(axis=0)
-    return _inside(taps[:, used].astype(np.intp) - 1, size, border), weights[:, used]
-
-
-def _inside(index: NDArray[np.intp], size: int, border: Border) -> NDArray[np.intp]:
+    index = taps[:, used].astype(np.intp) - 1
     if border == "replicate":
-        return np.clip(index, 0, size - 1)
-    if border != "mirror":
-        raise ValueError(f"border is 'mirror' or 'replicate', got '{border}'")
-    index = index % (2 * size)
-    return np.where(index < size, index, 2 * size - 1 - index)
+        return np.clip(index, 0, size - 1), weights[:, used]
+    index %= 2 * size
+    return np.where(index < size, index, 2 * size - 1 - index), weights[:, used]
 
 
 def _resize_axis(image: NDArray[Any], scale: Fraction, axis: int, border: Border) -> NDArray[Any]:
@@ -140,16 +141,6 @@ def _resize_axis(image: NDArray[Any], scale: Fraction, axis: int, border: Border
     if image.dtype != np.uint8:
         return total
     return np.clip(np.floor(total + 0.5), 0, 255).astype(np.uint8)
-
-
-def _resample(x: Tensor, *, margin: int, out_margin: int, grow: int) -> Tensor:
-    height, width = x.shape[-2:]
-    rows, columns = _mirrored(height, margin, x.device), _mirrored(width, margin, x.device)
-    wide = x if x.dtype == torch.float64 else x.float()
-    wide = wide.index_select(-2, rows).index_select(-1, columns)
-    size = (rows.shape[0] * grow, columns.shape[0] * grow)  # len() would fix them when a generator is exported
-    y = functional.interpolate(wide, size=size, mode="bicubic", antialias=True, align_corners=False)
-    return y[..., out_margin:-out_margin, out_margin:-out_margin].to(x.dtype)
 
 
 def _mirrored(size: int, margin: int, device: torch.device) -> Tensor:

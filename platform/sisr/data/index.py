@@ -15,6 +15,7 @@ from sisr.errors import DataError
 
 MAX_BAD_FRACTION = 0.01
 NAMED = 10  # offenders named in a message
+_COLUMNS = ("name", *(field.name for field in fields(Verdict)))
 
 
 @dataclass(frozen=True)
@@ -77,28 +78,20 @@ class Index:
         return {key: list(column) for key, column in zip(_COLUMNS, zip(*rows, strict=True), strict=True)}
 
     @classmethod
-    def from_columns(cls, columns: Mapping[str, list[object]]) -> "Index":
+    def from_columns(cls, columns: Mapping[str, list[Any]]) -> "Index":
         """Return the index that `to_columns` described."""
-        verdicts = {}
-        for row in zip(*(columns[key] for key in _COLUMNS), strict=True):
-            values: dict[str, Any] = dict(zip(_COLUMNS, row, strict=True))
-            name, notes = values.pop("name"), tuple(values.pop("notes"))  # JSON has lists
-            verdicts[name] = Verdict(**values, notes=notes)
-        return cls(verdicts)
+        columns = {**columns, "notes": [tuple(notes) for notes in columns["notes"]]}  # JSON has lists
+        rows = zip(*(columns[key] for key in _COLUMNS), strict=True)
+        return cls({name: Verdict(*values) for name, *values in rows})
 
 
 def changes(before: Mapping[str, str], after: Mapping[str, str]) -> str:
-    """Return what differs between two states of a source in words, such as "+12 -3 ~1 files, e.g. a.png"; else "".
+    """Return what differs between two states of a source, such as "+12 -3 ~1 files, e.g. a.png"; else "".
 
-    Args:
-        before: Content hash by file name.
-        after: Likewise.
+    Both are content hashes by file name.
     """
     added = [name for name in after if name not in before]
     removed = [name for name in before if name not in after]
     modified = [name for name in after if name in before and before[name] != after[name]]
     examples = [printable(name) for name in (added + removed + modified)[:3]]
     return f"+{len(added)} -{len(removed)} ~{len(modified)} files, e.g. {', '.join(examples)}" if examples else ""
-
-
-_COLUMNS = ("name", *(field.name for field in fields(Verdict)))

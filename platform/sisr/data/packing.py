@@ -5,30 +5,34 @@ files' paths, sizes and times of modification; it is built anew, reusing what ha
 and when it is found damaged. Of several processes that ask for it at once, one builds.
 """
 
+import hashlib
 import json
 import logging
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import PIL
+from numpy.typing import NDArray
 
 from sisr.config.printable import printable
+from sisr.data.images import Verdict, examine
 from sisr.data.index import MAX_BAD_FRACTION, Index
-from sisr.data.reading import ImageFile, Judged, digest, read_all, stamp
-from sisr.data.sources.source import Source, by_name
+from sisr.data.sources import ImageFile, Source, by_name
 from sisr.data.store import IMAGES, INDEX, PIXELS, SHAPES, DamagedStoreError, Store, write_sums
 from sisr.disk import atomic, cache, lock
 from sisr.errors import DataError, DiskError
 
 DECODER = f"2/pillow-{PIL.__version__}"  # whatever makes the same file give other pixels
 
-Progress = Callable[[int, int], None]  # files done, files altogether
+Judged = tuple[Verdict, NDArray[np.uint8] | None]  # pixels (h, w, 3), or None where refused
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +40,7 @@ _log = logging.getLogger(__name__)
 def pack(
     files: Sequence[ImageFile],
     cache_dir: Path | None = None,
-    progress: Progress | None = None,
+    advance: Callable[[], object] = lambda: None,
     *,
     max_bad_fraction: float = MAX_BAD_FRACTION,
 ) -> Store:
@@ -45,7 +49,7 @@ def pack(
     Args:
         files: In any order.
         cache_dir: None: see `sisr.disk.cache`.
-        progress: Called after each file while building.
+        advance: Called after each file while building.
         max_bad_fraction: More refused files than this stop with an error.
 
     Raises:
@@ -61,7 +65,7 @@ def pack(
         with lock.held(folder.parent / ".lock", advice="set SISR_CACHE"):
             store = _opened(folder, quietly=True)  # another process may have been quicker
             if store is None:
-                _build(folder, files, progress or (lambda done, total: None))
+                _build(folder, files, advance)
                 store = Store(folder)
     if len(store) < len(files):
         store.index.check(_root(files), max_bad_fraction)
@@ -73,6 +77,53 @@ def place(files: Sequence[ImageFile], cache_dir: Path | None = None) -> Path:
     files = sorted(files, key=by_name)
     root, key = _root(files), [DECODER, *(f"{file.name}/{stamp(file)}/{file.refused}" for file in files)]
     return (cache_dir or cache.folder()) / f"{Path(root).name}-{digest([root])[:12]}" / digest(key)[:24]
+
+
+def read_all(files: Sequence[ImageFile], known: Callable[[ImageFile], Judged | None]) -> Iterator[Judged]:
+    """Yield verdict and pixels of each file, in order.
+
+    Several are decoded at once, by threads, since decoders release Python's lock; few are held in memory.
+
+    Args:
+        files: What to read.
+        known: Returns what is known about a file that has not changed, so that it needs no reading; None: read it.
+    """
+
+    def judged(file: ImageFile) -> Judged:
+        if file.refused:
+            return Verdict(0, "", "", 0, 0, *file.refused), None
+        return known(file) or examine(file.path)
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = min(16, cores)
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+    waiting: deque[Future[Judged]] = deque()
+    try:
+        for file in files:
+            waiting.append(pool.submit(judged, file))
+            if len(waiting) > workers + 2:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def stamp(file: ImageFile) -> str:
+    """Return a digest of path, size and time of modification; "" where the file can't be looked at."""
+    try:
+        found = file.path.stat()
+    except OSError:
+        return ""
+    return digest([str(file.path), str(found.st_size), str(found.st_mtime_ns)])[:24]
+
+
+def digest(parts: Iterable[str]) -> str:
+    """Return the SHA-256 of several strings, in hexadecimal; file names that aren't text are no obstacle."""
+    sha = hashlib.sha256()
+    for part in parts:
+        sha.update(part.encode("utf-8", "surrogateescape") + b"\0")
+    return sha.hexdigest()
 
 
 def _root(files: Sequence[ImageFile]) -> str:
@@ -89,7 +140,7 @@ def _opened(folder: Path, *, quietly: bool = False) -> Store | None:
         return None
 
 
-def _build(folder: Path, files: Sequence[ImageFile], progress: Progress) -> None:
+def _build(folder: Path, files: Sequence[ImageFile], advance: Callable[[], object]) -> None:
     """Pack the files into `folder`; the caller holds the lock. Leftovers and all but the newest older store go."""
     stamps = [stamp(file) for file in files]
     known = _known(folder.parent, dict(zip((f.name for f in files), stamps, strict=True)))
@@ -105,7 +156,7 @@ def _build(folder: Path, files: Sequence[ImageFile], progress: Progress) -> None
                         shapes.append((end, *pixels.shape[:2]))
                         sums.append(zlib.crc32(content))
                         end += file.write(content)
-                    progress(len(verdicts), len(files))
+                    advance()
             index = Index({file.name: verdict for file, verdict in zip(files, verdicts, strict=True)})
             about = {"decoder": DECODER, "fingerprint": index.fingerprint, "names": index.good}
             np.save(partial / SHAPES, np.array(shapes, dtype=np.int64).reshape(-1, 3))

@@ -22,7 +22,7 @@ from sisr.config.printable import printable
 from sisr.data.bicubic import resize
 from sisr.data.formats import READ
 from sisr.data.images import decode
-from sisr.data.reading import ImageFile
+from sisr.data.sources import ImageFile
 from sisr.data.store import Store
 from sisr.errors import DataError
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sisr.data.crop import Crop
+from sisr.data.augment import Crop
 from sisr.data.store import Store
 from sisr.errors import DataError
 
@@ -30,7 +30,9 @@ class ValidationImages(Sequence[NDArray[np.uint8]]):
         image = self.store[index]
         if self.crop.box:
             return _centre_of_box(image, self.crop, self.crop.box)
-        return _centre(image, self.limit_side, self.multiple)
+        height, width = (min(side, self.limit_side) // self.multiple * self.multiple for side in image.shape[:2])
+        top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+        return image[top : top + height, left : left + width].copy()
 
     @property
     def least_side(self) -> int:
@@ -65,12 +67,6 @@ def validation_images(
     if not len(large):
         raise DataError(f"none of {len(store)} held-out images has {left + width}x{top + height} pixels")
     return ValidationImages(large, crop, limit_side, multiple)
-
-
-def _centre(image: NDArray[np.uint8], limit_side: int, multiple: int) -> NDArray[np.uint8]:
-    height, width = (min(side, limit_side) // multiple * multiple for side in image.shape[:2])
-    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-    return image[top : top + height, left : left + width].copy()
 
 
 def _centre_of_box(image: NDArray[np.uint8], crop: Crop, box: tuple[int, int, int, int]) -> NDArray[np.uint8]:

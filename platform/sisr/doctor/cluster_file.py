@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sisr.config.yaml import Located, read_yaml
+from sisr.disk.cache import expanded
 from sisr.doctor import exposure
 from sisr.doctor.diagnosis import Diagnosis
 from sisr.doctor.exposure import TOKEN
@@ -55,7 +56,7 @@ def _files(path: Path, written: Located) -> Iterator[Diagnosis]:
     mounts = written.get("file_mounts")
     for remote, local in mounts.items() if isinstance(mounts, dict) else ():
         place = where(path, written, ["file_mounts", remote])
-        source = (path.parent / Path(str(local)).expanduser()).resolve()
+        source = (path.parent / expanded(str(local))).resolve()
         if remote != TOKEN and not source.exists():
             yield Diagnosis("error", place, f"{local} is not there", "run ray from the folder of the cluster file")
         elif source == path.parent.resolve():
@@ -64,7 +65,7 @@ def _files(path: Path, written: Located) -> Iterator[Diagnosis]:
     key = written.get("auth", {}).get("ssh_private_key") if isinstance(written.get("auth"), dict) else None
     if isinstance(key, str) and not PLACEHOLDER.search(key):
         place = where(path, written, ["auth", "ssh_private_key"])
-        file = Path(key).expanduser()
+        file = expanded(key)
         if not file.is_file():
             yield Diagnosis("error", place, f"{key} is not there", "name the private key of the key pair")
         elif file.stat().st_mode & 0o077:

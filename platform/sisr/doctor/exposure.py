@@ -5,9 +5,9 @@ It is judged with Ray's defaults filled in, since several of them are what is un
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
+from sisr.disk.cache import expanded
 from sisr.doctor.diagnosis import Diagnosis, Level
 from sisr.doctor.machine import examine_token
 
@@ -63,7 +63,7 @@ def _token(config: Config, where: Where) -> Iterator[Diagnosis]:
     if TOKEN not in mounts:
         found = f"{TOKEN} is not copied to the nodes"
         yield Diagnosis("error", where("file_mounts"), found, f'file_mounts: {{"{TOKEN}": "{TOKEN}"}}')
-    elif problem := examine_token(Path(str(mounts[TOKEN])).expanduser()):
+    elif problem := examine_token(expanded(str(mounts[TOKEN]))):
         yield Diagnosis("error", where("file_mounts", TOKEN), problem.found, problem.remedy)
 
 

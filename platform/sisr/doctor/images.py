@@ -7,11 +7,10 @@ from sisr.config.printable import printable
 from sisr.data import packing
 from sisr.data.images import Verdict, decode
 from sisr.data.index import MAX_BAD_FRACTION, NAMED, Index
+from sisr.data.packing import read_all
 from sisr.data.pairs import Pixels, find_paired, made_by
-from sisr.data.reading import ImageFile, read_all
-from sisr.data.sources import fetched, published
+from sisr.data.sources import ImageFile, by_name, published
 from sisr.data.sources.catalogue import open_source
-from sisr.data.sources.source import by_name
 from sisr.data.store import DamagedStoreError, Store
 from sisr.doctor.diagnosis import Diagnosis
 from sisr.errors import DataError
@@ -31,7 +30,7 @@ def examine(spec: str) -> list[Diagnosis]:
     if published.is_address(spec):
         manifest = published.read(spec)
         count = f"{len(manifest.train):,} images to train on, {len(manifest.held_out):,} held out"
-        return [Diagnosis("ok", "published", count), *_packed(fetched.place(manifest))]
+        return [Diagnosis("ok", "published", count), *_packed(published.place(manifest))]
     source = open_source(spec)
     files = sorted({file.name: file for file in (*source.files, *source.held_out)}.values(), key=by_name)
     verdicts = []

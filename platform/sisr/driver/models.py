@@ -16,10 +16,6 @@ HELP = (
     "A run's name or folder, a checkpoint or model folder, a weights file (.safetensors; .pth of other projects), "
     "models:/..., runs:/..., or bicubic."
 )
-RECIPE = (
-    "Recipe file, or dotted module, whose code a model from elsewhere may run; repeatable. Its SHA-256 must be the one "
-    "that the model was saved with. What was trained on this machine needs none."
-)
 
 
 def open_model(spec: str, runs: Path, scale: int | None, device: str = "auto", recipes: Sequence[str] = ()) -> "Model":
@@ -30,7 +26,7 @@ def open_model(spec: str, runs: Path, scale: int | None, device: str = "auto", r
         runs: Folder that holds all runs.
         scale: hr side / lr side that is wanted; None: the model's own (bicubic: 4).
         device: `auto` (a GPU where there is one), `cpu`, or torch's name of a device.
-        recipes: Recipe files whose code may run; see `RECIPE`.
+        recipes: Recipe files whose code may run.
 
     Raises:
         CheckpointError: There is no such model, or its files can't be used.

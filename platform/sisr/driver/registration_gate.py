@@ -6,8 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sisr.data.reading import ImageFile
-from sisr.data.sources import catalogue
+from sisr.data.sources import ImageFile, catalogue
 from sisr.driver.models import open_model
 from sisr.driver.trained_images import of_folder, trained_on
 from sisr.errors import CheckpointError, ConfigError

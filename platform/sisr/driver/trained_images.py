@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sisr.data.reading import ImageFile
+from sisr.data.sources import ImageFile
 from sisr.data.sources.catalogue import open_source
 from sisr.disk.run_folder import RunFolder
 from sisr.disk.sweep_folder import TRIALS

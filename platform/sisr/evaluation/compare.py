@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from sisr.data.reading import ImageFile
+from sisr.data.sources import ImageFile
 from sisr.errors import DataError
 from sisr.evaluation import folder, ranking
 from sisr.evaluation.gallery import Gallery

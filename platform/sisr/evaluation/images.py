@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from sisr.data.formats import RefusedError
 from sisr.data.images import decode_with_alpha, flatten
+from sisr.data.packing import digest
 from sisr.data.pairs import refuse_pairs
-from sisr.data.reading import ImageFile, digest
-from sisr.data.sources import catalogue
+from sisr.data.sources import ImageFile, catalogue
 from sisr.data.sources.folder import find_images
 
 
 def find(data: str) -> list[ImageFile]:
-    """Return the image files that --data names; see `sisr.evaluation.options.DATA`.
+    """Return the image files that --data names: of a folder all, of another source what it holds out.
 
     Raises:
         DataError: There are none, or they plainly hold pairs of lr and hr, of which only hr can be measured on.

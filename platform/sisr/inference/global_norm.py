@@ -4,6 +4,7 @@ They are collected over all tiles first, layer after layer: each layer's input d
 before it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
-
-from sisr.inference.tiles import Tile
 
 
 class LayerReachedError(Exception):
@@ -31,11 +30,11 @@ class GlobalGroupNorm(TorchFunctionMode):
         self._known: list[Moments] = []
         self._moments: Moments | None = None
         self._calls = 0
-        self._tile: Tile | None = None
+        self._core_of: Callable[[Tensor], Tensor] = lambda x: x
 
-    def begin(self, tile: Tile) -> None:
-        """Prepare for the forward pass of `tile`."""
-        self._tile, self._calls = tile, 0
+    def begin(self, core_of: Callable[[Tensor], Tensor]) -> None:
+        """Prepare for the forward pass of a tile, whose core `core_of` cuts out of its features."""
+        self._core_of, self._calls = core_of, 0
 
     def end_layer(self) -> None:
         """All tiles have added to the layer being collected: its statistics are known from now on."""
@@ -60,8 +59,7 @@ class GlobalGroupNorm(TorchFunctionMode):
         layer = self._calls
         self._calls += 1
         if layer == len(self._known):
-            assert self._tile is not None
-            found = Moments.of(self._tile.core_of(x), num_groups)
+            found = Moments.of(self._core_of(x), num_groups)
             self._moments = found if self._moments is None else self._moments.merged(found)
             raise LayerReachedError
         moments, (n, channels) = self._known[layer], x.shape[:2]

@@ -52,12 +52,8 @@ def check_paths(image: Path, output: Path | None, format_: str | None) -> None:
 def plan(image: Path, output: Path | None, format_: str | None, scale: int, compare: bool) -> list[Job]:
     """Return what to read and where to write, without touching anything.
 
-    Args:
-        image: An image file, or a folder of them.
-        output: A file, or a folder; None: beside the input.
-        format_: png, jpg or webp; None: as the output is called, else png.
-        scale: The model's, which is part of default names.
-        compare: Write a comparison of each image, too.
+    Without `output`, a file or folder, that is beside the input, under a name with `scale` in it. Without `format_`,
+    png, jpg or webp, it is as the output is called, else png. `compare` asks for a comparison of each image, too.
 
     Raises:
         ConfigError: Two images would be written to the same file.
@@ -71,24 +67,19 @@ def plan(image: Path, output: Path | None, format_: str | None, scale: int, comp
         into_folder = output.is_dir() or not output.suffix
         return [_job(image, output / named if into_folder else output, compare)]
     folder = output or image.resolve().with_name(f"{image.resolve().name}_x{scale}")
-    files = find_images(image)
-    jobs = [_job(f.path, (folder / f.name).with_suffix(suffix), compare, f.refused) for f in files]
-    _check_distinct(jobs)
-    return jobs
-
-
-def _job(source: Path, target: Path, compare: bool, refused: tuple[str, str] | None = None) -> Job:
-    comparison = target.with_name(f"{target.stem}_compare{target.suffix}") if compare else None
-    return Job(source, target, comparison, refused)
-
-
-def _check_distinct(jobs: Sequence[Job]) -> None:
+    jobs = [_job(f.path, (folder / f.name).with_suffix(suffix), compare, f.refused) for f in find_images(image)]
     writers: dict[Path, Path] = {}
     for job in jobs:
         for path in job.outputs:
             if path in writers:
                 raise ConfigError(f"{writers[path]} and {job.source} would both be written to {path}; rename one")
             writers[path] = job.source
+    return jobs
+
+
+def _job(source: Path, target: Path, compare: bool, refused: tuple[str, str] | None = None) -> Job:
+    comparison = target.with_name(f"{target.stem}_compare{target.suffix}") if compare else None
+    return Job(source, target, comparison, refused)
 
 
 def check_targets(jobs: Sequence[Job], overwrite: bool) -> None:

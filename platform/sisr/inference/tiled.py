@@ -7,7 +7,8 @@ whole image, up to the rounding of sums.
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from dataclasses import dataclass
+from fractions import Fraction
 
 import psutil
 import torch
@@ -17,19 +18,55 @@ from sisr.data import bicubic
 from sisr.errors import DataError
 from sisr.inference.global_norm import GlobalGroupNorm, LayerReachedError
 from sisr.inference.probe import footprint
-from sisr.inference.tiles import Tile, rows_of_tiles, tile_ranges
+from sisr.nets.generator import round_up
 from sisr.recipe import Generator, Tiling
 
 MEMORY_BYTES = (2**30, 2**32)  # that one forward pass may take, by an estimate: at least, at most
 TILE = (32, 512)  # px, where it is chosen by memory: at least, at most
 
+# Row and column indices -> the lr pixels (n, 3, rows, columns) there, in the generator's type and on its device.
+Reader = Callable[[Tensor, Tensor], Tensor]
 
-class Reader(Protocol):
-    """Where lr comes from."""
 
-    def __call__(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """Return the lr pixels (n, 3, rows, columns) at these indices, in the generator's type and on its device."""
-        ...
+@dataclass(frozen=True)
+class TileRange:
+    """One tile's range along one axis, in lr px: the core that it is for, inside the outer range that it reads."""
+
+    start: int
+    stop: int
+    outer_start: int
+    outer_stop: int
+
+    @property
+    def outer_size(self) -> int:
+        """Pixels read."""
+        return self.outer_stop - self.outer_start
+
+    def core_of(self, size: int) -> slice:
+        """Return where the core lies in something made from the outer range that has `size` px along this axis.
+
+        Raises:
+            ValueError: The core does not fall on whole pixels.
+        """
+        factor = Fraction(size, self.outer_size)
+        start, stop = (factor * (edge - self.outer_start) for edge in (self.start, self.stop))
+        if start.denominator != 1 or stop.denominator != 1:
+            raise ValueError(
+                f"{size} px made from {self.outer_size}: the generator's scale or size_multiple is not what it says"
+            )
+        return slice(int(start), int(stop))
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A rectangle of the image."""
+
+    rows: TileRange
+    columns: TileRange
+
+    def core_of(self, x: Tensor) -> Tensor:
+        """Return the core's part of (n, c, h, w) features that were made from the tile's outer rectangle."""
+        return x[..., self.rows.core_of(x.shape[-2]), self.columns.core_of(x.shape[-1])]
 
 
 class Bicubic(Generator):
@@ -65,15 +102,9 @@ def upscale(generator: Generator, lr: Tensor, *, tile: int | None = None, halo: 
 
 
 class TiledImage:
-    """One image on its way through a generator.
+    """One image, of height x width lr px, on its way through a generator.
 
-    Args:
-        generator: See `upscale`.
-        height: px of lr.
-        width: px of lr.
-        read: Called for each tile, as often as there are passes.
-        tile: See `upscale`.
-        halo: See `upscale`.
+    `read` is called for each tile, as often as there are passes; the other arguments are those of `upscale`.
     """
 
     def __init__(
@@ -93,7 +124,7 @@ class TiledImage:
         side = _tile_side(generator, sides, halo) if tile is None else tile or max(sides)
         if halo is None and side < max(sides):
             raise DataError("this generator depends on all of the image at once and can't work in tiles")
-        self._rows, self._columns = (tile_ranges(size, side, halo or 0, tiling) for size in (height, width))
+        self._rows, self._columns = (_tile_ranges(size, side, halo or 0, tiling) for size in (height, width))
         whole = len(self._rows) == len(self._columns) == 1
         self._num_norms = 0 if whole else footprint(generator).num_group_norms
 
@@ -111,21 +142,17 @@ class TiledImage:
     def rows(self, on_pass: Callable[[], None] = lambda: None) -> Iterator[Iterator[Tensor]]:
         """Yield, from the top, each row of tiles: an iterator over sr pieces (n, 3, h, w) from the left.
 
-        Each row must be consumed before the next.
-
-        Args:
-            on_pass: Called after each tile of each pass.
+        Each row must be consumed before the next. `on_pass` is called after each tile of each pass.
         """
         norm = GlobalGroupNorm() if self._num_norms else None
         for _ in range(self._num_norms):
             assert norm is not None
-            for row in rows_of_tiles(self._rows, self._columns):
-                for tile in row:
-                    self._forward(tile, norm)
-                    on_pass()
+            for tile in (Tile(rows, columns) for rows in self._rows for columns in self._columns):
+                self._forward(tile, norm)
+                on_pass()
             norm.end_layer()
-        for row in rows_of_tiles(self._rows, self._columns):
-            yield (self._piece(tile, norm, on_pass) for tile in row)
+        for rows in self._rows:
+            yield (self._piece(Tile(rows, columns), norm, on_pass) for columns in self._columns)
 
     @torch.inference_mode()
     def _piece(self, tile: Tile, norm: GlobalGroupNorm | None, on_pass: Callable[[], None]) -> Tensor:
@@ -147,7 +174,7 @@ class TiledImage:
         lr = self._read(rows, columns)
         if norm is None:
             return self._generator(lr)
-        norm.begin(tile)
+        norm.begin(tile.core_of)
         try:
             with norm:
                 return self._generator(lr)
@@ -181,6 +208,23 @@ def _tile_side(generator: Generator, sides: tuple[int, int], halo: int | None) -
         )
     # With a tile smaller than its halo most of the work would be thrown away.
     return max(min(int(math.sqrt(fitting)) - 2 * halo, most), halo, least)
+
+
+def _tile_ranges(size: int, tile: int, halo: int, tiling: Tiling) -> list[TileRange]:
+    """Return the tiles along one axis of an image of `size` px, padded at its end where the generator needs it.
+
+    Every edge falls on a multiple of `size_multiple`, so that strided layers see the grid of the whole image: cores of
+    `tile` px and context of `halo` px on both sides, which is less at the image's edges, are rounded up to it. No tile
+    reads less than the generator's `minimum`.
+    """
+    end, multiple = tiling.padded(size), tiling.size_multiple
+    tile, halo, minimum = round_up(tile, multiple), round_up(halo, multiple), tiling.padded(1)
+    found = []
+    for start in range(0, size, tile):
+        outer_stop = min(max(start + tile + halo, minimum), end)
+        outer_start = max(min(start - halo, outer_stop - minimum), 0)
+        found.append(TileRange(start, min(start + tile, end), outer_start, outer_stop))
+    return found
 
 
 def _mirrored(start: int, stop: int, size: int) -> Tensor:

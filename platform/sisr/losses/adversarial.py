@@ -1,16 +1,17 @@
-"""Adversarial losses, of a judge and of its generator, as functions of the judge's outputs.
+"""Adversarial losses, of a judge and of its generator, as functions of the judge's outputs; a critic's penalty.
 
 `real_*` is the judge's output on hr, `fake_*` on sr; any shape (n, ...). Logits are positive for "real"; scores are
 unbounded. Every loss is a scalar mean, computed in float32 at least. A judge's loss is the sum of its losses on real
 and on fake images, without a factor 1/2.
 """
 
+from collections.abc import Callable, Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sisr.nets.collective import all_reduce_sum, num_workers
-from sisr.nets.precision import full_precision
+from sisr.nets.numeric import all_reduce_sum, full_precision, num_workers
 
 
 def bce_discriminator(real_logits: Tensor, fake_logits: Tensor, real_label: float = 1.0) -> Tensor:
@@ -19,10 +20,7 @@ def bce_discriminator(real_logits: Tensor, fake_logits: Tensor, real_label: floa
     Goodfellow et al., "Generative Adversarial Networks", 2014, equation 1. https://arxiv.org/abs/1406.2661
     One-sided label smoothing: Salimans et al., "Improved Techniques for Training GANs", 2016, section 3.4.
 
-    Args:
-        real_logits: Of hr.
-        fake_logits: Of sr.
-        real_label: The probability that real images are asked to get; fakes are always asked to get 0.
+    `real_label` is the probability that real images are asked to get; fakes are always asked to get 0.
     """
     real_logits, fake_logits = full_precision(real_logits), full_precision(fake_logits)
     real = real_label * F.softplus(-real_logits) + (1.0 - real_label) * F.softplus(real_logits)
@@ -68,6 +66,38 @@ def relativistic_average_generator(real_logits: Tensor, fake_logits: Tensor) -> 
     Wang et al., 2018, equation 2.
     """
     return relativistic_average_discriminator(fake_logits, real_logits)
+
+
+def wgan_gp(critic: Callable[[Tensor], Tensor], hr: Tensor, sr: Tensor, mix: Tensor) -> Tensor:
+    """Return the mean squared deviation of the gradient's L2 norm from 1 on mixtures of real and fake images.
+
+    Gulrajani et al., "Improved Training of Wasserstein GANs", 2017, equation 3. https://arxiv.org/abs/1704.00028
+    It is computed in float32 at least, also under autocast: half precision squares gradients into overflow or zero.
+    Recipes pass a network's `forward`, which stays as it is when `torch.compile` replaces the call: the penalty is
+    differentiated once more when the critic steps, and compiled networks can't be.
+
+    Args:
+        critic: Images (n, 3, h, w) to scores (n, ...), each of its own image only (no batch norm, in theory).
+        hr: (n, 3, h, w).
+        sr: Of the same shape; gradients don't reach the generator.
+        mix: Share of hr in each image's mixture, (n,) or (n, 1, 1, 1), in [0, 1].
+    """
+    mix = mix.reshape(-1, 1, 1, 1).to(full_precision(hr).dtype)
+    mixture = mix * full_precision(hr).detach() + (1.0 - mix) * full_precision(sr).detach()
+    with torch.autocast(hr.device.type, enabled=False):
+        mixture = mixture.requires_grad_()
+        (gradient,) = torch.autograd.grad(critic(mixture).sum(), mixture, create_graph=True)
+    norms = gradient.square().sum(dim=(1, 2, 3)).clamp(min=1e-24).sqrt()  # the root of exact zeros has no gradient
+    return (norms - 1.0).square().mean()
+
+
+def weighted(network: str, terms: Mapping[str, tuple[float, Tensor]]) -> dict[str, Tensor]:
+    """Return `network/total`, the weighted sum of all terms, and each term unweighted as `network/NAME`.
+
+    `terms` are weight and value, a scalar, by name; added in this order.
+    """
+    total = torch.stack([weight * value for weight, value in terms.values()]).sum()
+    return {f"{network}/total": total} | {f"{network}/{name}": value for name, (_, value) in terms.items()}
 
 
 def _averages(real_logits: Tensor, fake_logits: Tensor) -> Tensor:

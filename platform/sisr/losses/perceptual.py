@@ -8,7 +8,6 @@ https://arxiv.org/abs/1603.08155
 
 import re
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from pickle import UnpicklingError
 from urllib.error import URLError
@@ -17,15 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from sisr.errors import ConfigError
-from sisr.nets.precision import full_precision
+from sisr.nets.numeric import full_precision
 
 URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"  # torchvision's VGG19_Weights.IMAGENET1K_V1
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's RGB in [0, 1]
-DEPTHS, WIDTHS = (2, 2, 4, 4, 4), (64, 128, 256, 512, 512)  # convolutions and channels of the five blocks
 # What torchvision's `vgg19().features` consist of, in order: conv1_1, relu1_1, ... pool1, conv2_1 ...
 LAYERS = [
     name
-    for block, depth in enumerate(DEPTHS, 1)
+    for block, depth in enumerate((2, 2, 4, 4, 4), 1)
     for name in [*(f"{kind}{block}_{i}" for i in range(1, depth + 1) for kind in ("conv", "relu")), f"pool{block}"]
 ]
 
@@ -57,17 +55,17 @@ class Vgg19(nn.Module):
             )
         self.names = LAYERS[: 1 + max(map(LAYERS.index, layers))]
         needed = [name for name in self.names if name.startswith("conv")]
-        convolutions = _convolutions(weights, len(needed))
-        own = convolutions[0][0].shape[-1] == 1
         self.colour, self.features = _empty_layers(len(self.names))
+        empty = [layer for layer in self.features if isinstance(layer, nn.Conv2d)]
+        convolutions = _convolutions(weights, [layer.weight.shape for layer in empty])
+        own = convolutions[0][0].shape[-1] == 1
         _freeze(self.colour, convolutions.pop(0) if own else _colours(normalise))
         if len(convolutions) < len(needed):
             last = needed[len(convolutions) - 1]
             raise ConfigError(f"{weights} ends at {last}; no layer after it: {', '.join(layers)}")
-        for layer in self.features:
-            if isinstance(layer, nn.Conv2d):
-                _freeze(layer, convolutions.pop(0))
-                layer.padding_mode = "reflect" if own else "zeros"
+        for layer, values in zip(empty, convolutions, strict=False):  # a file may go deeper
+            _freeze(layer, values)
+            layer.padding_mode = "reflect" if own else "zeros"
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the features (n, c, h', w') of each chosen layer. `images` are (n, 3, h, w) RGB in [0, 1]."""
@@ -129,10 +127,11 @@ def _colours(normalise: bool) -> Convolution:
     return torch.diag(1 / std)[:, :, None, None], -mean / std
 
 
-def _convolutions(weights: str, depth: int) -> list[Convolution]:
-    """Return the convolutions in a file, in order; of random ones, the first `depth`."""
+def _convolutions(weights: str, shapes: Sequence[torch.Size]) -> list[Convolution]:
+    """Return the convolutions in a file, in order; or random ones of these shapes."""
     if weights == "random":
-        return _random(depth)
+        random = torch.Generator().manual_seed(0)
+        return [(torch.randn(s, generator=random) * (2 / (9 * s[1])) ** 0.5, torch.zeros(s[0])) for s in shapes]
     state = _download() if weights == "imagenet" else _read(Path(weights))
     numbers = sorted({int(m[1]) for m in (re.fullmatch(r"(?:features\.)?(\d+)\.weight", key) for key in state) if m})
     prefix = "features." if any(key.startswith("features.") for key in state) else ""
@@ -140,13 +139,6 @@ def _convolutions(weights: str, depth: int) -> list[Convolution]:
     if not found or found[-1][0].ndim != 4:
         raise ConfigError(f"{weights} does not hold the convolutions of VGG-19")
     return found
-
-
-def _random(depth: int) -> list[Convolution]:
-    random = torch.Generator().manual_seed(0)
-    widths = [3, *(width for width, count in zip(WIDTHS, DEPTHS, strict=True) for _ in range(count))]
-    shapes = [(outputs, inputs, 3, 3) for inputs, outputs in pairwise(widths[: depth + 1])]
-    return [(torch.randn(s, generator=random) * (2 / (9 * s[1])) ** 0.5, torch.zeros(s[0])) for s in shapes]
 
 
 def _read(path: Path) -> dict[str, Tensor]:

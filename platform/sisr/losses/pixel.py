@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from sisr.nets.precision import full_precision
+from sisr.nets.numeric import full_precision
 
 
 def l1(sr: Tensor, hr: Tensor) -> Tensor:
@@ -19,11 +19,6 @@ def mse(sr: Tensor, hr: Tensor) -> Tensor:
 def downscale_consistency(sr: Tensor, lr: Tensor, scale: int) -> Tensor:
     """Return the mean absolute difference between lr and sr averaged over scale x scale pixels.
 
-    The output must show what the input shows; it needs no hr.
-
-    Args:
-        sr: (n, 3, scale * h, scale * w).
-        lr: (n, 3, h, w), without noise.
-        scale: hr side / lr side.
+    The output must show what the input, without noise, shows; it needs no hr.
     """
     return (F.avg_pool2d(full_precision(sr), scale) - full_precision(lr)).abs().mean()

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sisr.errors import CheckpointError
-from sisr.inference.receptive_field import PROBE_SIDE, receptive_radius
+from sisr.inference.probe import PROBE_SIDE, receptive_radius
 from sisr.models import weights
 from sisr.recipe import Generator, Tiling
 

@@ -5,7 +5,9 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sisr.nets.collective import all_reduce_sum, num_workers
+from sisr.nets.numeric import all_reduce_sum, num_workers
+
+MOMENTUM = 0.1  # share of the newest batch in the running statistics
 
 
 class BatchNorm(nn.Module):
@@ -20,7 +22,6 @@ class BatchNorm(nn.Module):
         num_features: Channels of the input (n, num_features, h, w).
         scale: Learn a factor for each channel, too.
         eps: Added to the variance.
-        momentum: Share of the newest batch in the running statistics.
         batch_statistics: Use the batch's own statistics in evaluation also, as DCGANs of 2016 did; an image's result
             then depends on its neighbours in the batch.
     """
@@ -29,18 +30,10 @@ class BatchNorm(nn.Module):
     running_var: Tensor
 
     def __init__(
-        self,
-        num_features: int,
-        *,
-        scale: bool = False,
-        eps: float = 1e-3,
-        momentum: float = 0.1,
-        batch_statistics: bool = False,
+        self, num_features: int, *, scale: bool = False, eps: float = 1e-3, batch_statistics: bool = False
     ) -> None:
         super().__init__()
-        self.eps = eps
-        self.momentum = momentum
-        self.batch_statistics = batch_statistics
+        self.eps, self.batch_statistics = eps, batch_statistics
         self.weight = nn.Parameter(torch.ones(num_features)) if scale else None
         self.bias = nn.Parameter(torch.zeros(num_features))
         self.register_buffer("running_mean", torch.zeros(num_features))
@@ -58,7 +51,7 @@ class BatchNorm(nn.Module):
             self.weight,
             self.bias,
             training=self.training or self.batch_statistics,
-            momentum=self.momentum,
+            momentum=MOMENTUM,
             eps=self.eps,
         )
 
@@ -66,17 +59,14 @@ class BatchNorm(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             wide = x if x.dtype == torch.float64 else x.float()
             mean, variance, count = _global_statistics(wide)
-            self._remember(mean.detach(), variance.detach() * (count / (count - 1)))
+            self.running_mean.lerp_(mean.detach().to(self.running_mean.dtype), MOMENTUM)
+            unbiased = variance.detach() * (count / (count - 1))
+            self.running_var.lerp_(unbiased.to(self.running_var.dtype), MOMENTUM)
             factor = torch.rsqrt(variance + self.eps)
             if self.weight is not None:
                 factor = factor * self.weight
             normal = (wide - mean[:, None, None]) * factor[:, None, None] + self.bias[:, None, None]
         return normal.to(x.dtype)
-
-    @torch.no_grad()
-    def _remember(self, mean: Tensor, variance: Tensor) -> None:
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-        self.running_var.lerp_(variance.to(self.running_var.dtype), self.momentum)
 
 
 def _global_statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -89,7 +79,7 @@ def _global_statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
     count = x.new_full((1,), x.numel() // channels)
     table = x.new_zeros(num_workers(), 1 + 2 * channels)
-    own = torch.nn.functional.one_hot(torch.tensor(dist.get_rank(), device=x.device), len(table)).to(x.dtype)
+    own = F.one_hot(torch.tensor(dist.get_rank(), device=x.device), len(table)).to(x.dtype)
     table = all_reduce_sum(table + own[:, None] * torch.cat([count, mean, variance]))
 
     counts, means, variances = table[:, :1].detach(), table[:, 1 : 1 + channels], table[:, 1 + channels :]

@@ -6,14 +6,13 @@ from torch import Tensor, nn
 
 from sisr.nets.batch_norm import BatchNorm
 from sisr.nets.generator import Generator, Tiling
-from sisr.nets.precision import full_precision
+from sisr.nets.numeric import full_precision
 
 
 class EncoderDecoder(Generator):
     """Convolutions and max pooling down to a quarter of lr's size, transposed convolutions up to hr's: 4x.
 
-    Args:
-        num_features: Width of the first layers; pooling doubles it, transposed convolutions halve it.
+    `num_features` is the width of the first layers; pooling doubles it, transposed convolutions halve it.
     """
 
     def __init__(self, num_features: int = 64) -> None:
@@ -46,9 +45,8 @@ class EncoderDecoder(Generator):
 class StridedDiscriminator(nn.Module):
     """Four 4x4 convolutions of stride 2, the mean over the image, one linear layer.
 
-    Args:
-        num_features: Width of the first layer; each further layer doubles it.
-        norm: `batch`: batch normalisation behind all convolutions but the first; `none`: biases instead.
+    `num_features` is the width of the first; each further layer doubles it. Batch normalisation follows all
+    convolutions but the first; with `norm` none they have biases instead.
     """
 
     def __init__(self, num_features: int = 64, norm: Literal["batch", "none"] = "batch") -> None:

@@ -7,16 +7,18 @@ from torch import Tensor, nn
 from sisr.data.bicubic import upscale
 from sisr.nets.generator import Generator, Tiling
 
+NUM_GROUPS = 4  # of each group normalisation
+
 
 class ResBlock(nn.Module):
     """Two 3x3 convolutions with group normalisation, added to the input."""
 
-    def __init__(self, num_features: int, num_groups: int) -> None:
+    def __init__(self, num_features: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(num_features, num_features, 3, padding=1, bias=False)
-        self.norm1 = nn.GroupNorm(num_groups, num_features)
+        self.norm1 = nn.GroupNorm(NUM_GROUPS, num_features)
         self.conv2 = nn.Conv2d(num_features, num_features, 3, padding=1, bias=False)
-        self.norm2 = nn.GroupNorm(num_groups, num_features)
+        self.norm2 = nn.GroupNorm(NUM_GROUPS, num_features)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x plus the block's correction; same shape."""
@@ -43,9 +45,8 @@ class PixelShuffleNet(Generator):
     Args:
         scale: hr side / lr side.
         num_features: Channels at low resolution.
-        num_hr_features: Channels at high resolution; a multiple of `num_groups`.
+        num_hr_features: Channels at high resolution; a multiple of `NUM_GROUPS`.
         num_blocks: Residual blocks.
-        num_groups: Groups of each GroupNorm.
         bicubic_skip: Add the bicubic upscaling of the input to the output.
         zero_last: Start with a last layer of zeros, so that training starts at the bicubic upscaling.
     """
@@ -56,7 +57,6 @@ class PixelShuffleNet(Generator):
         num_features: int = 64,
         num_hr_features: int = 12,
         num_blocks: int = 7,
-        num_groups: int = 4,
         bicubic_skip: bool = True,
         zero_last: bool = True,
     ) -> None:
@@ -66,7 +66,7 @@ class PixelShuffleNet(Generator):
         self.bicubic_skip = bicubic_skip
         self.entry = nn.Conv2d(3, num_features, 5, padding=2, bias=False)
         self.expand = nn.Conv2d(num_features, num_hr_features * scale**2, 3, padding=1, bias=False)
-        self.blocks = nn.Sequential(*(ResBlock(num_hr_features, num_groups) for _ in range(num_blocks)))
+        self.blocks = nn.Sequential(*(ResBlock(num_hr_features) for _ in range(num_blocks)))
         self.last = nn.Conv2d(num_hr_features, 3, 3, padding=1)
         if zero_last:
             nn.init.zeros_(self.last.weight)

@@ -4,20 +4,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sisr.nets.generator import Generator, Tiling
-from sisr.nets.initial import small_kaiming
+from sisr.nets.generator import Generator, Tiling, small_kaiming
 
 SLOPE = 0.2  # of every leaky ReLU below 0
 RESIDUAL_SCALE = 0.2  # of what a block adds to its input
 
 
 class ResidualDenseBlock(nn.Module):
-    """Five 3x3 convolutions, each of which sees the input and all before it; a fifth of the result is added.
-
-    Args:
-        num_feat: Channels in and out.
-        num_grow_ch: Channels that each of the first four convolutions adds.
-    """
+    """Five 3x3 convolutions, each of which sees the input and all before it; a fifth of the result is added."""
 
     def __init__(self, num_feat: int = 64, num_grow_ch: int = 32) -> None:
         super().__init__()
@@ -55,11 +49,8 @@ class RRDBNet(Generator):
     Wang et al., "ESRGAN: Enhanced Super-Resolution Generative Adversarial Networks", 2018.
     https://arxiv.org/abs/1809.00219
 
-    Args:
-        num_feat: Channels.
-        num_block: RRDBs.
-        num_grow_ch: Growth of the dense blocks.
-        weight_scale: Weights start as Kaiming normals times this, biases at 0.
+    `num_grow_ch` channels are added by each of the first four convolutions of a dense block. Weights start as Kaiming
+    normals times `weight_scale`, biases at 0.
     """
 
     def __init__(

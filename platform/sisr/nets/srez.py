@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sisr.nets.batch_norm import BatchNorm
 from sisr.nets.generator import Generator, Tiling
-from sisr.nets.precision import full_precision
+from sisr.nets.numeric import full_precision
 
 
 def _conv(inputs: int, outputs: int, kernel: int, factor: float, stride: int = 1) -> nn.Conv2d:
@@ -58,10 +58,8 @@ class Upsample(nn.Module):
 class SrezGenerator(Generator):
     """Residual blocks and doublings, then three plain layers and a sigmoid: sr in (0, 1).
 
-    Args:
-        features: Width of each stage; each but the last holds two residual blocks and doubles the size, so that
-            three widths make 4x.
-        batch_statistics: Normalise by the batch's own statistics in evaluation, too, as the original did.
+    `features` are the widths of its stages, each but the last of two residual blocks and a doubling: three make 4x.
+    `batch_statistics` normalises by the batch's own statistics in evaluation, too, as the original did.
     """
 
     def __init__(self, features: tuple[int, ...] = (256, 128, 96), batch_statistics: bool = False) -> None:
@@ -100,16 +98,14 @@ def _halo(stages: int) -> int:
 class SrezDiscriminator(nn.Module):
     """Strided convolutions with norm and ReLU, then the spatial mean of a logit map.
 
-    Args:
-        num_features: Width of the first layer; the next three double it.
+    `num_features` is the width of the first layer; the next three double it.
     """
 
     def __init__(self, num_features: int = 64) -> None:
         super().__init__()
-        widths = [num_features * 2**i for i in range(4)]
         layers: list[nn.Module] = []
         inputs = 3
-        for outputs in widths:
+        for outputs in (num_features, 2 * num_features, 4 * num_features, 8 * num_features):
             layers += [_conv(inputs, outputs, 3, factor=2.0, stride=2), BatchNorm(outputs), nn.ReLU()]
             inputs = outputs
         for kernel in (3, 1):

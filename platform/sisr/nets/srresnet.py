@@ -3,8 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sisr.nets.generator import Generator, Tiling
-from sisr.nets.initial import small_kaiming
+from sisr.nets.generator import Generator, Tiling, small_kaiming
 
 SLOPE = 0.1  # of every leaky ReLU below 0
 
@@ -29,12 +28,8 @@ class MSRResNet(Generator):
     https://arxiv.org/abs/1609.04802
     The "M" is for modified: no batch normalisation, which EDSR found to cost quality; leaky ReLUs; the skip is the
     input's.
-
-    Args:
-        num_feat: Channels.
-        num_block: Residual blocks.
-        scale: hr side / lr side: 2, 3 or 4; 4 is made of two doublings.
-        weight_scale: Weights start as Kaiming normals times this, biases at 0.
+    The scale is 2, 3 or 4; 4 is made of two doublings. Weights start as Kaiming normals times `weight_scale`, biases
+    at 0.
     """
 
     def __init__(self, num_feat: int = 64, num_block: int = 16, scale: int = 4, weight_scale: float = 0.1) -> None:

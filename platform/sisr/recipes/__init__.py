@@ -22,8 +22,7 @@ def names() -> list[str]:
 def find(spec: str) -> Source:
     """Return the recipe that a user calls `spec`, without executing it; one of ours has no text.
 
-    Args:
-        spec: A name of ours, the path of a file that ends in .py, or a dotted module.
+    `spec` is a name of ours, the path of a file that ends in .py, or a dotted module.
 
     Raises:
         ConfigError: There is none; the message suggests the nearest name and lists all, or says what is wrong.

@@ -24,7 +24,6 @@ from torch import Tensor
 from torch.optim import Adam
 
 from sisr.losses import adversarial
-from sisr.losses.gradient_penalty import wgan_gp
 from sisr.nets.encdec import EncoderDecoder, StridedDiscriminator
 from sisr.recipe import Crop, Draws, Field, Judge, Roles, Settings, Update, degradations, pixel, set_learning_rate
 
@@ -118,7 +117,7 @@ class Recipe:
         loss = adversarial.bce_discriminator(real_logits, fake_logits, c.real_label)
         logged = {"real_logits": real_logits.mean(), "fake_logits": fake_logits.mean()}
         if c.penalty_weight:
-            logged["penalty"] = wgan_gp(self.discriminator.forward, real, fake, mix)
+            logged["penalty"] = adversarial.wgan_gp(self.discriminator.forward, real, fake, mix)
             loss = loss + c.penalty_weight * logged["penalty"]
         update(self.discriminator_optimizer, loss)
         return {f"discriminator/{name}": value.detach() for name, value in {"total": loss, **logged}.items()}

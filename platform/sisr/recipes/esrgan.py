@@ -23,9 +23,8 @@ from torch import Tensor
 from torch.optim import Adam
 
 from sisr.losses import adversarial, perceptual
-from sisr.losses.total import weighted
+from sisr.nets.judges import VGGStyleDiscriminator
 from sisr.nets.rrdb import RRDBNet
-from sisr.nets.vgg_discriminator import VGGStyleDiscriminator
 from sisr.recipe import Crop, Draws, Field, Judge, Roles, Settings, Update, degradations, pixel, set_learning_rate
 
 
@@ -126,16 +125,14 @@ class Recipe:
     def generator_losses(self, sr: Tensor, hr: Tensor, real_logits: Tensor) -> dict[str, Tensor]:
         """Return each term of the generator's loss (equation 3), unweighted, and their weighted total."""
         c = self.config
+        adversarial_loss = adversarial.relativistic_average_generator(real_logits, self.discriminator(sr))
         terms = {
             "pixel": (c.pixel_weight, pixel.l1(sr, hr)),
-            "adversarial": (
-                c.adversarial_weight,
-                adversarial.relativistic_average_generator(real_logits, self.discriminator(sr)),
-            ),
+            "adversarial": (c.adversarial_weight, adversarial_loss),
         }
         if self.vgg is not None:
             terms["perceptual"] = (c.perceptual_weight, perceptual.feature_l1(self.vgg(sr), self.vgg.constant(hr)))
-        return weighted("generator", terms)
+        return adversarial.weighted("generator", terms)
 
 
 def tiny() -> Config:

@@ -6,7 +6,6 @@ module that imports from its own package can't travel: it must be installed wher
 
 import ast
 import hashlib
-import importlib
 import importlib.util
 import linecache
 import re
@@ -92,7 +91,13 @@ def _read(path: Path) -> str:
 def _relative_import(source: Source) -> int | None:
     """Return the first line that imports from the recipe's own package, or None."""
     package = source.where.partition(".")[0] if source.needs_package else None
-    for node in ast.walk(_parsed(source)):
+    try:
+        parsed = ast.parse(source.text)
+    except SyntaxError as error:
+        raise ConfigError(f"{source.where}:{error.lineno}: {error.msg}") from error
+    except ValueError as error:
+        raise ConfigError(f"{source.where} is not Python: {error}") from error
+    for node in ast.walk(parsed):
         if isinstance(node, ast.ImportFrom):
             tops: set[str | None] = {None if node.level else str(node.module).partition(".")[0]}
         elif isinstance(node, ast.Import):
@@ -102,15 +107,6 @@ def _relative_import(source: Source) -> int | None:
         if tops & {None, package}:
             return node.lineno
     return None
-
-
-def _parsed(source: Source) -> ast.Module:
-    try:
-        return ast.parse(source.text)
-    except SyntaxError as error:
-        raise ConfigError(f"{source.where}:{error.lineno}: {error.msg}") from error
-    except ValueError as error:
-        raise ConfigError(f"{source.where} is not Python: {error}") from error
 
 
 def module(source: Source) -> ModuleType:
@@ -127,11 +123,12 @@ def module(source: Source) -> ModuleType:
     except ConfigError:
         raise
     except Exception as error:
-        raise ConfigError(
-            f"{place_of(error, source) or f'recipe {source.where}: {error!r}'}{_advice(error)}"
-        ) from error
+        advice = ""
+        if isinstance(error, ModuleNotFoundError):
+            advice = f"; a recipe's file travels alone: put '{error.name}' into it, or install it on every machine"
+        raise ConfigError(f"{place_of(error, source) or f'recipe {source.where}: {error!r}'}{advice}") from error
     try:
-        _check(made, source)
+        _check(made, source.where)
     except ConfigError:
         sys.modules.pop(name, None)
         raise
@@ -171,20 +168,13 @@ def filename(source: Source) -> str:
 
 def place_of(error: BaseException, source: Source) -> str | None:
     """Return "file:line: what" for the recipe's line that an error passed last, or None if it passed none."""
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if frame.filename == filename(source)]
+    file = filename(source)
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     text = str(error).partition("\n")[0]
     return f"{source.where}:{lines[-1]}: {type(error).__name__}: {text}" if lines else None
 
 
-def _advice(error: Exception) -> str:
-    if not isinstance(error, ModuleNotFoundError):
-        return ""
-    return f"; a recipe's file travels alone: put '{error.name}' into it, or install it on every machine"
-
-
-def _check(made: ModuleType, source: Source) -> None:
-    where = source.where
+def _check(made: ModuleType, where: str) -> None:
     if missing := [name for name in EXPORTS if not callable(getattr(made, name, None))]:
         raise ConfigError(f"{where} lacks {', '.join(missing)}: a recipe exports {', '.join(EXPORTS)}; see sisr.recipe")
     if not (isinstance(made.Config, type) and issubclass(made.Config, Settings)):

@@ -59,13 +59,9 @@ class Config(Settings):
 
 def generator(config: Config) -> PixelShuffleNet:
     """Return the network with new weights."""
+    c = config
     return PixelShuffleNet(
-        config.scale,
-        config.num_features,
-        config.num_hr_features,
-        config.num_blocks,
-        bicubic_skip=config.bicubic_skip,
-        zero_last=config.zero_last,
+        c.scale, c.num_features, c.num_hr_features, c.num_blocks, bicubic_skip=c.bicubic_skip, zero_last=c.zero_last
     )
 
 
@@ -73,11 +69,11 @@ class Recipe:
     """One network, one loss."""
 
     def __init__(self, config: Config) -> None:
-        self.config = config
-        self.crop = Crop(side=config.hr_crop, turn=config.turn)
-        self.generator = generator(config)
-        betas = (config.beta1, config.beta2)
-        self.generator_optimizer = Adam(self.generator.parameters(), lr=config.learning_rate, betas=betas, fused=True)
+        c = self.config = config
+        self.crop = Crop(side=c.hr_crop, turn=c.turn)
+        self.generator = generator(c)
+        betas = (c.beta1, c.beta2)
+        self.generator_optimizer = Adam(self.generator.parameters(), lr=c.learning_rate, betas=betas, fused=True)
 
     def degrade(self, hr: Tensor, draws: Draws) -> Tensor:
         c = self.config

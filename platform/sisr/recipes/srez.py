@@ -22,21 +22,9 @@ from pydantic import model_validator
 from torch import Tensor
 from torch.optim import Adam
 
-from sisr.losses import adversarial
+from sisr.losses import adversarial, pixel
 from sisr.nets.srez import SrezDiscriminator, SrezGenerator
-from sisr.recipe import (
-    Crop,
-    Draws,
-    Field,
-    Judge,
-    Roles,
-    Settings,
-    Update,
-    degradations,
-    halving,
-    pixel,
-    set_learning_rate,
-)
+from sisr.recipe import Crop, Draws, Field, Judge, Roles, Settings, Update, degradations, halving, set_learning_rate
 
 
 class Config(Settings):

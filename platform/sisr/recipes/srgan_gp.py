@@ -22,9 +22,7 @@ from torch import Tensor
 from torch.optim import Adam
 
 from sisr.losses import adversarial, perceptual
-from sisr.losses.gradient_penalty import wgan_gp
-from sisr.losses.total import weighted
-from sisr.nets.critic import ConvCritic
+from sisr.nets.judges import ConvCritic
 from sisr.nets.rrdb import RRDBNet
 from sisr.recipe import Crop, Draws, Field, Judge, Roles, Settings, Update, degradations, pixel, set_learning_rate
 
@@ -89,7 +87,7 @@ class Recipe:
 
         sr = self.generator(lr)
         real_scores, fake_scores = self.critic(hr), self.critic(sr.detach())
-        penalty = wgan_gp(self.critic.forward, hr, sr, draws.uniform("mix"))
+        penalty = adversarial.wgan_gp(self.critic.forward, hr, sr, draws.uniform("mix"))
         critic_loss = adversarial.wasserstein_critic(real_scores, fake_scores) + c.penalty_weight * penalty
         update(self.critic_optimizer, critic_loss)
 
@@ -115,7 +113,7 @@ class Recipe:
         }
         if self.vgg is not None:
             terms["perceptual"] = (c.perceptual_weight, perceptual.feature_mse(self.vgg(sr), self.vgg.constant(hr)))
-        return weighted("generator", terms)
+        return adversarial.weighted("generator", terms)
 
 
 def tiny() -> Config:

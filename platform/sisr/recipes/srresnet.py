@@ -66,9 +66,8 @@ class Recipe:
         c = self.config = config
         self.crop = Crop(side=c.hr_crop, turn=c.turn)
         self.generator = generator(c)
-        self.generator_optimizer = Adam(
-            self.generator.parameters(), lr=c.learning_rate, betas=(c.beta1, c.beta2), fused=True
-        )
+        betas = (c.beta1, c.beta2)
+        self.generator_optimizer = Adam(self.generator.parameters(), lr=c.learning_rate, betas=betas, fused=True)
 
     def degrade(self, hr: Tensor, draws: Draws) -> Tensor:
         return degradations.quantise(degradations.bicubic(hr, self.config.scale))

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from sisr.data.draws import Draws
 from sisr.errors import ConfigError
+from sisr.inference.probe import grey_lr
 from sisr.recipe import Crop, Generator, RecipeModule, Roles, as_generator, parameter_count, parts_of, roles_of
 from sisr.training.rehearsal import SEED, STEPS, Trainer, different, tensors
 
@@ -48,15 +49,11 @@ def require(recipe: Any, where: str) -> None:
 def wrong_size(generator: Generator, height: int, width: int) -> str | None:
     """Return in words how the size of sr differs from what a generator promises for an lr, or None.
 
-    Args:
-        generator: Left in the mode, training or evaluation, in which it was.
-        height: px of lr, which is larger where the generator takes no such size.
-        width: px of lr, likewise.
+    lr is larger where the generator takes no such size. Its mode, training or evaluation, stays as it was.
     """
     tiling, mode = generator.tiling, generator.training
     height, width = tiling.padded(height), tiling.padded(width)
-    like = next(generator.parameters(), torch.empty(0))
-    sr = generator.eval()(torch.full((1, 3, height, width), 0.5, dtype=like.dtype, device=like.device))
+    sr = generator.eval()(grey_lr(generator, height, width))
     generator.train(mode)
     found, right = tuple(sr.shape), (1, 3, tiling.scale * height, tiling.scale * width)
     if found == right:
@@ -147,7 +144,8 @@ def keeps_the_judges_out_of_the_generators_loss(module: RecipeModule) -> None:
     """Fail if the generator's updates move, or leave gradients in, any other network."""
     trainer = Trainer(module)
     generator = set(trainer.recipe.generator.parameters())
-    others = {n: p for key, network in trainer.networks.items() for n, p in _named(key, network) if p not in generator}
+    networks = trainer.networks.items()
+    others = {f"{key}.{n}": p for key, net in networks for n, p in net.named_parameters() if p not in generator}
     changed: set[str] = set()
 
     def generator_only(optimizer: Optimizer, loss: Tensor, *, retain_graph: bool = False) -> None:
@@ -219,10 +217,6 @@ def verdicts(module: RecipeModule) -> Iterator[tuple[str, Exception | None]]:
             yield what, error
         else:
             yield what, None
-
-
-def _named(key: str, network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    return ((f"{key}.{name}", value) for name, value in network.named_parameters())
 
 
 def _expect(true: bool, otherwise: str) -> None:

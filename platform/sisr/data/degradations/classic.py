@@ -9,23 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sisr.data.bicubic import downscale
-
-
-def bicubic(hr: Tensor, scale: int) -> Tensor:
-    """Return lr by MATLAB's antialiased bicubic, mirrored at the edges, in floating point.
-
-    Not clamped: next to sharp edges the kernel leaves [0, 1]; `quantise` brings it back as a file would.
-
-    Args:
-        hr: (n, c, h, w), h and w multiples of `scale`.
-        scale: hr side / lr side.
-
-    Raises:
-        ValueError: h or w is not a multiple of `scale`.
-    """
-    return downscale(hr, scale)
-
 
 def area(hr: Tensor, scale: int) -> Tensor:
     """Return lr whose pixels are the means of `scale` x `scale` blocks of hr.
@@ -49,7 +32,9 @@ def gaussian_blur(hr: Tensor, sigma: Tensor, sigma_max: float) -> Tensor:
     """
     n, c, height, width = hr.shape
     radius = math.ceil(3 * sigma_max)
-    kernel = _gaussian(sigma.to(hr.device), radius).to(hr.dtype).repeat_interleave(c, dim=0)
+    offsets = torch.arange(-radius, radius + 1, device=hr.device, dtype=torch.float64)
+    weights = torch.exp(-0.5 * (offsets / sigma.to(hr.device).double()[:, None]) ** 2)
+    kernel = (weights / weights.sum(dim=1, keepdim=True)).to(hr.dtype).repeat_interleave(c, dim=0)
     # Images become channels of one image, so that each may have a kernel of its own.
     x = functional.pad(hr.reshape(1, n * c, height, width), [radius] * 4, mode="reflect")
     with torch.autocast(hr.device.type, enabled=False):  # 8 bits of mantissa are too few for an image
@@ -62,9 +47,3 @@ def quantise(x: Tensor) -> Tensor:
     """Return x clamped to [0, 1] and rounded to 8 bits, as a saved file holds it; gradients pass as if it were not."""
     rounded = x.detach().clamp(0, 1).mul(255).round().div(255)
     return x + (rounded - x.detach()) if x.requires_grad else rounded
-
-
-def _gaussian(sigma: Tensor, radius: int) -> Tensor:
-    offsets = torch.arange(-radius, radius + 1, device=sigma.device, dtype=torch.float64)
-    weights = torch.exp(-0.5 * (offsets / sigma.double()[:, None]) ** 2)
-    return weights / weights.sum(dim=1, keepdim=True)

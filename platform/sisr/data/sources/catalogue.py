@@ -9,12 +9,10 @@ from pathlib import Path
 
 from sisr.data.index import MAX_BAD_FRACTION
 from sisr.data.packing import pack
-from sisr.data.reading import ImageFile
-from sisr.data.sources import ACCEPTED, LAYOUTS, folder, published
+from sisr.data.sources import ACCEPTED, LAYOUTS, ImageFile, Source, by_name, existing_folder, folder, published
 from sisr.data.sources.demo import open_demo
-from sisr.data.sources.fetched import fetch
-from sisr.data.sources.source import Source, by_name, existing_folder
 from sisr.data.store import Store
+from sisr.disk.cache import expanded
 from sisr.errors import DataError
 
 Advance = Callable[..., None]  # takes how many more are done
@@ -47,7 +45,7 @@ def open_source(spec: str, validation: str | None = None) -> Source:
         source = open_demo()
     elif colon and kind in LAYOUTS:
         source = import_module(f"sisr.data.sources.{kind}").open_layout(existing_folder(path))
-    elif spec and Path(spec).expanduser().is_dir():  # an empty path, as of an unset variable, would be the current one
+    elif spec and expanded(spec).is_dir():  # an empty path, as of an unset variable, would be the current one
         source = folder.open_layout(existing_folder(spec))
     else:
         raise DataError(_no_source(spec, kind if colon else ""))
@@ -89,12 +87,12 @@ def open_packed(spec: str, validation: str | None, show: Show, *, max_bad_fracti
     """
     if published.is_address(spec):
         manifest = _manifest(spec, validation)
-        with show(f"fetching {spec} (MB)", manifest.megabytes) as advance:
-            store = fetch(spec, manifest, published.in_megabytes(advance))
+        with show(f"fetching {spec} (MB)", manifest.size // published.MEGABYTE) as advance:
+            store = published.fetch(spec, manifest, published.in_megabytes(advance))
         return Packed(manifest.name, store, manifest.train, manifest.held_out, len(manifest.held_out))
     source = open_source(spec, validation)
     with show(f"packing {source.name}", len(source.files)) as advance:
-        store = pack(source.files, progress=lambda done, total: advance(), max_bad_fraction=max_bad_fraction)
+        store = pack(source.files, advance=advance, max_bad_fraction=max_bad_fraction)
     train, held_out = ([file.name for file in files] for files in (source.train, source.validation))
     return Packed(source.name, store, train, held_out, len(source.held_out))
 
@@ -105,8 +103,8 @@ def absolute(spec: str) -> str:
     if spec == "demo" or published.is_address(spec):
         return spec
     if colon and kind in LAYOUTS:
-        return f"{kind}:{Path(path).expanduser().absolute()}"
-    return str(Path(spec).expanduser().absolute())
+        return f"{kind}:{expanded(path).absolute()}"
+    return str(expanded(spec).absolute())
 
 
 def _manifest(spec: str, validation: str | None) -> published.Manifest:

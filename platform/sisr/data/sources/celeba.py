@@ -5,8 +5,8 @@ Liu et al., "Deep Learning Face Attributes in the Wild", 2015. https://mmlab.ie.
 
 from pathlib import Path
 
+from sisr.data.sources import Source, draw, first_folder, hold_out
 from sisr.data.sources.folder import find_images
-from sisr.data.sources.source import Source, draw, first_folder, hold_out
 from sisr.errors import DataError
 
 FOLDERS = ("img_align_celeba/img_align_celeba", "img_align_celeba", "celeba/img_align_celeba", ".")

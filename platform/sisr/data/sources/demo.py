@@ -3,8 +3,7 @@
 from importlib.util import find_spec
 from pathlib import Path
 
-from sisr.data.reading import ImageFile
-from sisr.data.sources.source import Source
+from sisr.data.sources import ImageFile, Source
 from sisr.errors import DataError
 
 TRAIN = (

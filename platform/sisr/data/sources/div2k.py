@@ -7,8 +7,8 @@ https://data.vision.ee.ethz.ch/cvl/DIV2K/
 from dataclasses import replace
 from pathlib import Path
 
+from sisr.data.sources import Source, draw, first_folder, hold_out
 from sisr.data.sources.folder import find_images
-from sisr.data.sources.source import Source, draw, first_folder, hold_out
 
 FOLDERS = ("DIV2K_train_HR/DIV2K_train_HR", "DIV2K_train_HR", "DIV2K/DIV2K_train_HR")
 

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sisr.data.formats import OTHER_SUFFIXES, SUFFIXES
-from sisr.data.reading import ImageFile
-from sisr.data.sources.source import Source, by_name, hold_out
+from sisr.data.sources import ImageFile, Source, by_name, hold_out
 from sisr.errors import DataError
 
 

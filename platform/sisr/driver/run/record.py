@@ -15,6 +15,7 @@ from sisr.training.checkpoint import Checkpoints, manifest_of
 from sisr.training.dataset import TrainingData
 from sisr.training.run import FREE_CONFIG, FREE_OPTIONS, Run, versions
 
+FILES_LIMIT = 2**20  # bytes; a hash for each of 200,000 images takes 15 MB, and MLflow would keep them for every run
 MLFLOW_STATUS: dict[str, Status] = {"finished": "FINISHED", "stopped": "KILLED"}
 
 
@@ -112,7 +113,10 @@ def announce(run: Run, folder: RunFolder, facts: dict[str, Any], resumed: bool) 
         outbox.tags(tags)
         outbox.status("RUNNING")
         outbox.artifact("run.json")
-        outbox.artifact("files.json")
+        if (folder.path / "files.json").stat().st_size < FILES_LIMIT:
+            outbox.artifact("files.json")
+        else:
+            outbox.tags({"sisr.files": "files.json is 1 MiB or more: it stays in the run's folder"})
         if run.recipe_source:
             outbox.artifact("recipe.py")
     if resumed:

@@ -1,4 +1,4 @@
-"""ESRGAN's discriminator; module names are the published ones, so that weights interchange."""
+"""ESRGAN's discriminator, with the published names of its modules, and a critic without normalisation."""
 
 from typing import Any
 
@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from sisr.nets.batch_norm import BatchNorm
 
 SLOPE = 0.2  # of every leaky ReLU below 0
-LAST_SIDE = 4  # px, of the feature map that the fully connected layers see
+LAST_SIDE = 4  # px, of the feature map that the discriminator's fully connected layers see
+POOLED_SIDE = 6  # px, of the feature map that the critic's see, whatever the size of the image
 
 
 class VGGStyleDiscriminator(nn.Module):
@@ -18,9 +19,7 @@ class VGGStyleDiscriminator(nn.Module):
     https://arxiv.org/abs/1809.00219
     Published for images of 128 and 256 pixels; smaller ones get fewer pairs.
 
-    Args:
-        num_feat: Channels of the first pair; the next three pairs double them.
-        input_size: px, side of the images; a power of two, at least 8.
+    `num_feat` is the width of the first pair, which the next three double; `input_size` the side of the images in px.
     """
 
     def __init__(self, num_feat: int = 64, input_size: int = 128) -> None:
@@ -63,3 +62,27 @@ def _drop_batch_counts(module: nn.Module, state: dict[str, Any], prefix: str, *_
     """PyTorch's batch normalisation also saves how many batches it saw, which nothing here needs."""
     for key in [key for key in state if key.startswith(prefix) and key.endswith(".num_batches_tracked")]:
         del state[key]
+
+
+class ConvCritic(nn.Module):
+    """Eight 3x3 convolutions that halve the size whenever the width doubles, then two fully connected layers.
+
+    No normalisation, as a gradient penalty of each image alone wants it. `num_features` is the width of the first two
+    convolutions, which each further pair doubles; `num_hidden` that between the fully connected layers.
+    """
+
+    def __init__(self, num_features: int = 64, num_hidden: int = 1024) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        inputs = 3
+        for outputs in (num_features, 2 * num_features, 4 * num_features, 8 * num_features):
+            for stride in (1, 2):
+                layers += [nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1), nn.LeakyReLU(SLOPE)]
+                inputs = outputs
+        self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(POOLED_SIDE), nn.Flatten())
+        hidden = nn.Linear(inputs * POOLED_SIDE**2, num_hidden)
+        self.head = nn.Sequential(hidden, nn.LeakyReLU(SLOPE), nn.Linear(num_hidden, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return one unbounded score per image (n,). `images` are (n, 3, h, w) in [0, 1]."""
+        return self.head(self.features(images)).squeeze(1)

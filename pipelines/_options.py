@@ -1,0 +1,31 @@
+"""Options that several verbs have: one name, one text. Imports little, so that help is quick."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RECIPES = (
+    "Recipe file, or dotted module, whose code a model from elsewhere may run; repeatable. Its SHA-256 must be the one "
+    "that the model was saved with. What was trained on this machine needs none."
+)
+PROTOCOL = "rgb8: LR and SR are 8-bit RGB. y: luma alone, LR kept in double."
+PERCEPTUAL = (
+    "auto, none, lpips, vgg, swd, or a VGG-19 weights file; less is better. auto: the first whose weights are here."
+)
+TRACKING_URI = "MLflow's server or database; default: MLFLOW_TRACKING_URI, else a file in --runs."
+HR_IMAGES = (
+    "Folder of HR images (all of it), one image file, or another source, such as div2k:PATH (its held-out images)."
+)
+
+Runs = Annotated[Path, typer.Option(help="Folder that holds all runs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+TrackingUri = Annotated[str | None, typer.Option(help=TRACKING_URI)]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")]
+Recipes = Annotated[list[str] | None, typer.Option(help=RECIPES)]
+
+# Of verbs that judge models.
+HrImages = Annotated[str, typer.Option(help=HR_IMAGES)]
+Scale = Annotated[int | None, typer.Option(min=1, help="HR side / LR side; default: the models' own, else 4.")]
+ProtocolName = Annotated[str, typer.Option(help=PROTOCOL)]
+Perceptual = Annotated[str, typer.Option(help=PERCEPTUAL)]
