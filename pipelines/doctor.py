@@ -53,7 +53,7 @@ def _examine(subject: str | None, runs: Path, tracking_uri: str | None, *, is_im
         from sisr.doctor import images
 
         return images.examine(subject)
-    from sisr.cluster.launcher import with_defaults
+    from sisr.cluster.capacity import with_defaults
 
     return [*cluster_file.examine(Path(subject), with_defaults), machine.code(), machine.stamp()]
 
