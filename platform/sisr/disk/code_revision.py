@@ -65,7 +65,7 @@ def write_stamp() -> dict[str, Any]:
 def stamp_fits() -> bool:
     """Return whether the stamp is there and of this code, committed or not."""
     known = {key: value for key, value in _stamp().items() if key != "files"}
-    return bool(known) and known == {"digest": digest(), **(_from_git() or _from_stamp())}
+    return known == code_revision()
 
 
 def prune() -> list[Path]:

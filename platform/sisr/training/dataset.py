@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sisr.config.printable import printable
+from sisr.config.wording import printable
 from sisr.data.pairs import packed_pairs
 from sisr.data.sources.catalogue import Packed, open_packed
 from sisr.data.store import Store
