@@ -20,7 +20,7 @@ from sisr.evaluation.ranking import Cost, Ranked
 from sisr.inference.probe import multiply_adds
 from sisr.metrics import perceptual
 from sisr.metrics.catalogue import ALWAYS
-from sisr.metrics.distance import Distance
+from sisr.metrics.perceptual import Distance
 from sisr.metrics.protocol import Protocol
 from sisr.models.model import Model
 from sisr.recipe import parameter_count

@@ -18,8 +18,8 @@ from sisr.evaluation.measurement import ImageResult, Measurement, with_scores
 from sisr.inference import tiled
 from sisr.metrics import planes
 from sisr.metrics.catalogue import METRICS
-from sisr.metrics.distance import Distance
-from sisr.metrics.luma import luma
+from sisr.metrics.perceptual import Distance
+from sisr.metrics.planes import luma
 from sisr.metrics.protocol import Protocol
 from sisr.metrics.ssim import WINDOW
 from sisr.recipe import Generator

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sisr.metrics.catalogue import PSNR_Y, SCORE
-from sisr.metrics.distance import Distance
+from sisr.metrics.perceptual import Distance
 from sisr.metrics.score import score
 
 
