@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sisr.evaluation.difference import GROUPS, contributions, difference
-from sisr.evaluation.measurement import ImageResult, Measurement, score_against, with_scores
+from sisr.evaluation.measure import ImageResult, Measurement, score_against, with_scores
 from sisr.metrics.catalogue import METRICS, PSNR_Y, SCORE
 from sisr.metrics.perceptual import Distance, MeanOfImages
 from sisr.metrics.swd import Swd
