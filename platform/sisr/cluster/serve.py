@@ -14,8 +14,7 @@ import threading
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sisr.cluster import capacity, connection, environment
-from sisr.cluster.release_store import ReleaseStore
+from sisr.cluster import capacity, connection
 from sisr.errors import CheckpointError, ConfigError, SisrError
 from sisr.serving import proxy
 from sisr.serving.limits import Limits
@@ -66,7 +65,7 @@ class Service:
     """
 
     def __init__(self, options: ServiceOptions, release: Release) -> None:
-        environment.prepare(environment.PROMPT)
+        connection.prepare_environment(connection.PROMPT)
         limits = replace(options.limits, passing=options.limits.passing * options.replicas)
         os.environ.update(proxy.environment(limits, options.names))
         self._ray = connection.connect(options.address)
@@ -157,6 +156,24 @@ def stop() -> None:
             ending.start()
             ending.join(2 * STOP_S)
         connection.shutdown()
+
+
+class ReleaseStore:
+    """Holds the release that replicas take when they start, whenever that is; in a light process of its own."""
+
+    def __init__(self) -> None:
+        self._release: Release | None = None  # where it was started anew: until `Service.mend`
+
+    def put(self, release: Release) -> None:
+        self._release = release
+
+    def take(self) -> Release:
+        assert self._release is not None, "no release yet; Serve tries again"
+        return self._release
+
+    def version(self) -> str:
+        """Return the release's version; empty where there is none."""
+        return "" if self._release is None else self._release.version
 
 
 class _Replica:

@@ -9,10 +9,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
-from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from pydantic import Field, field_validator
 
 import sisr
@@ -20,6 +18,7 @@ import sisr.errors
 from sisr import recipes
 from sisr.config.settings import Settings, build
 from sisr.disk import atomic
+from sisr.disk.cache import expanded
 from sisr.disk.code_revision import code_revision
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import CheckpointError, ConfigError, SisrError
@@ -62,7 +61,7 @@ class Options(Settings):
     @classmethod
     def _found_everywhere(cls, choice: str) -> str:
         """Name a file so that it means the same in every folder that a process may work in."""
-        return choice if choice in CHOICES else str(Path(choice).expanduser().absolute())
+        return choice if choice in CHOICES else str(expanded(choice).absolute())
 
 
 # What may change between two executions of one run: the run goes on, only longer or watched more closely.
@@ -209,10 +208,3 @@ def versions() -> dict[str, str]:
     """Return the versions of what a result may depend on."""
     found = {name: metadata.version(name) for name in LIBRARIES}
     return {"sisr": sisr.__version__, "python": sys.version.split()[0], **found}
-
-
-def choose_device() -> torch.device:
-    """Return this process's device: the current GPU where torch can really use one, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda", torch.cuda.current_device())
-    return torch.device("cpu")

@@ -20,11 +20,9 @@ class Stateful(Protocol):
 
     def state_dict(self) -> dict[str, Any]:
         """Return its state."""
-        ...
 
     def load_state_dict(self, state: dict[str, Any]) -> Any:
         """Restore a state."""
-        ...
 
 
 @dataclass
