@@ -14,7 +14,7 @@ import threading
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sisr.cluster import capacity, connection, environment
+from sisr.cluster import capacity, connection
 from sisr.errors import CheckpointError, ConfigError, SisrError
 from sisr.serving import proxy
 from sisr.serving.limits import Limits
@@ -65,7 +65,7 @@ class Service:
     """
 
     def __init__(self, options: ServiceOptions, release: Release) -> None:
-        environment.prepare(environment.PROMPT)
+        connection.prepare_environment(connection.PROMPT)
         limits = replace(options.limits, passing=options.limits.passing * options.replicas)
         os.environ.update(proxy.environment(limits, options.names))
         self._ray = connection.connect(options.address)

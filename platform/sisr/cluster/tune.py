@@ -13,7 +13,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from sisr.cluster import capacity, connection, environment, node_checks, trial_allocation
+from sisr.cluster import capacity, connection, node_checks, trial_allocation
 from sisr.cluster.trial_allocation import TrialAllocation
 from sisr.driver.sweep.host import SliceSource
 
@@ -45,7 +45,7 @@ class RayTune:
 
     def run(self, source: SliceSource, folder: Path, trials: int) -> None:
         """Connect to Ray, and let Tune run slices; see `SweepHost`."""
-        environment.prepare()
+        connection.prepare_environment()
         os.environ.update(ENVIRONMENT)
         ray = connection.connect(self.address)
         cluster = capacity.read(ray)

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from sisr.config.suggest import did_you_mean
+from sisr.config.wording import did_you_mean
 from sisr.errors import CheckpointError, ConfigError, TrackingError
 from sisr.tracking import address, registry, selection
 from sisr.tracking.redact import redact_text
