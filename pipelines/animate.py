@@ -16,9 +16,8 @@ from sisr.disk import atomic
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import ConfigError, DiskError, RunLockedError
 from sisr.evaluation import samples
-from sisr.pictures import animation_files
+from sisr.pictures import animation_files as files
 from sisr.pictures.animation import Artist
-from sisr.pictures.animation_limit import fit
 from sisr.pictures.contact_sheet import size
 from sisr.terminal import console
 from sisr.tracking.outbox import Outbox
@@ -45,13 +44,13 @@ def main(
     first, last, every = _range(steps)
     folder = _find(run, runs)
     target = output or folder / "evolution.webp"
-    suffix = animation_files.check(target)
+    suffix = files.check(target)
     record = RunFolder(folder)
     found = samples.read_samples(folder, dict(record.evaluations()), record.status().get("baseline") or {})
     layout, chosen, notes = samples.alike(folder, samples.spaced(found, first, last, every))
     shown = _rows(rows, min(layout.count_rows(size(sample.path)) for sample in chosen))
-    timing = animation_files.Timing(frames_per_second, hold_last)
-    made = fit(Artist(layout, shown, chosen).draw, len(chosen), layout, suffix, timing, int(max_mb * 1e6))
+    timing = files.Timing(frames_per_second, hold_last)
+    made = files.fit(Artist(layout, shown, chosen).draw, len(chosen), layout, suffix, timing, int(max_mb * 1e6))
     with atomic.file(target) as unfinished:
         unfinished.write_bytes(made.content)
     why_not = _log(folder, target) if log else "--no-log"

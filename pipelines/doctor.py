@@ -14,8 +14,7 @@ from typing import Annotated
 import typer
 
 from sisr.disk import cache
-from sisr.doctor import cluster_file, diagnosis, environment, machine
-from sisr.doctor.diagnosis import Diagnosis
+from sisr.doctor import Diagnosis, cluster_file, environment, machine
 from sisr.errors import ConfigError, DataError
 from sisr.terminal import console
 
@@ -33,7 +32,7 @@ def main(
     """Examine SUBJECT and say what is wrong, and what would be right."""
     is_images = subject is not None and Path(subject).suffix not in (".yaml", ".yml")
     found = _examine(subject, runs, tracking_uri, is_images=is_images)
-    wrong = diagnosis.errors(found)
+    wrong = [one for one in found if one.level == "error"]
     if json:
         console.print_json({"subject": subject, "findings": [asdict(one) for one in found]})
     else:

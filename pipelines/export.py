@@ -17,7 +17,7 @@ import typer
 
 from sisr.driver import models
 from sisr.errors import ConfigError
-from sisr.pipelines._options import Recipes
+from sisr.pipelines._options import Json, Recipes, Runs
 from sisr.terminal import console
 
 FORMATS = ("safetensors", "pt2", "onnx")
@@ -31,8 +31,8 @@ def main(
     output: Annotated[Path | None, typer.Option("--output", "--out", "-o", help=OUTPUT)] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", "--force", help="Replace a file that is there.")] = False,
     recipe: Recipes = None,
-    runs: Annotated[Path, typer.Option(help="Folder that holds all runs.")] = Path("runs"),
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    runs: Runs = Path("runs"),
+    json: Json = False,
 ) -> None:
     """Export a model."""
     from sisr.models.export import export, require
@@ -60,12 +60,7 @@ def main(
 
 
 def _format(asked: str | None, output: Path | None) -> str:
-    """Return the format that the options ask for.
-
-    Raises:
-        ConfigError: They ask for none that there is, or contradict each other.
-    """
-
+    """Return the format that the options ask for; raise ConfigError if they name none, or contradict each other."""
     suffix = output.suffix.lower().removeprefix(".") if output else ""
     chosen = asked or suffix
     if chosen not in FORMATS:

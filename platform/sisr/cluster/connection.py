@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sisr.disk.cache import home
-from sisr.doctor.diagnosis import Diagnosis
+from sisr.doctor import Diagnosis
 from sisr.errors import ConfigError
 from sisr.terminal.console import note
 

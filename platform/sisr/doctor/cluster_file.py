@@ -1,8 +1,4 @@
-"""A cluster file examined before it costs money: what Ray refuses, unfilled placeholders, and what would be unsafe.
-
-What would let strangers in, or cost more than it must, is judged with Ray's defaults filled in, since several of them
-are what is unsafe.
-"""
+"""A cluster file examined before it costs money: what Ray refuses, what is not filled in, unsafe or costly."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +7,7 @@ from typing import Any
 
 from sisr.config.yaml import Located, read_yaml
 from sisr.disk.cache import expanded
-from sisr.doctor.diagnosis import Diagnosis, Level
+from sisr.doctor import Diagnosis, Level
 from sisr.doctor.machine import examine_token
 from sisr.errors import ConfigError
 
@@ -20,9 +16,9 @@ ANYWHERE = re.compile(r"0\.0\.0\.0/0|::/0")
 ALL_INTERFACES = re.compile(r"--(?:dashboard-)?host[= ](0\.0\.0\.0|::|\*)")
 TOKEN = "~/.ray/auth_token"
 TUNNEL = "--dashboard-host=127.0.0.1; look at it through `ray dashboard` or `ray attach -p 8265`"
+START = ("head_start_ray_commands", "worker_start_ray_commands")
 
-Config = Mapping[str, Any]
-Where = Callable[..., str]  # keys, outermost first -> "file:line"
+Where = Callable[..., str]  # nested keys, outermost first -> "file:line"
 
 
 class RefusedError(ConfigError):
@@ -44,9 +40,6 @@ def examine(path: Path, with_defaults: Callable[[dict[str, Any]], dict[str, Any]
     Raises:
         ConfigError: It can't be read, is not YAML, or is no cluster file at all.
     """
-    written = read_yaml(path)
-    if not isinstance(written.get("provider"), dict):
-        raise ConfigError(f"{path}: no cluster file: it names no 'provider'")
 
     def where(*keys: str) -> str:
         """Return "file:line" of the deepest of nested keys that is written there."""
@@ -57,14 +50,18 @@ def examine(path: Path, with_defaults: Callable[[dict[str, Any]], dict[str, Any]
             place, config = config.where[key], config[key]
         return place
 
+    written: Any = read_yaml(path)
+    if not isinstance(written.get("provider"), dict):
+        raise ConfigError(f"{path}: no cluster file: it names no 'provider'")
     findings = [*_placeholders(path), *_files(path, written, where)]
     try:
         config = with_defaults(plain(written))
+    except RefusedError as error:
+        findings.append(Diagnosis("error", where(*error.keys), str(error), error.remedy))
+    else:
         findings += [*_commands(config, where), *_starts(config, where), *_token(config, where)]
         if config["provider"].get("type") == "aws":
             findings += [*_provider(config, where), *_nodes(config, where)]
-    except RefusedError as error:
-        findings.append(Diagnosis("error", where(*error.keys), str(error), error.remedy))
     return findings or [Diagnosis("ok", str(path), "valid for Ray, and nothing unsafe was found")]
 
 
@@ -74,9 +71,10 @@ def _placeholders(path: Path) -> Iterator[Diagnosis]:
             yield Diagnosis("error", f"{path}:{number}", f"{name} is not filled in", line.partition("#")[2].strip())
 
 
-def _files(path: Path, written: Located, where: Where) -> Iterator[Diagnosis]:
+def _files(path: Path, written: Mapping[str, Any], where: Where) -> Iterator[Diagnosis]:
     """Yield which files that `ray up` uses are missing or unwise; their paths count from the cluster file's folder."""
-    for remote, local in _mapping(written.get("file_mounts")).items():
+    mounts = written.get("file_mounts")
+    for remote, local in mounts.items() if isinstance(mounts, dict) else ():
         place = where("file_mounts", remote)
         source = (path.parent / expanded(str(local))).resolve()
         if remote != TOKEN and not source.exists():
@@ -84,7 +82,7 @@ def _files(path: Path, written: Located, where: Where) -> Iterator[Diagnosis]:
         elif source == path.parent.resolve():
             found = f"{local} is the whole project: Ray reads all of it, .venv and runs too, at every `ray up`"
             yield Diagnosis("warning", place, found, "mount the folders that the nodes need, as the shipped file does")
-    key = _mapping(written.get("auth")).get("ssh_private_key")
+    key = written.get("auth", {}).get("ssh_private_key") if isinstance(written.get("auth"), dict) else None
     if isinstance(key, str) and not PLACEHOLDER.search(key):
         place = where("auth", "ssh_private_key")
         file = expanded(key)
@@ -94,7 +92,14 @@ def _files(path: Path, written: Located, where: Where) -> Iterator[Diagnosis]:
             yield Diagnosis("error", place, f"others on this machine can read {key}", f"chmod 600 {key}")
 
 
-def _commands(config: Config, where: Where) -> Iterator[Diagnosis]:
+def plain(value: Any) -> Any:
+    """Return settings as dicts and lists that nobody else holds."""
+    if isinstance(value, dict):
+        return {key: plain(one) for key, one in value.items()}
+    return [plain(one) for one in value] if isinstance(value, list) else value
+
+
+def _commands(config: Mapping[str, Any], where: Where) -> Iterator[Diagnosis]:
     """Yield which commands open a server to others."""
     for key in [key for key in config if key.endswith("commands")]:
         for match in filter(None, map(ALL_INTERFACES.search, config[key] or ())):
@@ -103,9 +108,9 @@ def _commands(config: Config, where: Where) -> Iterator[Diagnosis]:
             yield Diagnosis("error", where(key), found, remedy)
 
 
-def _starts(config: Config, where: Where) -> Iterator[Diagnosis]:
+def _starts(config: Mapping[str, Any], where: Where) -> Iterator[Diagnosis]:
     """Yield what is wrong with how Ray is started."""
-    for key in ("head_start_ray_commands", "worker_start_ray_commands"):
+    for key in START:
         starts = [command for command in config.get(key) or () if "ray start" in command]
         if not starts:
             yield Diagnosis("error", where(key), f"{key} never runs `ray start`", "see cluster.yaml")
@@ -117,7 +122,7 @@ def _starts(config: Config, where: Where) -> Iterator[Diagnosis]:
             yield Diagnosis("warning", where(key), found, "unset OMP_NUM_THREADS before `ray start`")
 
 
-def _token(config: Config, where: Where) -> Iterator[Diagnosis]:
+def _token(config: Mapping[str, Any], where: Where) -> Iterator[Diagnosis]:
     """Yield why the nodes would have no token, or one that others know."""
     mounts = config.get("file_mounts") or {}
     if TOKEN not in mounts:
@@ -127,10 +132,10 @@ def _token(config: Config, where: Where) -> Iterator[Diagnosis]:
         yield Diagnosis("error", where("file_mounts", TOKEN), problem.found, problem.remedy)
 
 
-def _provider(config: Config, where: Where) -> Iterator[Diagnosis]:
+def _provider(config: Mapping[str, Any], where: Where) -> Iterator[Diagnosis]:
     """Yield what is unsafe or costly about a cluster on AWS as a whole."""
     provider = config["provider"]
-    if match := ANYWHERE.search(str(provider.get("security_group"))):
+    for match in filter(None, [ANYWHERE.search(str(provider.get("security_group")))]):
         place = where("provider", "security_group")
         yield Diagnosis("error", place, f"the security group lets in {match.group()}", "your own address: A.B.C.D/32")
     if provider.get("cache_stopped_nodes", True):
@@ -141,7 +146,7 @@ def _provider(config: Config, where: Where) -> Iterator[Diagnosis]:
         yield Diagnosis("warning", place, "idle nodes are never returned", "idle_timeout_minutes: 10")
 
 
-def _nodes(config: Config, where: Where) -> Iterator[Diagnosis]:
+def _nodes(config: Mapping[str, Any], where: Where) -> Iterator[Diagnosis]:
     """Yield what is unsafe or costly about each node type on AWS."""
     for name, kind in (config.get("available_node_types") or {}).items():
         is_head, keys = name == config.get("head_node_type"), ("available_node_types", name)
@@ -176,10 +181,3 @@ def _faults(node: Mapping[str, Any], *, is_head: bool) -> Iterator[tuple[Level, 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
-
-
-def plain(value: Any) -> Any:
-    """Return settings as dicts and lists that nobody else holds."""
-    if isinstance(value, dict):
-        return {key: plain(one) for key, one in value.items()}
-    return [plain(one) for one in value] if isinstance(value, list) else value
