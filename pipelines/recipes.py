@@ -14,7 +14,8 @@ import typer
 from sisr import recipes as registry
 from sisr.config.settings import build, expected
 from sisr.errors import ConfigError, SisrError
-from sisr.terminal import console
+from sisr.pipelines._options import Json
+from sisr.terminal import cli, console
 
 RECIPE = "A recipe's name, the path of a recipe's file, or a dotted module."
 
@@ -26,7 +27,7 @@ def _names(incomplete: str) -> list[str]:
 def main(
     recipe: Annotated[str | None, typer.Argument(help=RECIPE, autocompletion=_names)] = None,
     check: Annotated[bool, typer.Option("--check", help="Check that it keeps the contract of sisr.recipe.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    json: Json = False,
 ) -> None:
     """Print what recipes there are."""
     if check:
@@ -145,6 +146,4 @@ def _written(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    from sisr.terminal.cli import run
-
-    run(main)
+    cli.run(main)

@@ -23,8 +23,8 @@ from sisr.data.writing import Saving
 from sisr.driver import models
 from sisr.errors import DataError
 from sisr.inference.jobs import Job, check_paths, check_targets, plan
-from sisr.pipelines._options import Recipes
-from sisr.terminal import console
+from sisr.pipelines._options import Device, Json, Recipes, Runs
+from sisr.terminal import cli, console
 
 if TYPE_CHECKING:
     from sisr.inference.enlarge import Enlargement
@@ -51,9 +51,9 @@ def main(
     tile: Annotated[int | None, typer.Option(min=0, help=TILE)] = None,
     halo: Annotated[int | None, typer.Option(min=0, help=HALO)] = None,
     recipe: Recipes = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
-    runs: Annotated[Path, typer.Option(help="Folder that holds all runs.")] = Path("runs"),
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    device: Device = "auto",
+    runs: Runs = Path("runs"),
+    json: Json = False,
 ) -> None:
     """Enlarge images with a model."""
     check_paths(image, output, format_)
@@ -107,6 +107,4 @@ def _begin(model: "Model", name: str, enlargement: "Enlargement") -> Any:
 
 
 if __name__ == "__main__":
-    from sisr.terminal.cli import run
-
-    run(main)
+    cli.run(main)
