@@ -51,9 +51,8 @@ def main(
     json: Json = False,
 ) -> None:
     """Compare models."""
-    from sisr.driver import comparison, trained_images
-    from sisr.evaluation import compare
-    from sisr.evaluation.images import find
+    from sisr.driver import comparison
+    from sisr.evaluation import compare, images
 
     by = compare.measures(protocols.protocol(protocol), perceptual, models.chosen_device(device))
     named = {spec: spec for spec in _distinct(model or [])}
@@ -62,9 +61,9 @@ def main(
     elif top:
         raise ConfigError("--top says how many runs of an experiment: name it with --experiment")
     against = _reference(list(named), against)
-    files = find(data)
+    files = images.find(data)
     opened = _open(named, runs, scale, device, recipe or [])
-    warnings = trained_images.warnings(models.places(named.values(), runs), files)
+    warnings = images.warnings(models.places(named.values(), runs), files)
     result = compare.compare(opened, len(named), files, by, against, data, runs, warnings)
     logged = comparison.log(result, tracking_uri, experiment) if log else None
     if json:

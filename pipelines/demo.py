@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sisr.driver.run.execute import Tracking
-    from sisr.evaluation.measurement import Measurement
+    from sisr.evaluation.measure import Measurement
     from sisr.models.model import Model
 
 NAME = "demo"

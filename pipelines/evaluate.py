@@ -17,7 +17,7 @@ from sisr.pipelines._options import Device, HrImages, Json, Perceptual, Protocol
 from sisr.terminal import cli, console
 
 if TYPE_CHECKING:
-    from sisr.evaluation.measurement import Measurement
+    from sisr.evaluation.measure import Measurement
 
 
 def main(
@@ -33,14 +33,13 @@ def main(
     json: Json = False,
 ) -> None:
     """Measure models on images."""
-    from sisr.driver import trained_images
     from sisr.evaluation.compare import measure, measures
-    from sisr.evaluation.images import find
+    from sisr.evaluation.images import find, warnings
 
     by = measures(protocols.protocol(protocol), perceptual, models.chosen_device(device))
     files = find(data)
     opened = models.open_all(model, runs, scale, device, recipe or [])
-    for line in trained_images.warnings(models.places(model, runs), files):
+    for line in warnings(models.places(model, runs), files):
         console.err.print(f"warning: {line}", markup=False)
     measured, _ = measure(opened, files, by)
     if json:

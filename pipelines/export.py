@@ -60,12 +60,7 @@ def main(
 
 
 def _format(asked: str | None, output: Path | None) -> str:
-    """Return the format that the options ask for.
-
-    Raises:
-        ConfigError: They ask for none that there is, or contradict each other.
-    """
-
+    """Return the format that the options ask for; raise ConfigError if they name none, or contradict each other."""
     suffix = output.suffix.lower().removeprefix(".") if output else ""
     chosen = asked or suffix
     if chosen not in FORMATS:

@@ -88,9 +88,8 @@ def _upscale(model: "Model", job: Job, options: dict[str, Any], quiet: bool) -> 
     seconds = round(time.monotonic() - begun, 2)
     if not quiet:
         explained = f"; {', '.join(done.notes)}" if done.notes else ""
-        console.out.print(
-            f"{printable(str(job.target))}: {done.width}x{done.height}, {seconds} s{explained}", markup=False
-        )
+        size = f"{done.width}x{done.height}"
+        console.out.print(f"{printable(str(job.target))}: {size}, {seconds} s{explained}", markup=False)
     files = {"input": str(job.source), "output": str(job.target)}
     comparison = {"comparison": str(job.comparison)} if job.comparison else {}
     return {**files, **comparison, **asdict(done), "seconds": seconds}

@@ -21,7 +21,7 @@ from sisr.data.draws import Draws
 from sisr.disk import atomic
 from sisr.metrics import perceptual
 from sisr.metrics.catalogue import ALWAYS, PSNR_Y, SCORE
-from sisr.metrics.distance import Distance
+from sisr.metrics.perceptual import Distance
 from sisr.metrics.planes import measure
 from sisr.metrics.score import score
 from sisr.pictures.contact_sheet import CELL, COLUMNS, HEADER
