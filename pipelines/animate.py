@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sisr.config.suggest import did_you_mean
+from sisr.config.wording import did_you_mean
 from sisr.disk import atomic
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import ConfigError, DiskError, RunLockedError

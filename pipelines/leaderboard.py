@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from sisr.config.suggest import did_you_mean
+from sisr.config.wording import did_you_mean
 from sisr.disk.sweep_folder import FILE, is_sweep
 from sisr.errors import ConfigError
 from sisr.pipelines._options import Json, Runs

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from sisr.config.printable import printable
+from sisr.config.wording import printable
 from sisr.data.formats import RefusedError
 from sisr.data.writing import Saving
 from sisr.driver import models
