@@ -22,8 +22,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
 import sisr
-from sisr.config.printable import printable
-from sisr.config.suggest import did_you_mean
+from sisr.config.wording import did_you_mean, printable
 from sisr.disk import atomic, cache, code_revision
 from sisr.errors import ConfigError, DiskError, SisrError
 

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from sisr.config.printable import printable
+from sisr.config.wording import printable
 
 
 class _Console(Console):

@@ -8,7 +8,7 @@ from typing import Any
 from rich.live import Live
 from rich.text import Text
 
-from sisr.config.printable import printable
+from sisr.config.wording import printable
 from sisr.disk.run_folder import RunFolder
 from sisr.metrics.catalogue import ALWAYS, DISTANCES, SCORE
 from sisr.terminal.console import duration, err

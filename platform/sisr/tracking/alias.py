@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from sisr.config.suggest import did_you_mean
+from sisr.config.wording import did_you_mean
 from sisr.errors import CheckpointError
 from sisr.tracking import address, champion, registry, selection
 from sisr.tracking.redact import redact_text
