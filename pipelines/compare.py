@@ -20,7 +20,7 @@ from sisr.errors import ConfigError
 from sisr.metrics import protocol as protocols
 from sisr.metrics.catalogue import PSNR_Y, Mode, direction
 from sisr.pipelines._options import Device, HrImages, Json, Perceptual, ProtocolName, Recipes, Runs, Scale, TrackingUri
-from sisr.terminal import console
+from sisr.terminal import cli, console
 
 if TYPE_CHECKING:
     from sisr.models.model import Model
@@ -115,6 +115,4 @@ def _open(named: dict[str, str], runs: Path, scale: int | None, device: str, rec
 
 
 if __name__ == "__main__":
-    from sisr.terminal.cli import run
-
-    run(main)
+    cli.run(main)
