@@ -77,10 +77,7 @@ class Verdict:
 
 
 def decode(source: Path | bytes) -> NDArray[np.uint8]:
-    """Return an image's pixels, uint8 (h, w, 3), RGB, upright, transparency flattened on white.
-
-    Args:
-        source: A file, or the content of one.
+    """Return pixels of a file, or of its content: uint8 (h, w, 3), RGB, upright, transparency flattened on white.
 
     Raises:
         RefusedError: It can't be used; the message names the file and the reason.
@@ -91,11 +88,7 @@ def decode(source: Path | bytes) -> NDArray[np.uint8]:
 
 
 def decode_with_alpha(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Return the image with its transparency apart, and whether it is grey.
-
-    Args:
-        source: A file, or the content of one.
-        max_pixels: An image with more is refused before it is decoded.
+    """Return the image in a file, or its content, with transparency apart; refused before decoding if it is too large.
 
     Raises:
         RefusedError: It can't be used; the message names the file and the reason.

@@ -189,12 +189,7 @@ def differences(lr: Pixels, hr: Pixels, scale: int) -> dict[str, float]:
 
 
 def made_by(pairs: Sequence[Pair], read: Callable[[str], Pixels]) -> str:
-    """Return in words which kernel made the lr images.
-
-    Args:
-        pairs: What to compare; a few are enough.
-        read: Returns a file's pixels.
-    """
+    """Return in words which kernel made the lr images of a few pairs; `read` returns a file's pixels."""
     each = [differences(read(pair.lr), read(pair.hr), pair.scale) for pair in pairs]
     means = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
     nearest, distance = min(means.items(), key=lambda item: item[1])

@@ -56,11 +56,7 @@ class RefusedError(DataError):
 
 
 def identify(data: bytes, suffix: str = "") -> str:
-    """Return the format of a file, one of `READ`, by how its content begins.
-
-    Args:
-        data: The content.
-        suffix: Of the file's name: what names a format that has no signature.
+    """Return the format of a file, one of `READ`, by how its content begins; its suffix names TGA, which has no sign.
 
     Raises:
         RefusedError: It is another format, or none.
