@@ -165,7 +165,8 @@ def _picture(data: bytes, suffix: str, max_pixels: int) -> Picture:
                 image.load()
             mode, (turn, unreadable) = image.mode, _orientation(image)
             samples, alpha = _samples(image, layout, chunks)
-            is_grey = chunks.is_grey or mode in ("1", "L", "LA", "La") or mode.startswith("I;16")
+            is_grey = mode in ("1", "L", "LA", "La") or mode.startswith("I;16")
+            is_grey = is_grey or chunks.colour_type in (png.GREY, png.GREY_WITH_ALPHA)
             icc: bytes = image.info.get("icc_profile") or b""
     notes = [f"{mode} converted"] if mode not in ("RGB", "RGBA") else []
     if max(layout.bits) > 8:
@@ -191,7 +192,8 @@ def _samples(image: Image.Image, layout: tiff.Layout, chunks: png.Png) -> tuple[
     alpha = None if transparent is None else Image.fromarray(transparent)
     if image.mode.startswith("I;16"):
         wide = np.asarray(image).astype(np.uint32)
-        wide = layout.largest - wide if layout.is_inverted else wide
+        # That 0 is white Pillow heeds up to 8 bits only.
+        wide = layout.largest - wide if layout.photometric == tiff.MIN_IS_WHITE else wide
         return Image.fromarray(((wide * 255 + layout.largest // 2) // layout.largest).astype(np.uint8)), alpha
     if image.has_transparency_data:
         whole = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")

@@ -56,7 +56,7 @@ class RefusedError(DataError):
 
 
 def identify(data: bytes, suffix: str = "") -> str:
-    """Return the format of a file, one of `READ`, by how its content begins; its suffix names TGA, which has no sign.
+    """Return the format of a file, one of `READ`, by how it begins; TGA, which has no signature, by its suffix.
 
     Raises:
         RefusedError: It is another format, or none.
