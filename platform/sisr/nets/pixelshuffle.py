@@ -21,7 +21,6 @@ class ResBlock(nn.Module):
         self.norm2 = nn.GroupNorm(NUM_GROUPS, num_features)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x plus the block's correction; same shape."""
         correction = F.relu(_normalise(self.norm1, self.conv1(x)))
         return x + _normalise(self.norm2, self.conv2(correction))
 
@@ -73,7 +72,6 @@ class PixelShuffleNet(Generator):
             nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
     def forward(self, lr: Tensor) -> Tensor:
-        """Return sr (n, 3, scale * h, scale * w), not clamped."""
         self.require_images(lr)
         scale = self.tiling.scale
         x = self.expand(F.relu(self.entry(lr)))
