@@ -50,11 +50,7 @@ class Source:
 
 
 def find(spec: str) -> Source:
-    """Return the recipe in the file or dotted module `spec`; nothing of it is executed.
-
-    Raises:
-        ConfigError: There is none, it can't be read, or it is not Python.
-    """
+    """Return the recipe in the Python file or dotted module `spec`, unexecuted; raise ConfigError if there is none."""
     return _of_file(spec) if spec.endswith(".py") or "/" in spec else _of_module(spec)
 
 
