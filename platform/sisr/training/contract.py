@@ -195,12 +195,12 @@ CHECKS: dict[str, Callable[[RecipeModule], None]] = {
 def verdicts(module: RecipeModule) -> Iterator[tuple[str, Exception | None]]:
     """Yield what was checked, and what is wrong with it or None; whatever a recipe raises is a verdict, too."""
     for what, check in CHECKS.items():
+        problem = None
         try:
             check(module)
         except Exception as error:
-            yield what, error
-        else:
-            yield what, None
+            problem = error
+        yield what, problem
 
 
 def _expect(true: bool, otherwise: str) -> None:
