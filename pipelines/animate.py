@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sisr.config.suggest import did_you_mean
+from sisr.config.wording import did_you_mean
 from sisr.disk import atomic
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import ConfigError, DiskError, RunLockedError
@@ -19,7 +19,8 @@ from sisr.evaluation import samples
 from sisr.pictures import animation_files as files
 from sisr.pictures.animation import Artist
 from sisr.pictures.contact_sheet import size
-from sisr.terminal import console
+from sisr.pipelines._options import Json, Runs
+from sisr.terminal import cli, console
 from sisr.tracking.outbox import Outbox
 
 OUTPUT = "File to write: .webp, .gif or .mp4. Default: evolution.webp in the run's folder. An older one is replaced."
@@ -37,8 +38,8 @@ def main(
     hold_last: Annotated[float, typer.Option(min=0, max=600, help="Seconds that the last frame stays.")] = 2.0,
     max_mb: Annotated[float, typer.Option(min=0.001, help="Largest file, in millions of bytes.")] = 10.0,
     log: Annotated[bool, typer.Option(help=LOG)] = True,
-    runs: Annotated[Path, typer.Option(help="Folder that holds all runs.")] = Path("runs"),
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    runs: Runs = Path("runs"),
+    json: Json = False,
 ) -> None:
     """Animate a run's sample pictures."""
     first, last, every = _range(steps)
@@ -135,6 +136,4 @@ def _print(result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    from sisr.terminal.cli import run
-
-    run(main)
+    cli.run(main)

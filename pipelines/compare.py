@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sisr.config.suggest import did_you_mean
+from sisr.config.wording import did_you_mean
 from sisr.driver import models
 from sisr.errors import ConfigError
 from sisr.metrics.catalogue import PSNR_Y, Mode, direction
 from sisr.pipelines._options import Device, HrImages, Json, Perceptual, ProtocolName, Recipes, Runs, Scale, TrackingUri
-from sisr.terminal import console
+from sisr.terminal import cli, console
 
 if TYPE_CHECKING:
     from sisr.models.model import Model
@@ -82,7 +82,7 @@ def _distinct(specs: Sequence[str]) -> list[str]:
 
 def _best(experiment: str, metric: str, mode: Mode | None, top: int, uri: str | None, runs: Path) -> dict[str, str]:
     """Return the best runs of an experiment: what names each model, by the run's name."""
-    from sisr.tracking.search import best_runs
+    from sisr.tracking.selection import best_runs
 
     found = best_runs(experiment, metric, mode or direction(metric), top, tracking_uri=uri, runs=runs)
     return {run.name: run.model for run in found}
@@ -114,6 +114,4 @@ def _open(named: dict[str, str], runs: Path, scale: int | None, device: str, rec
 
 
 if __name__ == "__main__":
-    from sisr.terminal.cli import run
-
-    run(main)
+    cli.run(main)

@@ -13,7 +13,7 @@ import typer
 from sisr.driver import models
 from sisr.metrics.catalogue import METRICS
 from sisr.pipelines._options import Device, HrImages, Json, Perceptual, ProtocolName, Recipes, Runs, Scale
-from sisr.terminal import console
+from sisr.terminal import cli, console
 
 if TYPE_CHECKING:
     from sisr.evaluation.measure import Measurement
@@ -63,6 +63,4 @@ def _print(measured: "list[Measurement]", each_image: bool) -> None:
 
 
 if __name__ == "__main__":
-    from sisr.terminal.cli import run
-
-    run(main)
+    cli.run(main)

@@ -11,21 +11,22 @@ from typing import Annotated
 
 import typer
 
-from sisr.config.suggest import did_you_mean
+from sisr.config.wording import did_you_mean
 from sisr.disk.sweep_folder import FILE, is_sweep
 from sisr.errors import ConfigError
+from sisr.pipelines._options import Json, Runs
 from sisr.sweep import state
 from sisr.sweep.report import board
 from sisr.sweep.state import Sweep
-from sisr.terminal import console
+from sisr.terminal import cli, console
 
 
 def main(
     sweep: Annotated[str, typer.Argument(help="A sweep's name or folder.")],
     top: Annotated[int, typer.Option(min=1, help="Show this many trials.")] = 20,
     page: Annotated[bool, typer.Option("--page", help="Write results/index.html, its pictures and the JSON.")] = False,
-    runs: Annotated[Path, typer.Option(help="Folder that holds all runs and sweeps.")] = Path("runs"),
-    json: Annotated[bool, typer.Option("--json", help="Print the leaderboard as JSON.")] = False,
+    runs: Runs = Path("runs"),
+    json: Json = False,
 ) -> None:
     """Show a sweep's leaderboard."""
     folder = find(sweep, runs)
@@ -75,6 +76,4 @@ def _title(sweep: Sweep) -> str:
 
 
 if __name__ == "__main__":
-    from sisr.terminal.cli import run
-
-    run(main)
+    cli.run(main)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from sisr.config.printable import printable
+from sisr.config.wording import printable
 from sisr.data import packing
 from sisr.data.images import decode
 from sisr.data.index import MAX_BAD_FRACTION, NAMED, Index

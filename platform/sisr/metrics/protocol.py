@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sisr.config.suggest import did_you_mean
+from sisr.config.wording import did_you_mean
 from sisr.errors import ConfigError
 from sisr.metrics.catalogue import PIXELS
 

@@ -46,18 +46,15 @@ def race(run: Run, folder: RunFolder, blocks: int) -> dict[str, Any]:
     number_format = resolve(run.options.precision, device)
     with torch.device("meta"):
         recipe = run.build_recipe()
-    plain = None if run.recipe_source else PLAIN.get(run.recipe)
-    store = open_data(run, recipe).store
-    opponent = plain(run.recipe_config(), store, device, number_format) if plain else None
+    config, plain = run.recipe_config(), None if run.recipe_source else PLAIN.get(run.recipe)
+    opponent = plain(config, open_data(run, recipe).store, device, number_format) if plain else None
     session = Alternating(folder, device, opponent, WARM_UP + blocks)
     status = train(run, folder, session, NoLog())
     ours, theirs = session.ours[WARM_UP:], session.theirs[WARM_UP:]
-    config = run.recipe_config()
+    cpu = f"CPU, {torch.get_num_threads()} threads"
     result = {
         "recipe": run.recipe,
-        "device": torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"CPU, {torch.get_num_threads()} threads",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
         "precision": number_format,
         "batch_size": config.batch_size,
         "hr_crop": recipe.crop.side,

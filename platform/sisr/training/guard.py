@@ -38,12 +38,9 @@ class Guard:
         self._explosion = Explosion(session, pixel_loss)
 
     def check(self, step: int, skipped: list[str], scalars: dict[str, Tensor]) -> None:
-        """Look at a step; called by all workers.
+        """Look at step number `step`, from 0, which logged `scalars` and moved all optimizers but those `skipped`.
 
-        Args:
-            step: The step, from 0.
-            skipped: Names of the optimizers that did not move.
-            scalars: What the step logged; those that are not finite are named in the error.
+        Called by all workers.
 
         Raises:
             DivergedError: The last `PATIENCE` steps all had a gradient that was not finite, or the pixel loss exploded.
@@ -62,8 +59,7 @@ class Guard:
         Raises:
             DivergedError: A value is not a number.
         """
-        bad = [name for name, value in values.items() if math.isnan(value)]
-        if bad:
+        if bad := [name for name, value in values.items() if math.isnan(value)]:
             raise DivergedError(
                 f"diverged by step {done}: {', '.join(bad)} of the averaged generator's output is not a number"
                 f"{_broken(scalars)}. Try a lower learning rate"

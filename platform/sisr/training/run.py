@@ -27,6 +27,7 @@ from sisr.recipe import Recipe, RecipeModule, build_recipe
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 Precision = Literal["auto", "fp32", "bf16", "fp16", "fp64"]
+FORMAT: Literal[1] = 1  # of the record
 LIBRARIES = ("torch", "torchvision", "ray", "mlflow", "numpy", "pillow")
 
 
@@ -72,7 +73,7 @@ FREE_CONFIG = {"steps"}
 class Run(Settings):
     """One execution: everything needed to repeat it on another machine."""
 
-    format: Literal[1] = 1
+    format: Literal[1] = FORMAT
     name: str
     recipe: str
     recipe_source: str = ""  # the recipe's file, where it is not one of ours
@@ -118,20 +119,11 @@ def read(folder: RunFolder) -> Run | None:
     try:
         found = json.loads(folder.run.read_text())["run"]
         number = found.get("format")
-        if number in READERS:
-            return READERS[number](found, str(folder.run))
+        if number == FORMAT:
+            return build(Run, found, source=str(folder.run))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{folder.run} can't be read ({error}); restore it, or use another run name") from error
-    raise CheckpointError(
-        f"{folder.run} has format {number}, this version reads {', '.join(map(str, READERS))}: use a newer sisr"
-    )
-
-
-def _from_1(found: dict[str, Any], source: str) -> Run:
-    return build(Run, found, source=source)
-
-
-READERS = {1: _from_1}  # of the record, by its format
+    raise CheckpointError(f"{folder.run} has format {number}, this version reads {FORMAT}: use a newer sisr")
 
 
 def record(folder: RunFolder, run: Run, extra: dict[str, Any], hashes: dict[str, str]) -> None:
