@@ -16,18 +16,17 @@ import typer
 from sisr.disk import cache
 from sisr.doctor import Diagnosis, cluster_file, environment, machine
 from sisr.errors import ConfigError, DataError
-from sisr.terminal import console
+from sisr.pipelines._options import Json, Runs, TrackingUri
+from sisr.terminal import cli, console
 
 
 def main(
     subject: Annotated[
         str | None, typer.Argument(help="A cluster file, a folder of images or another source; default: this machine.")
     ] = None,
-    runs: Annotated[Path, typer.Option(help="Where runs would be written.")] = Path("runs"),
-    tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow server; default: MLFLOW_TRACKING_URI, else SQLite.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    runs: Runs = Path("runs"),
+    tracking_uri: TrackingUri = None,
+    json: Json = False,
 ) -> None:
     """Examine SUBJECT and say what is wrong, and what would be right."""
     is_images = subject is not None and Path(subject).suffix not in (".yaml", ".yml")
@@ -59,6 +58,4 @@ def _examine(subject: str | None, runs: Path, tracking_uri: str | None, *, is_im
 
 
 if __name__ == "__main__":
-    from sisr.terminal.cli import run
-
-    run(main)
+    cli.run(main)

@@ -18,7 +18,7 @@ import typer
 from sisr.driver import models
 from sisr.errors import ConfigError
 from sisr.pipelines._options import Json, Recipes, Runs
-from sisr.terminal import console
+from sisr.terminal import cli, console
 
 FORMATS = ("safetensors", "pt2", "onnx")
 FORMAT = "safetensors, pt2 or onnx. Default: as the file's name ends."
@@ -72,6 +72,4 @@ def _format(asked: str | None, output: Path | None) -> str:
 
 
 if __name__ == "__main__":
-    from sisr.terminal.cli import run
-
-    run(main)
+    cli.run(main)

@@ -11,21 +11,21 @@ from typing import Annotated
 
 import typer
 
-from sisr.config.wording import did_you_mean
 from sisr.disk.sweep_folder import FILE, is_sweep
 from sisr.errors import ConfigError
+from sisr.pipelines._options import Json, Runs, folder_of
 from sisr.sweep import state
 from sisr.sweep.report import board
 from sisr.sweep.state import Sweep
-from sisr.terminal import console
+from sisr.terminal import cli, console
 
 
 def main(
     sweep: Annotated[str, typer.Argument(help="A sweep's name or folder.")],
     top: Annotated[int, typer.Option(min=1, help="Show this many trials.")] = 20,
     page: Annotated[bool, typer.Option("--page", help="Write results/index.html, its pictures and the JSON.")] = False,
-    runs: Annotated[Path, typer.Option(help="Folder that holds all runs and sweeps.")] = Path("runs"),
-    json: Annotated[bool, typer.Option("--json", help="Print the leaderboard as JSON.")] = False,
+    runs: Runs = Path("runs"),
+    json: Json = False,
 ) -> None:
     """Show a sweep's leaderboard."""
     folder = find(sweep, runs)
@@ -58,13 +58,9 @@ def find(name: str, runs: Path) -> Path:
         ConfigError: There is none.
     """
     places = (runs / name, Path(name))
-    for folder in filter(is_sweep, places):
-        return folder
-    if any((folder / "run.json").is_file() for folder in places):
+    if not any(map(is_sweep, places)) and any((folder / "run.json").is_file() for folder in places):
         raise ConfigError(f"'{name}' is one run and no sweep: a leaderboard ranks the trials that a sweep started")
-    known = sorted(path.parent.name for path in runs.glob(f"*/{FILE}"))
-    there = f"there are {', '.join(known)}" if known else f"{runs} holds none: name their folder with --runs"
-    raise ConfigError(f"no sweep '{name}' in {runs}, and no folder of that name; {did_you_mean(name, known) or there}")
+    return folder_of("sweep", name, runs, FILE)
 
 
 def _title(sweep: Sweep) -> str:
@@ -75,6 +71,4 @@ def _title(sweep: Sweep) -> str:
 
 
 if __name__ == "__main__":
-    from sisr.terminal.cli import run
-
-    run(main)
+    cli.run(main)

@@ -15,7 +15,7 @@ from sisr import recipes as registry
 from sisr.config.settings import build, expected
 from sisr.errors import ConfigError, SisrError
 from sisr.pipelines._options import Json
-from sisr.terminal import console
+from sisr.terminal import cli, console
 
 RECIPE = "A recipe's name, the path of a recipe's file, or a dotted module."
 
@@ -134,6 +134,4 @@ def _written(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    from sisr.terminal.cli import run
-
-    run(main)
+    cli.run(main)

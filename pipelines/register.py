@@ -15,10 +15,9 @@ import typer
 
 from sisr.driver import models
 from sisr.errors import ConfigError, GateError
-from sisr.metrics import protocol as protocols
 from sisr.metrics.catalogue import PSNR_Y, Mode
-from sisr.pipelines._options import HR_IMAGES, Device, Json, Perceptual, ProtocolName, Recipes, Runs
-from sisr.terminal import console
+from sisr.pipelines._options import HR_IMAGES, Device, Json, Perceptual, ProtocolName, Recipes, Runs, TrackingUri
+from sisr.terminal import cli, console
 
 RUN = "A run's name or folder, a trial's folder, or an MLflow run's id."
 MODE = "With --experiment: whether more or less of it is better; default: as is known of the metric, else max."
@@ -46,9 +45,7 @@ def main(
     recipe: Recipes = None,
     device: Device = "auto",
     runs: Runs = Path("runs"),
-    tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow's server or database; default: MLFLOW_TRACKING_URI, else as the run.")
-    ] = None,
+    tracking_uri: TrackingUri = None,
     json: Json = False,
 ) -> None:
     """Register a run's model, or go back to the previous one."""
@@ -66,7 +63,7 @@ def main(
     else:
         if data is None:
             raise ConfigError("name the images that decide with --data: a folder no model was trained on, or demo")
-        measured = measures(protocols.protocol(protocol), perceptual, models.chosen_device(device))
+        measured = measures(protocol, perceptual, models.chosen_device(device))
         result = register.register(
             register.Registration(run, experiment, metric, mode, tracking_uri, runs, model_name, data_licence, force),
             Rules(data, measured, by, device, recipe or []),
@@ -80,6 +77,4 @@ def main(
 
 
 if __name__ == "__main__":
-    from sisr.terminal.cli import run as run_verb
-
-    run_verb(main)
+    cli.run(main)

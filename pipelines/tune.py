@@ -15,10 +15,11 @@ import typer
 
 from sisr import recipes
 from sisr.config.settings import parse_overrides
-from sisr.data.sources import ACCEPTED
 from sisr.errors import ConfigError
+from sisr.pipelines._options import HELD_OUT, TRACKING_URI, TRAINING_IMAGES, Json, Runs
 from sisr.sweep.plan import Plan
 from sisr.sweep.report import board
+from sisr.terminal import cli
 from sisr.terminal.console import err, out, print_json, table
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from sisr.sweep.state import Sweep
 
 SHOWN = 10  # trials in the table at the end
-DATA = f"{ACCEPTED}, or where `sisr pack --publish` has put packed images."
 # Groups of options in --help.
 SEARCH = partial(typer.Option, rich_help_panel="Search")
 TRIALS = partial(typer.Option, rich_help_panel="Trials")
@@ -38,17 +38,15 @@ AFTER = partial(typer.Option, rich_help_panel="Afterwards")
 
 def main(
     recipe: Annotated[str, typer.Argument(help="A recipe's name or file; `sisr recipes` lists them.")],
-    data: Annotated[str, typer.Option(help=DATA)] = "demo",
-    validation: Annotated[
-        str | None, typer.Option(help="Folder of held-out images; default: split from --data.")
-    ] = None,
+    data: Annotated[str, typer.Option(help=TRAINING_IMAGES)] = "demo",
+    validation: Annotated[str | None, typer.Option(help=HELD_OUT)] = None,
     name: Annotated[str | None, typer.Option(help="The sweep's name; default: recipe and a hash of the plan.")] = None,
-    runs: Annotated[Path, typer.Option(help="Folder that holds all runs and sweeps.")] = Path("runs"),
+    runs: Runs = Path("runs"),
     allow_changes: Annotated[
         bool, typer.Option("--allow-changes", help="Go on with a sweep that had other settings or images.")
     ] = False,
     dry_run: Annotated[bool, typer.Option(help="Check everything, print the plan, train nothing.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    json: Json = False,
     search_space: Annotated[Path | None, SEARCH(help="YAML file instead of the recipe's own space.")] = None,
     space: Annotated[
         list[str] | None,
@@ -84,9 +82,7 @@ def main(
     ] = None,
     cpus_per_trial: Annotated[float | None, RESOURCES(min=0.1, help="Of each trial's worker; default: 1.")] = None,
     address: Annotated[str | None, RESOURCES(help="Of a running Ray; default: RAY_ADDRESS, else started here.")] = None,
-    tracking_uri: Annotated[
-        str | None, TRACKING(help="MLflow server; default: MLFLOW_TRACKING_URI, else SQLite.")
-    ] = None,
+    tracking_uri: Annotated[str | None, TRACKING(help=TRACKING_URI)] = None,
     experiment: Annotated[str | None, TRACKING(help="MLflow experiment; default: as before, else sisr.")] = None,
     require_tracking: Annotated[bool, TRACKING(help="Fail at once if MLflow does not answer.")] = False,
     then_train: Annotated[bool, AFTER("--then-train", help="Train a full run with the best settings.")] = False,
@@ -180,6 +176,4 @@ def _train_best(
 
 
 if __name__ == "__main__":
-    from sisr.terminal.cli import run
-
-    run(main)
+    cli.run(main)

@@ -24,7 +24,7 @@ from sisr.driver import models
 from sisr.errors import DataError
 from sisr.inference.jobs import Job, check_paths, check_targets, plan
 from sisr.pipelines._options import Device, Json, Recipes, Runs
-from sisr.terminal import console
+from sisr.terminal import cli, console
 
 if TYPE_CHECKING:
     from sisr.inference.enlarge import Enlargement
@@ -106,6 +106,4 @@ def _begin(model: "Model", name: str, enlargement: "Enlargement") -> Any:
 
 
 if __name__ == "__main__":
-    from sisr.terminal.cli import run
-
-    run(main)
+    cli.run(main)

@@ -12,7 +12,7 @@ from typing import Any
 from sisr.disk.cache import home
 from sisr.doctor import Diagnosis
 from sisr.errors import ConfigError
-from sisr.terminal.console import err
+from sisr.terminal.console import note
 
 POLL_S = 0.3
 ANSWER_S = 3.0  # how long a Ray may take to answer, once to connect and once to speak
@@ -164,7 +164,7 @@ def short_temp() -> str:
     longest = f"{get_default_ray_temp_dir()}/session_2000-01-01_00-00-00_000000_{os.getpid()}/sockets/plasma_store"
     if len(os.fsencode(longest)) < 104:  # bytes, with some left for a number: AF_UNIX takes 107
         return ""
-    err.print(f"the temporary directory's path is too long for Ray's sockets: they go to {SHORT_TEMP}", markup=False)
+    note(f"the temporary directory's path is too long for Ray's sockets: they go to {SHORT_TEMP}")
     return SHORT_TEMP
 
 

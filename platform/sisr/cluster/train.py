@@ -21,7 +21,7 @@ from sisr.cluster.worker import work
 from sisr.disk.run_folder import RunFolder
 from sisr.driver.run.workers import Workers, exactly
 from sisr.errors import OutOfMemoryError, SisrError, StoppedError
-from sisr.terminal.console import err
+from sisr.terminal.console import note
 from sisr.training.run import OTHERS_FAULTS, Run
 
 # How long a worker waits for another in one step, one validation or one checkpoint. Ray itself notices a dead process
@@ -72,8 +72,7 @@ def fit(
     ray = connect(scaling.address)
     cluster = capacity.read(ray)
     each = allocate(scaling.workers, cluster, cpus=scaling.cpus_per_worker, gpus=scaling.gpus_per_worker)
-    if each.note:
-        err.print(each.note, markup=False)
+    note(each.note)
     patience_s = AUTOSCALER_PATIENCE_S if cluster.grows else PATIENCE_S
     nodes = NodeWait(ray, folder, scaling.workers, each.resources, patience_s)
     scratch = folder.path.resolve() / "ray"

@@ -127,21 +127,18 @@ def place_init(order: Order, run: Run, folder: RunFolder) -> None:
 def resolve(spec: str, runs: Path) -> dict[str, Tensor]:
     """Return the weights that `--init` names; none of the code that may lie beside them is executed.
 
-    Args:
-        spec: A run's name or folder, a checkpoint or model folder, a weights file, or an MLflow address.
-        runs: The folder that holds all runs.
+    A `spec` is a run's name or folder, a checkpoint or model folder, a weights file, or an MLflow address.
 
     Raises:
         CheckpointError: There are none, or they can't be read.
     """
     try:
-        path = _downloaded(spec, runs) if spec.startswith(("models:/", "runs:/")) else find_model(spec, runs)
+        if spec.startswith(("models:/", "runs:/")):
+            from sisr.tracking.registry import download_model  # MLflow takes seconds to import
+
+            path = download_model(spec, runs=runs)
+        else:
+            path = find_model(spec, runs)
         return weights.read(path / WEIGHTS if path.is_dir() else path)
     except CheckpointError as error:
         raise CheckpointError(f"--init {spec}: {error}") from error
-
-
-def _downloaded(spec: str, runs: Path) -> Path:
-    from sisr.tracking.registry import download_model  # MLflow takes seconds to import
-
-    return download_model(spec, runs=runs)

@@ -1,7 +1,6 @@
 """Shows a sweep while it runs: a live table on a terminal, plain lines elsewhere."""
 
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from rich.console import Group
@@ -36,9 +35,7 @@ class SweepDisplay:
             self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.refresh()
         if self._live:
             self._live.stop()
