@@ -11,7 +11,7 @@ import typer
 
 from sisr.disk.sweep_folder import is_sweep, sweep_of
 from sisr.errors import ConfigError, TrackingError
-from sisr.pipelines._options import Json, Runs, TrackingUri
+from sisr.pipelines._options import Json, Runs
 from sisr.terminal import cli, console
 from sisr.tracking import courier
 
@@ -19,7 +19,9 @@ from sisr.tracking import courier
 def main(
     run: Annotated[list[str] | None, typer.Argument(help="Names or folders of runs or sweeps; default: all.")] = None,
     runs: Runs = Path("runs"),
-    tracking_uri: TrackingUri = None,
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="MLflow's server or database; default: MLFLOW_TRACKING_URI, else as before.")
+    ] = None,
     experiment: Annotated[str | None, typer.Option(help="MLflow's experiment; default: as before.")] = None,
     json: Json = False,
 ) -> None:

@@ -116,15 +116,15 @@ def decide(run_dir: Path, tracking_uri: str | None = None, experiment: str | Non
 
 
 def at(run_dir: Path, uri: str, experiment: str | None = None) -> Address:
-    """Return where a run that is no trial is recorded, given the server; arguments as in `decide`."""
-    before = read(run_dir)
-    name = experiment or (before.experiment if before else EXPERIMENT)
-    return Address(uri, name, _run_there(before, uri))
+    """Return where a run is recorded, given the server, with its own MLflow run there; `experiment` as in `decide`."""
+    before = read(run_dir) or Address("", EXPERIMENT)
+    there = before.tracking_uri == redact_text(uri)
+    return Address(uri, experiment or before.experiment, before.run_id if there else None)
 
 
 def of_trial(run_dir: Path, sweep: Address) -> Address:
     """Return where a trial is recorded whose sweep is recorded at `sweep`, with the trial's own MLflow run there."""
-    return Address(sweep.tracking_uri, sweep.experiment, _run_there(read(run_dir), sweep.tracking_uri))
+    return at(run_dir, sweep.tracking_uri, sweep.experiment)
 
 
 def recorded(run_dir: Path) -> Address | None:
@@ -167,7 +167,3 @@ def _was_embedded(uri: str, runs: Path) -> bool:
     """Whether format 1 means the embedded store by this path, of which the folder of runs was moved or copied away."""
     file = database(uri)
     return file is not None and file.name == DATABASE and ((runs / DATABASE).exists() or not file.exists())
-
-
-def _run_there(before: Address | None, uri: str) -> str | None:
-    return before.run_id if before is not None and before.tracking_uri == redact_text(uri) else None

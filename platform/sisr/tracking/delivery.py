@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,7 +60,6 @@ class Delivery:
     ):
         self.run_dir, self.place, self._parent_id, self._notify = run_dir, place, parent_id, notify
         self.progress = progress.read(run_dir, place.run_id)
-        self._client: MlflowClient | None = None
 
     def deliver(self, attempts: int = 1) -> list[str]:
         """Send everything that the outbox holds now, but files that the artifact store does not take.
@@ -99,15 +99,15 @@ class Delivery:
         """Send system metrics; nothing is remembered about them."""
         if self.place.run_id is not None:
             metrics = [Metric(name, value, timestamp, step) for name, value in values.items()]
-            self._attempt(lambda: self._connect().log_batch(self.place.run_id, metrics=metrics))
+            self._attempt(lambda: self._client.log_batch(self.place.run_id, metrics=metrics))
 
     def close_lost_run(self) -> None:
         """Mark a run killed whose process ended without a last status."""
         if self.place.run_id is not None and outbox.last_status(self.run_dir) == "RUNNING":
-            self._attempt(lambda: self._connect().set_terminated(self.place.run_id, "KILLED"))
+            self._attempt(lambda: self._client.set_terminated(self.place.run_id, "KILLED"))
 
     def _find_run(self, path: Path) -> None:
-        run_id = self._attempt(lambda: mlflow_run.find_or_create(self._connect(), self.place, path, self._parent_id))
+        run_id = self._attempt(lambda: mlflow_run.find_or_create(self._client, self.place, path, self._parent_id))
         if run_id != self.place.run_id:
             self.place = replace(self.place, run_id=run_id)
             self.progress = progress.read(self.run_dir, run_id)
@@ -119,17 +119,16 @@ class Delivery:
         if self.place.tracking_uri != address.default_uri(address.runs_of(self.run_dir)):
             return
         here = address.artifact_location(self.place.tracking_uri)
-        uri = self._attempt(lambda: self._connect().get_run(run_id)).info.artifact_uri
+        uri = self._attempt(lambda: self._client.get_run(run_id)).info.artifact_uri
         if ".." in uri or not uri.startswith(f"{here}/"):
             raise TrackingError(
                 f"experiment '{self.place.experiment}' of {self.place.tracking_uri} keeps the run's files at {uri}, "
                 f"not in {here}: use another --experiment, or another --tracking-uri"
             )
 
-    def _connect(self) -> MlflowClient:
-        if self._client is None:
-            self._client = store.client(self.place.tracking_uri)
-        return self._client
+    @cached_property
+    def _client(self) -> MlflowClient:
+        return store.client(self.place.tracking_uri)
 
     def _advance(self, **changes: Any) -> None:
         self.progress = replace(self.progress, run_id=self.place.run_id, **changes)
@@ -187,7 +186,7 @@ class Delivery:
         try:
             if self.place.run_id is None:
                 return OfflineError
-            mlflow_run.check(self._connect(), self.place.run_id)
+            mlflow_run.check(self._client, self.place.run_id)
             if is_refusal(error):
                 return RecordRefusedError
             if op in WITH_FILES:
@@ -195,7 +194,7 @@ class Delivery:
             if op in ("metrics", "params") and status_of(error) == 500:
                 self._advance(tries=self.progress.tries + 1)
                 if self.progress.tries > TRIES:
-                    mlflow_run.write_again(self._connect(), self.place.run_id)
+                    mlflow_run.write_again(self._client, self.place.run_id)
                     return RecordRefusedError
         except FAILURES:
             pass
@@ -207,22 +206,22 @@ class Delivery:
         match first["op"]:
             case "image":
                 with self._picture(first) as folder:
-                    self._connect().log_artifacts(run_id, str(folder), "images")
-                self._connect().set_tag(run_id, "mlflow.loggedImages", True)
+                    self._client.log_artifacts(run_id, str(folder), "images")
+                self._client.set_tag(run_id, "mlflow.loggedImages", True)
             case "artifact":
                 with upload.staged(self.run_dir, first["path"]) as folder:
-                    self._connect().log_artifacts(run_id, str(folder), upload.target(first["to"]))
+                    self._client.log_artifacts(run_id, str(folder), upload.target(first["to"]))
             case "model":
                 key = mlflow_run.record_uuid(run_id, first)
-                registry.log_generator(self._connect(), run_id, upload.inside(self.run_dir, first["path"]), key)
+                registry.log_generator(self._client, run_id, upload.inside(self.run_dir, first["path"]), key)
             case "status" if first["status"] == "RUNNING":
-                self._connect().update_run(run_id, status="RUNNING")
+                self._client.update_run(run_id, status="RUNNING")
             case "status":
-                began = self._connect().get_run(run_id).info.start_time  # later, where the clock was set back since
-                self._connect().set_terminated(run_id, first["status"], end_time=max(first["t"], began))
+                began = self._client.get_run(run_id).info.start_time  # later, where the clock was set back since
+                self._client.set_terminated(run_id, first["status"], end_time=max(first["t"], began))
             case "metrics" | "params" | "tags":
                 for batch in batches(group):
-                    self._connect().log_batch(run_id, **batch)
+                    self._client.log_batch(run_id, **batch)
             case _:
                 pass  # "open", and what later versions may add
 
