@@ -11,8 +11,8 @@ from starlette.responses import PlainTextResponse
 
 from asgi import acall, call
 from sisr.serving import proxy
-from sisr.serving.body import IN_MEMORY
 from sisr.serving.limits import Limits
+from sisr.serving.request import IN_MEMORY
 
 LARGE = bytes(IN_MEMORY + 1)
 

@@ -21,8 +21,8 @@ from sisr.models.model import load_model
 from sisr.serving import opening
 from sisr.serving.app import build
 from sisr.serving.engine import Engine
-from sisr.serving.formats import choose
 from sisr.serving.limits import Limits, Refusal
+from sisr.serving.request import choose
 from tiny_model import save
 
 CPU = torch.device("cpu")

@@ -17,11 +17,10 @@ from starlette.requests import ClientDisconnect
 import sisr
 from sisr.data.writing import QUALITY
 from sisr.pictures.page import Page, render
-from sisr.serving import body
 from sisr.serving.engine import Engine, Upscaled
-from sisr.serving.formats import MEDIA_TYPES, choose
 from sisr.serving.hosts import HeadAsGet, OnlyFor
 from sisr.serving.limits import Refusal
+from sisr.serving.request import FIELD, MEDIA_TYPES, choose, picture
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +73,7 @@ ANSWER = {
     "content": {media: {"schema": {"type": "string", "format": "binary"}} for media in MEDIA_TYPES.values()},
     "headers": {name: {"description": text, "schema": {"type": "string"}} for name, text in HEADERS.items()},
 }
-FORM = {"type": "object", "required": [body.FIELD], "properties": {body.FIELD: {"type": "string", "format": "binary"}}}
+FORM = {"type": "object", "required": [FIELD], "properties": {FIELD: {"type": "string", "format": "binary"}}}
 BODY = {
     "required": True,
     "content": {
@@ -126,9 +125,9 @@ def _add_upscale(app: FastAPI, engine: Engine) -> None:
         suffix = choose(format, request.headers.get("accept"))
         async with AsyncExitStack() as stack:
             with engine.receiving():
-                picture = await stack.enter_async_context(body.picture(request, engine.limits))
+                file = await stack.enter_async_context(picture(request, engine.limits))
             with engine.place():
-                done = await engine.upscale(picture, suffix, quality)
+                done = await engine.upscale(file, suffix, quality)
         return Response(done.data, media_type=MEDIA_TYPES[suffix], headers=_described(done))
 
 

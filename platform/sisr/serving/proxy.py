@@ -18,9 +18,9 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from sisr.serving import body
 from sisr.serving.hosts import OnlyFor
 from sisr.serving.limits import Limits, Refusal, busy
+from sisr.serving.request import IN_MEMORY, received, replay
 
 CALLBACK = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 MIDDLEWARES = "sisr.serving.proxy.middlewares"
@@ -55,7 +55,7 @@ class Intake:
             try:
                 file = await self._received(scope, receive, stack)
                 passage = await stack.enter_async_context(AsyncExitStack())
-                if file.seek(0, os.SEEK_END) > body.IN_MEMORY:
+                if file.seek(0, os.SEEK_END) > IN_MEMORY:
                     await self._pass(passage)
             except Refusal as error:
                 refused = JSONResponse(error.body, error.status, error.headers | {"Connection": "close"})
@@ -68,14 +68,14 @@ class Intake:
                 await send(message)
 
             file.seek(0)
-            await self._app(scope, body.replay(file, receive), send_on)
+            await self._app(scope, replay(file, receive), send_on)
 
     async def _received(self, scope: Scope, receive: Receive, stack: AsyncExitStack) -> IO[bytes]:
         if self._receiving >= self._limits.receiving:
             raise busy(f"{self._receiving} requests are arriving, which is the most", receiving=self._limits.receiving)
         self._receiving += 1
         try:
-            return await stack.enter_async_context(body.received(scope, receive, self._limits))
+            return await stack.enter_async_context(received(scope, receive, self._limits))
         finally:
             self._receiving -= 1
 
