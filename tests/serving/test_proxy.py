@@ -1,8 +1,10 @@
 """What stands in Ray Serve's proxy, in front of an application that only counts."""
 
 import asyncio
+import http.client
 import socket
 import threading
+from contextlib import contextmanager
 
 import pytest
 import uvicorn
@@ -21,6 +23,20 @@ async def length(scope, receive, send):
     """Answer how long the body is."""
     body = await Request(scope, receive).body()
     await PlainTextResponse(str(len(body)))(scope, receive, send)
+
+
+@contextmanager
+def running(app, **options):
+    """Run a real server, and give its address."""
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="critical", **options))
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        yield listening.getsockname()
+        server.should_exit = True
+        thread.join(30)
 
 
 @pytest.mark.parametrize("size", [0, 1, IN_MEMORY, IN_MEMORY + 1, 3 * IN_MEMORY])
@@ -82,21 +98,21 @@ def test_a_connection_without_a_header_is_closed(monkeypatch):
     protocol = type("Protocol", (proxy.AutoHTTPProtocol,), {})
     monkeypatch.setattr(proxy, "AutoHTTPProtocol", protocol)
     proxy.limit_header_time(0.2)
-    server = uvicorn.Server(uvicorn.Config(length, http=protocol, lifespan="off", log_level="critical"))
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen()
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-        thread.start()
-        place = listening.getsockname()
+    with running(length, http=protocol) as place:
         with socket.create_connection(place, timeout=30) as idle, socket.create_connection(place, timeout=30) as half:
             half.sendall(b"POST / HTTP/1.1\r\nHost: ")
             assert (idle.recv(1), half.recv(1)) == (b"", b"")
         with socket.create_connection(place, timeout=30) as asking:
             asking.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc")
             assert asking.recv(15) == b"HTTP/1.1 200 OK"
-        server.should_exit = True
-        thread.join(30)
+
+
+def test_a_client_that_sends_all_before_it_reads_is_told_that_it_is_too_much():
+    with running(proxy.Intake(length, Limits(max_bytes=100))) as (host, port):
+        connection = http.client.HTTPConnection(host, port, timeout=30)
+        connection.request("POST", "/", bytes(20_000_000))
+        assert connection.getresponse().status == 413
+        connection.close()
 
 
 def test_large_bodies_that_wait_too_many_or_too_long_are_refused():

@@ -8,7 +8,7 @@ environment variable `CALLBACK`, whose value is `MIDDLEWARES`.
 import asyncio
 import json
 import os
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict
 from typing import IO, Any
 
@@ -25,6 +25,7 @@ from sisr.serving.request import IN_MEMORY, received, replay
 CALLBACK = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 MIDDLEWARES = "sisr.serving.proxy.middlewares"
 SETTINGS = "SISR_SERVE_PROXY"  # environment variable: limits and names, as JSON
+LINGER_S = 10.0  # that a refused body is read on; nobody keeps it
 
 
 def environment(limits: Limits, names: list[str]) -> dict[str, str]:
@@ -52,14 +53,14 @@ class Intake:
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
             return await self._app(scope, receive, send)
         async with AsyncExitStack() as stack:
+            file = None
             try:
                 file = await self._received(scope, receive, stack)
                 passage = await stack.enter_async_context(AsyncExitStack())
                 if file.seek(0, os.SEEK_END) > IN_MEMORY:
                     await self._pass(passage)
             except Refusal as error:
-                refused = JSONResponse(error.body, error.status, error.headers | {"Connection": "close"})
-                return await refused(scope, receive, send)
+                return await self._refuse(error, receive if file is None else None, send)
             except ClientDisconnect:
                 return
 
@@ -69,6 +70,17 @@ class Intake:
 
             file.seek(0)
             await self._app(scope, replay(file, receive), send_on)
+
+    async def _refuse(self, error: Refusal, unread: Receive | None, send: Send) -> None:
+        """Answer, and read for a while what a client still sends: one that is cut off meanwhile sees no answer."""
+        answer = JSONResponse(error.body, error.status, error.headers | {"Connection": "close"})
+        await send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})
+        await send({"type": "http.response.body", "body": answer.body, "more_body": True})
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(LINGER_S, self._limits.body_s)):
+                while unread and (await unread()).get("more_body", False):
+                    pass
+        await send({"type": "http.response.body", "body": b""})
 
     async def _received(self, scope: Scope, receive: Receive, stack: AsyncExitStack) -> IO[bytes]:
         if self._receiving >= self._limits.receiving:
