@@ -9,9 +9,9 @@ from sisr.driver.run.order import buildable
 from sisr.driver.sweep.host import trial_run
 from sisr.errors import ConfigError
 from sisr.metrics import perceptual
-from sisr.metrics.catalogue import ALWAYS, SCORE
+from sisr.metrics.catalogue import ALWAYS, SCORE, value_of
 from sisr.recipe import Recipe, parts_of
-from sisr.sweep.plan import Plan, value_of
+from sisr.sweep.plan import Plan
 from sisr.sweep.space.domains import Choice, Domain, Number
 from sisr.sweep.space.space import SearchSpace
 from sisr.sweep.state import Trial

@@ -13,8 +13,7 @@ from sisr.sweep.ledger import Ledger
 from sisr.sweep.report import results
 from sisr.sweep.schedulers import Slice
 from sisr.sweep.space.space import SearchSpace
-from sisr.sweep.state import ENDED, Trial
-from sisr.sweep.trial_folder import folder_of
+from sisr.sweep.state import ENDED, Trial, folder_of
 from sisr.training import run as runs
 
 
@@ -154,4 +153,4 @@ class Driver:
         runs.record(self._folder_of(trial), run, {"data": self._data, "params": trial.params}, {})
 
     def _folder_of(self, trial: Trial) -> RunFolder:
-        return RunFolder(folder_of(self._folder.path, trial))
+        return folder_of(self._folder.path, trial)

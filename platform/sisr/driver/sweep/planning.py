@@ -9,6 +9,7 @@ from sisr import recipes
 from sisr.config.settings import build, read_yaml
 from sisr.data.sources.catalogue import absolute, check_source
 from sisr.disk.run_folder import RunFolder
+from sisr.disk.sweep_folder import FILE
 from sisr.driver.run.order import Order
 from sisr.driver.run.workers import exactly
 from sisr.driver.sweep import check
@@ -16,7 +17,7 @@ from sisr.driver.sweep.files import BEST
 from sisr.errors import ConfigError
 from sisr.models import trust
 from sisr.sweep import schedulers
-from sisr.sweep.plan import FILE, Plan
+from sisr.sweep.plan import Plan
 from sisr.sweep.space import file as space_file
 from sisr.sweep.space.space import SearchSpace
 from sisr.training.dataset import TrainingData

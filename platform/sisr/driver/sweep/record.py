@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from sisr.disk.run_folder import RunFolder
+from sisr.disk.sweep_folder import FILE
 from sisr.driver.run import record
 from sisr.driver.sweep.files import BEST
 from sisr.errors import RunLockedError
-from sisr.sweep import plan as plans
 from sisr.sweep.plan import Plan
 from sisr.sweep.state import Sweep, Trial
 from sisr.tracking.outbox import FILE as OUTBOX
@@ -38,7 +38,7 @@ def announce(folder: RunFolder, plan: Plan) -> None:
         outbox.params(described)
         outbox.tags(tags | {"sisr.data_fingerprint": plan.fingerprint, "sisr.objective": list(plan.objective)})
         outbox.status("RUNNING")
-        outbox.artifact(plans.FILE)
+        outbox.artifact(FILE)
 
 
 def announce_trial(run: Run, folder: RunFolder, facts: dict[str, Any], sweep: str, trial: Trial) -> None:

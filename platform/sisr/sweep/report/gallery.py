@@ -13,8 +13,7 @@ from PIL import Image
 from sisr.errors import SisrError
 from sisr.pictures.contact_sheet import COLUMNS, Layout, layout_of, pictures, read
 from sisr.pictures.page import data_address
-from sisr.sweep.state import Sweep, Trial
-from sisr.sweep.trial_folder import folder_of
+from sisr.sweep.state import Sweep, Trial, folder_of
 
 MOST_STEPS = 3
 QUALITIES = (95, 85, 70, 50)  # of WebP; the first that fits is taken
@@ -59,7 +58,7 @@ def step_samples(folder: Path, sweep: Sweep, top: int, limit: int) -> list[StepS
         limit: Bytes that all pictures together may take; WebP gives way first, then steps, then trials.
     """
     chosen = sweep.ranking()[:top]
-    found = {trial.number: pictures(folder_of(folder, trial)) for trial in chosen}
+    found = {trial.number: pictures(folder_of(folder, trial).path) for trial in chosen}
     while chosen:
         sheets = list(_sheets(folder, chosen, found))
         for kept, quality in product(range(len(sheets), 0, -1), QUALITIES):
@@ -91,7 +90,7 @@ def _sheets(folder: Path, chosen: list[Trial], found: dict[int, dict[int, Path]]
                 continue
             with suppress(SisrError, OSError):  # a page with fewer pictures is better than none
                 sheets.append((trial, read(path)))
-                layouts.append(layout_of(folder_of(folder, trial), path))
+                layouts.append(layout_of(folder_of(folder, trial).path, path))
         if layouts:
             layout = Counter(layouts).most_common(1)[0][0]
             yield _Sheets(step, layout, [(trial, sheet) for trial, sheet in sheets if layout.count_rows(sheet.size)])

@@ -24,7 +24,8 @@ from pydantic import Field
 from sisr.config.settings import Located, Settings, build, parse_overrides, read_yaml
 from sisr.config.yaml import parse
 from sisr.errors import ConfigError
-from sisr.sweep.plan import Mode, Search
+from sisr.metrics.catalogue import Mode
+from sisr.sweep.plan import Search
 from sisr.sweep.space import check
 from sisr.sweep.space.operators import LISTS
 from sisr.sweep.space.space import SearchSpace
