@@ -14,6 +14,7 @@ import typer
 from sisr.config.suggest import did_you_mean
 from sisr.disk.sweep_folder import FILE, is_sweep
 from sisr.errors import ConfigError
+from sisr.pipelines._options import Json, Runs
 from sisr.sweep import state
 from sisr.sweep.report import board
 from sisr.sweep.state import Sweep
@@ -24,8 +25,8 @@ def main(
     sweep: Annotated[str, typer.Argument(help="A sweep's name or folder.")],
     top: Annotated[int, typer.Option(min=1, help="Show this many trials.")] = 20,
     page: Annotated[bool, typer.Option("--page", help="Write results/index.html, its pictures and the JSON.")] = False,
-    runs: Annotated[Path, typer.Option(help="Folder that holds all runs and sweeps.")] = Path("runs"),
-    json: Annotated[bool, typer.Option("--json", help="Print the leaderboard as JSON.")] = False,
+    runs: Runs = Path("runs"),
+    json: Json = False,
 ) -> None:
     """Show a sweep's leaderboard."""
     folder = find(sweep, runs)

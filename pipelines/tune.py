@@ -17,6 +17,7 @@ from sisr import recipes
 from sisr.config.settings import parse_overrides
 from sisr.data.sources import ACCEPTED
 from sisr.errors import ConfigError
+from sisr.pipelines._options import TRACKING_URI, Json, Runs
 from sisr.sweep.plan import Plan
 from sisr.sweep.report import board
 from sisr.terminal.console import err, out, print_json, table
@@ -28,6 +29,15 @@ if TYPE_CHECKING:
 
 SHOWN = 10  # trials in the table at the end
 DATA = f"{ACCEPTED}, or where `sisr pack --publish` has put packed images."
+HELD_OUT = "Folder of held-out images; default: split from --data."
+CHANGES = "Go on with a sweep that had other settings or images."
+SPACE = "Search one setting like this; repeatable."
+OBJECTIVE = "A metric of the validation, or two for a Pareto search: val/psnr_y,val/perceptual."
+SCHEDULER = "asha (promote the best), pbt (copy the best) or none (train all to the end)."
+SCHEDULER_OPTION = "Of the scheduler, such as eta=4; repeatable."
+FIXED = "Fix one setting; repeatable."
+OPTION = "How trials run, such as evaluate_every=200; repeatable."
+GPUS = "Of each trial's worker; fractions share a GPU. Default: 1 if there."
 # Groups of options in --help.
 SEARCH = partial(typer.Option, rich_help_panel="Search")
 TRIALS = partial(typer.Option, rich_help_panel="Trials")
@@ -39,54 +49,32 @@ AFTER = partial(typer.Option, rich_help_panel="Afterwards")
 def main(
     recipe: Annotated[str, typer.Argument(help="A recipe's name or file; `sisr recipes` lists them.")],
     data: Annotated[str, typer.Option(help=DATA)] = "demo",
-    validation: Annotated[
-        str | None, typer.Option(help="Folder of held-out images; default: split from --data.")
-    ] = None,
+    validation: Annotated[str | None, typer.Option(help=HELD_OUT)] = None,
     name: Annotated[str | None, typer.Option(help="The sweep's name; default: recipe and a hash of the plan.")] = None,
-    runs: Annotated[Path, typer.Option(help="Folder that holds all runs and sweeps.")] = Path("runs"),
-    allow_changes: Annotated[
-        bool, typer.Option("--allow-changes", help="Go on with a sweep that had other settings or images.")
-    ] = False,
+    runs: Runs = Path("runs"),
+    allow_changes: Annotated[bool, typer.Option("--allow-changes", help=CHANGES)] = False,
     dry_run: Annotated[bool, typer.Option(help="Check everything, print the plan, train nothing.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    json: Json = False,
     search_space: Annotated[Path | None, SEARCH(help="YAML file instead of the recipe's own space.")] = None,
-    space: Annotated[
-        list[str] | None,
-        SEARCH("--space", metavar="NAME=OPERATOR(...)", help="Search one setting like this; repeatable."),
-    ] = None,
+    space: Annotated[list[str] | None, SEARCH("--space", metavar="NAME=OPERATOR(...)", help=SPACE)] = None,
     search: Annotated[str | None, SEARCH(help="random, grid or tpe.")] = None,
     trials: Annotated[int | None, SEARCH(min=1, help="Points of the space to try.")] = None,
-    objective: Annotated[
-        str | None, SEARCH(help="A metric of the validation, or two for a Pareto search: val/psnr_y,val/perceptual.")
-    ] = None,
-    scheduler: Annotated[
-        str | None, SEARCH(help="asha (promote the best), pbt (copy the best) or none (train all to the end).")
-    ] = None,
-    scheduler_option: Annotated[
-        list[str] | None, SEARCH(metavar="NAME=VALUE", help="Of the scheduler, such as eta=4; repeatable.")
-    ] = None,
+    objective: Annotated[str | None, SEARCH(help=OBJECTIVE)] = None,
+    scheduler: Annotated[str | None, SEARCH(help=SCHEDULER)] = None,
+    scheduler_option: Annotated[list[str] | None, SEARCH(metavar="NAME=VALUE", help=SCHEDULER_OPTION)] = None,
     rungs: Annotated[str | None, SEARCH(help="asha: steps at which trials are compared, such as 300,1000.")] = None,
     interval: Annotated[int | None, SEARCH(min=1, help="pbt: steps from one comparison to the next.")] = None,
     seed: Annotated[int, SEARCH(min=0, help="Of the search, and of every trial's weights and batches.")] = 0,
-    set_: Annotated[
-        list[str] | None, TRIALS("--set", metavar="NAME=VALUE", help="Fix one setting; repeatable.")
-    ] = None,
+    set_: Annotated[list[str] | None, TRIALS("--set", metavar="NAME=VALUE", help=FIXED)] = None,
     steps: Annotated[int | None, TRIALS(min=1, help="Length of a trial that goes all the way.")] = None,
-    option: Annotated[
-        list[str] | None,
-        TRIALS("--option", metavar="NAME=VALUE", help="How trials run, such as evaluate_every=200; repeatable."),
-    ] = None,
+    option: Annotated[list[str] | None, TRIALS("--option", metavar="NAME=VALUE", help=OPTION)] = None,
     precision: Annotated[str, TRIALS(help="auto, fp32, bf16, fp16 or fp64.")] = "auto",
     concurrency: Annotated[int | None, RESOURCES(min=1, help="Trials at a time; default: as many as fit.")] = None,
     workers_per_trial: Annotated[int, RESOURCES(min=1, help="Processes that divide each trial's batch.")] = 1,
-    gpus_per_trial: Annotated[
-        float | None, RESOURCES(min=0, help="Of each trial's worker; fractions share a GPU. Default: 1 if there.")
-    ] = None,
+    gpus_per_trial: Annotated[float | None, RESOURCES(min=0, help=GPUS)] = None,
     cpus_per_trial: Annotated[float | None, RESOURCES(min=0.1, help="Of each trial's worker; default: 1.")] = None,
     address: Annotated[str | None, RESOURCES(help="Of a running Ray; default: RAY_ADDRESS, else started here.")] = None,
-    tracking_uri: Annotated[
-        str | None, TRACKING(help="MLflow server; default: MLFLOW_TRACKING_URI, else SQLite.")
-    ] = None,
+    tracking_uri: Annotated[str | None, TRACKING(help=TRACKING_URI)] = None,
     experiment: Annotated[str | None, TRACKING(help="MLflow experiment; default: as before, else sisr.")] = None,
     require_tracking: Annotated[bool, TRACKING(help="Fail at once if MLflow does not answer.")] = False,
     then_train: Annotated[bool, AFTER("--then-train", help="Train a full run with the best settings.")] = False,

@@ -105,7 +105,8 @@ def _is_whole(domain: Domain) -> bool:
 
 def _shapes(recipe: Recipe) -> dict[str, dict[str, tuple[int, ...]]]:
     """Return the shape of every tensor of every network."""
-    networks = {name: part for name, part in parts_of(recipe).items() if isinstance(part, nn.Module)}
     return {
-        name: {key: tuple(t.shape) for key, t in network.state_dict().items()} for name, network in networks.items()
+        name: {key: tuple(tensor.shape) for key, tensor in part.state_dict().items()}
+        for name, part in parts_of(recipe).items()
+        if isinstance(part, nn.Module)
     }

@@ -24,15 +24,7 @@ class Driver:
     """
 
     def __init__(self, folder: RunFolder, ledger: Ledger, space: SearchSpace, recipe: str, data: dict[str, Any]):
-        """Drive the sweep of a ledger.
-
-        Args:
-            folder: Of the sweep.
-            ledger: Its record.
-            space: Where new trials come from.
-            recipe: What finds the recipe for `sisr train`: a name or a file.
-            data: Facts about the images.
-        """
+        """Drive the sweep of a ledger; `recipe` finds the recipe for `sisr train`, `data`: facts about the images."""
         self._folder, self._space, self._recipe, self._data = folder, space, recipe, data
         self._ledger, self._sweep = ledger, ledger.sweep
         self._copies = schedulers.scheduler_of(self._sweep).copies

@@ -37,14 +37,8 @@ def execute(
 ) -> Sweep:
     """Search to the end, or go on with it, and return the sweep.
 
-    Args:
-        plan: As `planning.plan_of` returns it.
-        space: The same.
-        host: Runs the trials.
-        tracking: Where MLflow is.
-        runs: Holds all runs and sweeps.
-        recipe: What finds the recipe, perhaps a file; empty: the plan's name for it.
-        allow_changes: Go on with a sweep that had other settings or images.
+    `recipe` finds the recipe, perhaps a file; empty: the plan's name for it. `allow_changes` goes on with a sweep that
+    had other settings or images.
 
     Raises:
         StoppedError: It was asked to stop; every trial has saved its state.

@@ -73,14 +73,7 @@ def close_trial(folder: RunFolder, trial: Trial, state: str) -> None:
 
 
 def close(folder: RunFolder, sweep: Sweep, best: Trial | None, written: Iterable[Path]) -> None:
-    """Put what a sweep found into its outbox; one that ended without a best trial has failed.
-
-    Args:
-        folder: Of the sweep.
-        sweep: Finished or stopped.
-        best: The best trial, if there is one.
-        written: Files in the folder that people want to see.
-    """
+    """Put what a sweep found and has written for people into its outbox; without a best trial it has failed."""
     with Outbox(folder.path) as outbox:
         if best is not None:
             values = {f"best/{name.removeprefix('val/')}": value for name, value in best.values.items()}
