@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from sisr.data.sources import ACCEPTED
+
 RECIPES = (
     "Recipe file, or dotted module, whose code a model from elsewhere may run; repeatable. Its SHA-256 must be the one "
     "that the model was saved with. What was trained on this machine needs none."
@@ -13,12 +15,14 @@ PROTOCOL = "rgb8: LR and SR are 8-bit RGB. y: luma alone, LR kept in double."
 PERCEPTUAL = (
     "auto, none, lpips, vgg, swd, or a VGG-19 weights file; less is better. auto: the first whose weights are here."
 )
-TRACKING_URI = "MLflow's server or database; default: MLFLOW_TRACKING_URI, else a file in --runs."
+TRACKING_URI = "MLflow's server or database; default: MLFLOW_TRACKING_URI, else as before, else a file in --runs."
 HR_IMAGES = (
     "Folder of HR images (all of it), one image file, or another source, such as div2k:PATH (its held-out images)."
 )
+TRAINING_IMAGES = f"{ACCEPTED}, or where `sisr pack --publish` has put packed images."
+HELD_OUT = "Folder of held-out images; default: split from --data."
 
-Runs = Annotated[Path, typer.Option(help="Folder that holds all runs.")]
+Runs = Annotated[Path, typer.Option(help="Folder that holds all runs and sweeps.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 TrackingUri = Annotated[str | None, typer.Option(help=TRACKING_URI)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")]

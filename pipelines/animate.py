@@ -11,16 +11,16 @@ from typing import Annotated, Any
 
 import typer
 
-from sisr.config.suggest import did_you_mean
+from sisr.config.wording import did_you_mean
 from sisr.disk import atomic
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import ConfigError, DiskError, RunLockedError
 from sisr.evaluation import samples
-from sisr.pictures import animation_files
+from sisr.pictures import animation_files as files
 from sisr.pictures.animation import Artist
-from sisr.pictures.animation_limit import fit
 from sisr.pictures.contact_sheet import size
-from sisr.terminal import console
+from sisr.pipelines._options import Json, Runs
+from sisr.terminal import cli, console
 from sisr.tracking.outbox import Outbox
 
 OUTPUT = "File to write: .webp, .gif or .mp4. Default: evolution.webp in the run's folder. An older one is replaced."
@@ -38,20 +38,20 @@ def main(
     hold_last: Annotated[float, typer.Option(min=0, max=600, help="Seconds that the last frame stays.")] = 2.0,
     max_mb: Annotated[float, typer.Option(min=0.001, help="Largest file, in millions of bytes.")] = 10.0,
     log: Annotated[bool, typer.Option(help=LOG)] = True,
-    runs: Annotated[Path, typer.Option(help="Folder that holds all runs.")] = Path("runs"),
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    runs: Runs = Path("runs"),
+    json: Json = False,
 ) -> None:
     """Animate a run's sample pictures."""
     first, last, every = _range(steps)
     folder = _find(run, runs)
     target = output or folder / "evolution.webp"
-    suffix = animation_files.check(target)
+    suffix = files.check(target)
     record = RunFolder(folder)
     found = samples.read_samples(folder, dict(record.evaluations()), record.status().get("baseline") or {})
     layout, chosen, notes = samples.alike(folder, samples.spaced(found, first, last, every))
     shown = _rows(rows, min(layout.count_rows(size(sample.path)) for sample in chosen))
-    timing = animation_files.Timing(frames_per_second, hold_last)
-    made = fit(Artist(layout, shown, chosen).draw, len(chosen), layout, suffix, timing, int(max_mb * 1e6))
+    timing = files.Timing(frames_per_second, hold_last)
+    made = files.fit(Artist(layout, shown, chosen).draw, len(chosen), layout, suffix, timing, int(max_mb * 1e6))
     with atomic.file(target) as unfinished:
         unfinished.write_bytes(made.content)
     why_not = _log(folder, target) if log else "--no-log"
@@ -136,6 +136,4 @@ def _print(result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    from sisr.terminal.cli import run
-
-    run(main)
+    cli.run(main)

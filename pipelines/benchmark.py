@@ -8,6 +8,8 @@ import typer
 
 from sisr import recipes
 from sisr.config.settings import build, parse_overrides
+from sisr.pipelines._options import Json
+from sisr.terminal import cli
 from sisr.terminal.console import print_json, table
 
 
@@ -19,7 +21,7 @@ def main(
     ] = None,
     option: Annotated[list[str] | None, typer.Option("--option", metavar="NAME=VALUE", help="How to run.")] = None,
     blocks: Annotated[int, typer.Option(min=1, help="Counted turns of 10 steps for each loop.")] = 5,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Measure a recipe's training speed."""
     from sisr.driver.run import execute
@@ -49,6 +51,4 @@ def main(
 
 
 if __name__ == "__main__":
-    from sisr.terminal.cli import run
-
-    run(main)
+    cli.run(main)

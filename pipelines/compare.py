@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sisr.config.suggest import did_you_mean
+from sisr.config.wording import did_you_mean
 from sisr.driver import models
 from sisr.errors import ConfigError
 from sisr.metrics import protocol as protocols
 from sisr.metrics.catalogue import PSNR_Y, Mode, direction
 from sisr.pipelines._options import Device, HrImages, Json, Perceptual, ProtocolName, Recipes, Runs, Scale, TrackingUri
-from sisr.terminal import console
+from sisr.terminal import cli, console
 
 if TYPE_CHECKING:
     from sisr.models.model import Model
@@ -51,9 +51,8 @@ def main(
     json: Json = False,
 ) -> None:
     """Compare models."""
-    from sisr.driver import comparison, trained_images
-    from sisr.evaluation import compare
-    from sisr.evaluation.images import find
+    from sisr.driver import comparison
+    from sisr.evaluation import compare, images
 
     by = compare.measures(protocols.protocol(protocol), perceptual, models.chosen_device(device))
     named = {spec: spec for spec in _distinct(model or [])}
@@ -62,9 +61,9 @@ def main(
     elif top:
         raise ConfigError("--top says how many runs of an experiment: name it with --experiment")
     against = _reference(list(named), against)
-    files = find(data)
+    files = images.find(data)
     opened = _open(named, runs, scale, device, recipe or [])
-    warnings = trained_images.warnings(models.places(named.values(), runs), files)
+    warnings = images.warnings(models.places(named.values(), runs), files)
     result = compare.compare(opened, len(named), files, by, against, data, runs, warnings)
     logged = comparison.log(result, tracking_uri, experiment) if log else None
     if json:
@@ -84,7 +83,7 @@ def _distinct(specs: Sequence[str]) -> list[str]:
 
 def _best(experiment: str, metric: str, mode: Mode | None, top: int, uri: str | None, runs: Path) -> dict[str, str]:
     """Return the best runs of an experiment: what names each model, by the run's name."""
-    from sisr.tracking.search import best_runs
+    from sisr.tracking.selection import best_runs
 
     found = best_runs(experiment, metric, mode or direction(metric), top, tracking_uri=uri, runs=runs)
     return {run.name: run.model for run in found}
@@ -116,6 +115,4 @@ def _open(named: dict[str, str], runs: Path, scale: int | None, device: str, rec
 
 
 if __name__ == "__main__":
-    from sisr.terminal.cli import run
-
-    run(main)
+    cli.run(main)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sisr.metrics.catalogue import ALWAYS
+from sisr.pipelines._options import Json, Runs, TrackingUri
+from sisr.terminal import cli
 from sisr.terminal.console import err, out, print_json, table
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sisr.driver.run.execute import Tracking
-    from sisr.evaluation.measurement import Measurement
+    from sisr.evaluation.measure import Measurement
     from sisr.models.model import Model
 
 NAME = "demo"
@@ -36,11 +38,9 @@ def main(
     steps: Annotated[int, typer.Option(min=1, help="Length of the training.")] = 900,
     trial_steps: Annotated[int, typer.Option(min=9, help="Length of a trial of the search.")] = TRIAL_STEPS,
     workers: Annotated[int, typer.Option(min=1, help="Ray Train workers.")] = 1,
-    runs: Annotated[Path, typer.Option(help="Folder that holds all runs.")] = Path("runs"),
-    tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow server; default: MLFLOW_TRACKING_URI, else SQLite.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    runs: Runs = Path("runs"),
+    tracking_uri: TrackingUri = None,
+    json: Json = False,
 ) -> None:
     """Search, train on bundled photographs, compare with bicubic, upscale a photo."""
     from sisr.cluster.train import Scaling, on_ray
@@ -138,6 +138,4 @@ def _show(reports: "list[Measurement]", result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    from sisr.terminal.cli import run
-
-    run(main)
+    cli.run(main)

@@ -14,26 +14,24 @@ from typing import Annotated
 import typer
 
 from sisr.disk import cache
-from sisr.doctor import cluster_file, diagnosis, environment, machine
-from sisr.doctor.diagnosis import Diagnosis
+from sisr.doctor import Diagnosis, cluster_file, environment, machine
 from sisr.errors import ConfigError, DataError
-from sisr.terminal import console
+from sisr.pipelines._options import Json, Runs, TrackingUri
+from sisr.terminal import cli, console
 
 
 def main(
     subject: Annotated[
         str | None, typer.Argument(help="A cluster file, a folder of images or another source; default: this machine.")
     ] = None,
-    runs: Annotated[Path, typer.Option(help="Where runs would be written.")] = Path("runs"),
-    tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow server; default: MLFLOW_TRACKING_URI, else SQLite.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    runs: Runs = Path("runs"),
+    tracking_uri: TrackingUri = None,
+    json: Json = False,
 ) -> None:
     """Examine SUBJECT and say what is wrong, and what would be right."""
     is_images = subject is not None and Path(subject).suffix not in (".yaml", ".yml")
     found = _examine(subject, runs, tracking_uri, is_images=is_images)
-    wrong = diagnosis.errors(found)
+    wrong = [one for one in found if one.level == "error"]
     if json:
         console.print_json({"subject": subject, "findings": [asdict(one) for one in found]})
     else:
@@ -54,12 +52,10 @@ def _examine(subject: str | None, runs: Path, tracking_uri: str | None, *, is_im
         from sisr.doctor import images
 
         return images.examine(subject)
-    from sisr.cluster.launcher import with_defaults
+    from sisr.cluster.capacity import with_defaults
 
     return [*cluster_file.examine(Path(subject), with_defaults), machine.code(), machine.stamp()]
 
 
 if __name__ == "__main__":
-    from sisr.terminal.cli import run
-
-    run(main)
+    cli.run(main)

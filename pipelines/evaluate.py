@@ -14,10 +14,10 @@ from sisr.driver import models
 from sisr.metrics import protocol as protocols
 from sisr.metrics.catalogue import METRICS
 from sisr.pipelines._options import Device, HrImages, Json, Perceptual, ProtocolName, Recipes, Runs, Scale
-from sisr.terminal import console
+from sisr.terminal import cli, console
 
 if TYPE_CHECKING:
-    from sisr.evaluation.measurement import Measurement
+    from sisr.evaluation.measure import Measurement
 
 
 def main(
@@ -33,14 +33,13 @@ def main(
     json: Json = False,
 ) -> None:
     """Measure models on images."""
-    from sisr.driver import trained_images
     from sisr.evaluation.compare import measure, measures
-    from sisr.evaluation.images import find
+    from sisr.evaluation.images import find, warnings
 
     by = measures(protocols.protocol(protocol), perceptual, models.chosen_device(device))
     files = find(data)
     opened = models.open_all(model, runs, scale, device, recipe or [])
-    for line in trained_images.warnings(models.places(model, runs), files):
+    for line in warnings(models.places(model, runs), files):
         console.err.print(f"warning: {line}", markup=False)
     measured, _ = measure(opened, files, by)
     if json:
@@ -65,6 +64,4 @@ def _print(measured: "list[Measurement]", each_image: bool) -> None:
 
 
 if __name__ == "__main__":
-    from sisr.terminal.cli import run
-
-    run(main)
+    cli.run(main)

@@ -17,8 +17,8 @@ import typer
 
 from sisr.driver import models
 from sisr.errors import ConfigError
-from sisr.pipelines._options import Recipes
-from sisr.terminal import console
+from sisr.pipelines._options import Json, Recipes, Runs
+from sisr.terminal import cli, console
 
 FORMATS = ("safetensors", "pt2", "onnx")
 FORMAT = "safetensors, pt2 or onnx. Default: as the file's name ends."
@@ -31,8 +31,8 @@ def main(
     output: Annotated[Path | None, typer.Option("--output", "--out", "-o", help=OUTPUT)] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", "--force", help="Replace a file that is there.")] = False,
     recipe: Recipes = None,
-    runs: Annotated[Path, typer.Option(help="Folder that holds all runs.")] = Path("runs"),
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    runs: Runs = Path("runs"),
+    json: Json = False,
 ) -> None:
     """Export a model."""
     from sisr.models.export import export, require
@@ -60,12 +60,7 @@ def main(
 
 
 def _format(asked: str | None, output: Path | None) -> str:
-    """Return the format that the options ask for.
-
-    Raises:
-        ConfigError: They ask for none that there is, or contradict each other.
-    """
-
+    """Return the format that the options ask for; raise ConfigError if they name none, or contradict each other."""
     suffix = output.suffix.lower().removeprefix(".") if output else ""
     chosen = asked or suffix
     if chosen not in FORMATS:
@@ -77,6 +72,4 @@ def _format(asked: str | None, output: Path | None) -> str:
 
 
 if __name__ == "__main__":
-    from sisr.terminal.cli import run
-
-    run(main)
+    cli.run(main)

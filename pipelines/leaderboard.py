@@ -11,14 +11,14 @@ from typing import Annotated
 
 import typer
 
-from sisr.config.suggest import did_you_mean
+from sisr.config.wording import did_you_mean
 from sisr.disk.sweep_folder import FILE, is_sweep
 from sisr.errors import ConfigError
 from sisr.pipelines._options import Json, Runs
 from sisr.sweep import state
 from sisr.sweep.report import board
 from sisr.sweep.state import Sweep
-from sisr.terminal import console
+from sisr.terminal import cli, console
 
 
 def main(
@@ -75,6 +75,4 @@ def _title(sweep: Sweep) -> str:
 
 
 if __name__ == "__main__":
-    from sisr.terminal.cli import run
-
-    run(main)
+    cli.run(main)

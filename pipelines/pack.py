@@ -11,6 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from sisr.data.sources import ACCEPTED
+from sisr.pipelines._options import Json
+from sisr.terminal import cli, console
 
 PUBLISH = "Put them there, too: s3://BUCKET/PATH, gs://BUCKET/PATH or file:///PATH; then a name for --data."
 
@@ -21,13 +23,12 @@ def main(
     publish: Annotated[str | None, typer.Option(metavar="ADDRESS", help=PUBLISH)] = None,
     cache: Annotated[Path | None, typer.Option(help="Default: $SISR_CACHE, else ~/.cache/sisr.")] = None,
     max_bad: Annotated[float, typer.Option(min=0, max=1, help="Refused files, as a fraction, that stop it.")] = 0.01,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Examine and decode images once, for training."""
     from sisr.data.packing import pack, report
     from sisr.data.sources import published
     from sisr.data.sources.catalogue import open_source
-    from sisr.terminal import console
 
     source = open_source(data, validation)
     with console.progress(f"packing {source.name}", len(source.files)) as advance:
@@ -52,6 +53,4 @@ def _cell(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    from sisr.terminal.cli import run
-
-    run(main)
+    cli.run(main)

@@ -14,19 +14,16 @@ import typer
 from sisr import recipes as registry
 from sisr.config.settings import build, expected
 from sisr.errors import ConfigError, SisrError
-from sisr.terminal import console
+from sisr.pipelines._options import Json
+from sisr.terminal import cli, console
 
 RECIPE = "A recipe's name, the path of a recipe's file, or a dotted module."
 
 
-def _names(incomplete: str) -> list[str]:
-    return [name for name in registry.names() if name.startswith(incomplete)]
-
-
 def main(
-    recipe: Annotated[str | None, typer.Argument(help=RECIPE, autocompletion=_names)] = None,
+    recipe: Annotated[str | None, typer.Argument(help=RECIPE, autocompletion=registry.names)] = None,
     check: Annotated[bool, typer.Option("--check", help="Check that it keeps the contract of sisr.recipe.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    json: Json = False,
 ) -> None:
     """Print what recipes there are."""
     if check:
@@ -49,11 +46,7 @@ def main(
 
 
 def _check(recipe: str, json: bool) -> None:
-    """Print each promise of the contract, and how the recipe breaks it where it does.
-
-    Raises:
-        ConfigError: It breaks one.
-    """
+    """Print each promise of the contract, and how the recipe breaks it; raise ConfigError if it breaks one."""
     source = registry.find(recipe)
     module = registry.load(source.name, source.text, source.where)
     from sisr.training.contract import BrokenError, verdicts
@@ -75,11 +68,7 @@ def _check(recipe: str, json: bool) -> None:
 
 
 def describe(spec: str) -> dict[str, Any]:
-    """Return what is known of the recipe `spec`, ready for JSON.
-
-    Raises:
-        ConfigError: There is no such recipe, or it can't be built.
-    """
+    """Return what is known of the recipe `spec`, ready for JSON; raise ConfigError if it is none."""
     source = registry.find(spec)
     module = registry.load(source.name, source.text, source.where)
     config = build(module.Config, {}, source=source.where)
@@ -145,6 +134,4 @@ def _written(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    from sisr.terminal.cli import run
-
-    run(main)
+    cli.run(main)

@@ -17,8 +17,8 @@ from sisr.driver import models
 from sisr.errors import ConfigError, GateError
 from sisr.metrics import protocol as protocols
 from sisr.metrics.catalogue import PSNR_Y, Mode
-from sisr.pipelines._options import HR_IMAGES, Device, Json, Perceptual, ProtocolName, Recipes, Runs
-from sisr.terminal import console
+from sisr.pipelines._options import HR_IMAGES, Device, Json, Perceptual, ProtocolName, Recipes, Runs, TrackingUri
+from sisr.terminal import cli, console
 
 RUN = "A run's name or folder, a trial's folder, or an MLflow run's id."
 MODE = "With --experiment: whether more or less of it is better; default: as is known of the metric, else max."
@@ -46,9 +46,7 @@ def main(
     recipe: Recipes = None,
     device: Device = "auto",
     runs: Runs = Path("runs"),
-    tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow's server or database; default: MLFLOW_TRACKING_URI, else as the run.")
-    ] = None,
+    tracking_uri: TrackingUri = None,
     json: Json = False,
 ) -> None:
     """Register a run's model, or go back to the previous one."""
@@ -72,7 +70,7 @@ def main(
             Rules(data, measured, by, device, recipe or []),
         )
     if json:
-        console.print_json(console.finite(result))
+        console.print_json(result)
     if result["state"] == "refused":
         raise GateError(register.failures(result))
     if not json:
@@ -80,6 +78,4 @@ def main(
 
 
 if __name__ == "__main__":
-    from sisr.terminal.cli import run as run_verb
-
-    run_verb(main)
+    cli.run(main)

@@ -18,10 +18,10 @@ import typer
 from sisr.cluster.serve import Service, ServiceOptions, stop
 from sisr.driver import models
 from sisr.driver.served_model import Following, ReleaseSource, checked
-from sisr.pipelines._options import Recipes
+from sisr.pipelines._options import Recipes, Runs, TrackingUri
 from sisr.serving.limits import Limits
 from sisr.serving.release import Release
-from sisr.terminal import console
+from sisr.terminal import cli, console
 from sisr.tracking import address as addresses
 from sisr.tracking.server import free_port
 
@@ -52,10 +52,8 @@ def main(
     address: Annotated[str | None, typer.Option(help="Of a running Ray cluster. Default: this machine.")] = None,
     allowed_hosts: Annotated[str, typer.Option(help=ALLOWED)] = "",
     recipe: Recipes = None,
-    runs: Annotated[Path, typer.Option(help="Folder that holds all runs.")] = Path("runs"),
-    tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow's server or database; default: MLFLOW_TRACKING_URI, else in --runs.")
-    ] = None,
+    runs: Runs = Path("runs"),
+    tracking_uri: TrackingUri = None,
 ) -> None:
     """Serve a model until Ctrl-C."""
     addresses.export()
@@ -82,7 +80,7 @@ def _first(
     spec: str, tracking_uri: str | None, runs: Path, recipes: Sequence[str]
 ) -> tuple[Release, ReleaseSource | None]:
     """Return the model that `spec` names, checked, and where it comes from if that can change."""
-    from sisr.tracking.alias import registered
+    from sisr.tracking.champion import registered
 
     found = registered(spec, tracking_uri, runs)
     if found is None:
@@ -115,6 +113,4 @@ def _serve(options: ServiceOptions, release: Release, source: ReleaseSource | No
 
 
 if __name__ == "__main__":
-    from sisr.terminal.cli import run
-
-    run(main)
+    cli.run(main)

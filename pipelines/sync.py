@@ -11,18 +11,17 @@ import typer
 
 from sisr.disk.sweep_folder import is_sweep, sweep_of
 from sisr.errors import ConfigError, TrackingError
-from sisr.terminal import console
+from sisr.pipelines._options import Json, Runs, TrackingUri
+from sisr.terminal import cli, console
 from sisr.tracking import courier
 
 
 def main(
     run: Annotated[list[str] | None, typer.Argument(help="Names or folders of runs or sweeps; default: all.")] = None,
-    runs: Annotated[Path, typer.Option(help="The folder that holds the runs.")] = Path("runs"),
-    tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow's server or database; default: MLFLOW_TRACKING_URI, else as before.")
-    ] = None,
+    runs: Runs = Path("runs"),
+    tracking_uri: TrackingUri = None,
     experiment: Annotated[str | None, typer.Option(help="MLflow's experiment; default: as before.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    json: Json = False,
 ) -> None:
     """Deliver, print how it went, and fail unless everything arrived."""
     folders = [find(name, runs) for name in run] if run else sorted(p.parent for p in runs.glob("*/outbox.jsonl"))
@@ -68,6 +67,4 @@ def _title(result: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    from sisr.terminal.cli import run as run_verb
-
-    run_verb(main)
+    cli.run(main)

@@ -13,9 +13,10 @@ import typer
 
 from sisr import recipes
 from sisr.config.settings import build, parse_overrides, read_yaml
-from sisr.data.sources import ACCEPTED
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import ConfigError
+from sisr.pipelines._options import HELD_OUT, TRACKING_URI, TRAINING_IMAGES, Json
+from sisr.terminal import cli
 from sisr.terminal.console import out, print_json
 
 if TYPE_CHECKING:
@@ -26,9 +27,6 @@ RECIPE = "A recipe's name (`sisr recipes` lists them), a recipe file such as my_
 INIT = "Start the generator with the weights of a run, a model folder, a weights file or models:/...; random without."
 WORKERS = "Processes that share each batch; 2:8 goes on with 2 when nodes vanish, and grows to 8 when they come."
 PLAIN = "Plain processes instead of Ray: starts in seconds, for debugging."
-DATA = f"{ACCEPTED}, or where `sisr pack --publish` has put packed images."
-HELD_OUT = "Folder of held-out images; default: split from --data."
-SERVER = "MLflow server; default: MLFLOW_TRACKING_URI, else SQLite."
 NAME = "The run's name; default: recipe and a hash of all settings."
 OPTION = "How to run, such as evaluate_every=200; repeatable."
 ADDRESS = "Of a running Ray, or local; default: RAY_ADDRESS, else that of this machine, else started here."
@@ -41,7 +39,7 @@ tracked = partial(typer.Option, rich_help_panel="Where it is kept")
 
 def main(
     recipe: Annotated[str, typer.Argument(help=RECIPE)],
-    data: Annotated[str, images(help=DATA)] = "demo",
+    data: Annotated[str, images(help=TRAINING_IMAGES)] = "demo",
     validation: Annotated[str | None, images(help=HELD_OUT)] = None,
     max_bad: Annotated[float, images(min=0, max=1, help="Refused image files, as a fraction, that stop it.")] = 0.01,
     config: Annotated[Path | None, learned(help="YAML file of the recipe's settings.")] = None,
@@ -60,12 +58,12 @@ def main(
     local: Annotated[bool, executed("--local", help=PLAIN)] = False,
     name: Annotated[str | None, tracked(help=NAME)] = None,
     runs: Annotated[Path, tracked(help="Folder that holds all runs.")] = Path("runs"),
-    tracking_uri: Annotated[str | None, tracked(help=SERVER)] = None,
+    tracking_uri: Annotated[str | None, tracked(help=TRACKING_URI)] = None,
     experiment: Annotated[str | None, tracked(help="MLflow experiment; default: as before, else sisr.")] = None,
     require_tracking: Annotated[bool, tracked(help="Fail at once if MLflow does not answer.")] = False,
     allow_changes: Annotated[bool, tracked(help="Go on with other settings or images than before.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Check everything, print the run, train nothing.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Train RECIPE on images."""
     # What can be answered before torch and Ray are imported.
@@ -133,6 +131,4 @@ def _host(scaling: "Scaling", local: bool) -> "RunHost":
 
 
 if __name__ == "__main__":
-    from sisr.terminal.cli import run
-
-    run(main)
+    cli.run(main)

@@ -15,11 +15,11 @@ import typer
 
 from sisr import recipes
 from sisr.config.settings import parse_overrides
-from sisr.data.sources import ACCEPTED
 from sisr.errors import ConfigError
-from sisr.pipelines._options import TRACKING_URI, Json, Runs
+from sisr.pipelines._options import HELD_OUT, TRACKING_URI, TRAINING_IMAGES, Json, Runs
 from sisr.sweep.plan import Plan
 from sisr.sweep.report import board
+from sisr.terminal import cli
 from sisr.terminal.console import err, out, print_json, table
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from sisr.sweep.state import Sweep
 
 SHOWN = 10  # trials in the table at the end
-DATA = f"{ACCEPTED}, or where `sisr pack --publish` has put packed images."
-HELD_OUT = "Folder of held-out images; default: split from --data."
 CHANGES = "Go on with a sweep that had other settings or images."
 SPACE = "Search one setting like this; repeatable."
 OBJECTIVE = "A metric of the validation, or two for a Pareto search: val/psnr_y,val/perceptual."
@@ -48,7 +46,7 @@ AFTER = partial(typer.Option, rich_help_panel="Afterwards")
 
 def main(
     recipe: Annotated[str, typer.Argument(help="A recipe's name or file; `sisr recipes` lists them.")],
-    data: Annotated[str, typer.Option(help=DATA)] = "demo",
+    data: Annotated[str, typer.Option(help=TRAINING_IMAGES)] = "demo",
     validation: Annotated[str | None, typer.Option(help=HELD_OUT)] = None,
     name: Annotated[str | None, typer.Option(help="The sweep's name; default: recipe and a hash of the plan.")] = None,
     runs: Runs = Path("runs"),
@@ -168,6 +166,4 @@ def _train_best(
 
 
 if __name__ == "__main__":
-    from sisr.terminal.cli import run
-
-    run(main)
+    cli.run(main)

@@ -10,13 +10,14 @@ from typing import Annotated
 import typer
 
 from sisr.errors import ConfigError
-from sisr.terminal import console
+from sisr.pipelines._options import Runs
+from sisr.terminal import cli, console
 from sisr.tracking import address
 from sisr.tracking.server import Server, free_port
 
 
 def main(
-    runs: Annotated[Path, typer.Option(help="The folder that holds the runs.")] = Path("runs"),
+    runs: Runs = Path("runs"),
     tracking_uri: Annotated[str | None, typer.Option(help="A database; default: the SQLite file in --runs.")] = None,
     host: Annotated[str, typer.Option(help="This machine's address to listen at; 0.0.0.0: all.")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Default: 5000, or the next free one.")] = None,
@@ -59,6 +60,4 @@ def _show(url: str, host: str) -> None:
 
 
 if __name__ == "__main__":
-    from sisr.terminal.cli import run
-
-    run(main)
+    cli.run(main)

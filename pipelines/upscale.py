@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from sisr.config.printable import printable
+from sisr.config.wording import printable
 from sisr.data.formats import RefusedError
 from sisr.data.writing import Saving
 from sisr.driver import models
 from sisr.errors import DataError
 from sisr.inference.jobs import Job, check_paths, check_targets, plan
-from sisr.pipelines._options import Recipes
-from sisr.terminal import console
+from sisr.pipelines._options import Device, Json, Recipes, Runs
+from sisr.terminal import cli, console
 
 if TYPE_CHECKING:
     from sisr.inference.enlarge import Enlargement
@@ -51,9 +51,9 @@ def main(
     tile: Annotated[int | None, typer.Option(min=0, help=TILE)] = None,
     halo: Annotated[int | None, typer.Option(min=0, help=HALO)] = None,
     recipe: Recipes = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
-    runs: Annotated[Path, typer.Option(help="Folder that holds all runs.")] = Path("runs"),
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    device: Device = "auto",
+    runs: Runs = Path("runs"),
+    json: Json = False,
 ) -> None:
     """Enlarge images with a model."""
     check_paths(image, output, format_)
@@ -88,9 +88,8 @@ def _upscale(model: "Model", job: Job, options: dict[str, Any], quiet: bool) -> 
     seconds = round(time.monotonic() - begun, 2)
     if not quiet:
         explained = f"; {', '.join(done.notes)}" if done.notes else ""
-        console.out.print(
-            f"{printable(str(job.target))}: {done.width}x{done.height}, {seconds} s{explained}", markup=False
-        )
+        size = f"{done.width}x{done.height}"
+        console.out.print(f"{printable(str(job.target))}: {size}, {seconds} s{explained}", markup=False)
     files = {"input": str(job.source), "output": str(job.target)}
     comparison = {"comparison": str(job.comparison)} if job.comparison else {}
     return {**files, **comparison, **asdict(done), "seconds": seconds}
@@ -107,6 +106,4 @@ def _begin(model: "Model", name: str, enlargement: "Enlargement") -> Any:
 
 
 if __name__ == "__main__":
-    from sisr.terminal.cli import run
-
-    run(main)
+    cli.run(main)

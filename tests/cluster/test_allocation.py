@@ -8,8 +8,7 @@ import pytest
 
 from sisr.cluster import capacity
 from sisr.cluster.allocation import allocate
-from sisr.cluster.capacity import Capacity, NodeType
-from sisr.cluster.launcher import with_defaults
+from sisr.cluster.capacity import Capacity, NodeType, with_defaults
 from sisr.config.yaml import read_yaml
 from sisr.doctor import cluster_file
 from sisr.driver.run.workers import Workers, exactly, parse

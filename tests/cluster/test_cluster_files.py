@@ -13,7 +13,7 @@ import pytest
 from moto import mock_aws
 
 from sisr.cluster import capacity
-from sisr.cluster.launcher import with_defaults
+from sisr.cluster.capacity import with_defaults
 from sisr.config.yaml import read_yaml
 from sisr.doctor import cluster_file
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 import outside_recipe
-from sisr.cluster.controller import EndOnError
+from sisr.cluster.train_extensions import EndOnError
 from sisr.errors import ConfigError, RunLockedError
 
 FAILS = """if step == 7 and __import__("torch").distributed.get_rank() == 1:

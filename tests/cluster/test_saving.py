@@ -13,7 +13,7 @@ import pytest
 
 from nodes import ec2
 from sisr import recipes
-from sisr.cluster import capacity, checkpoint_requests, node_wait, preemption
+from sisr.cluster import allocation, capacity, preemption, worker
 from sisr.config.yaml import read_yaml
 from sisr.disk.run_folder import RunFolder
 from sisr.driver.run import execute
@@ -24,21 +24,21 @@ from sisr.training.run import Options, Run
 
 def test_who_asks_for_a_checkpoint_waits_until_it_is_written() -> None:
     answers: list[bool] = []
-    thread = threading.Thread(target=lambda: answers.append(checkpoint_requests.save_now()))
+    thread = threading.Thread(target=lambda: answers.append(worker.save_now()))
     thread.start()
-    while not checkpoint_requests.is_requested():
+    while not worker.requested.is_set():
         pass
     assert not answers
-    checkpoint_requests.confirm_saved()
+    worker.confirm_saved()
     thread.join()
     assert answers == [True]
-    assert not checkpoint_requests.is_requested()
+    assert not worker.requested.is_set()
 
 
 def test_who_gets_no_checkpoint_goes_on_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint_requests, "PATIENCE_S", 0.0)
-    assert checkpoint_requests.save_now() is False
-    checkpoint_requests.confirm_saved()
+    monkeypatch.setattr(worker, "PATIENCE_S", 0.0)
+    assert worker.save_now() is False
+    worker.confirm_saved()
 
 
 def info(seconds: float | None) -> SimpleNamespace:
@@ -50,12 +50,12 @@ def info(seconds: float | None) -> SimpleNamespace:
     [
         (None, [True, False, False]),
         (120.0, [True, False, False]),  # again shortly before
-        (checkpoint_requests.LAST_SAVE_S - 1, [True, False, False]),  # the first is the last as well
+        (worker.LAST_SAVE_S - 1, [True, False, False]),  # the first is the last as well
     ],
 )
 def test_a_notice_is_answered_once(seconds: float | None, saves: list[bool]) -> None:
     context = SimpleNamespace(preemption_info=None)
-    notices = checkpoint_requests.PreemptionWatch(context)
+    notices = worker.PreemptionWatch(context)
     assert not notices.requests_checkpoint()
     context.preemption_info = info(seconds)
     assert [notices.requests_checkpoint() for _ in saves] == saves
@@ -65,7 +65,7 @@ def test_a_notice_is_answered_once(seconds: float | None, saves: list[bool]) -> 
 
 def test_shortly_before_a_node_goes_the_run_saves_again(monkeypatch: pytest.MonkeyPatch) -> None:
     context = SimpleNamespace(preemption_info=info(120.0))
-    notices, now = checkpoint_requests.PreemptionWatch(context), time.time()
+    notices, now = worker.PreemptionWatch(context), time.time()
     assert notices.requests_checkpoint()
     monkeypatch.setattr(time, "time", lambda: now + 99.0)
     assert not notices.requests_checkpoint()
@@ -84,9 +84,9 @@ def test_ec2_s_notice_is_read_with_a_token_and_silence_is_none() -> None:
 
 
 def test_workers_on_aws_and_pods_that_are_stopped_pass_notices_on(repository: Path) -> None:
-    worker = read_yaml(repository / "cluster.yaml")["worker_start_ray_commands"][-1]
+    command = read_yaml(repository / "cluster.yaml")["worker_start_ray_commands"][-1]
     said = preemption.command_line().parse_args(
-        shlex.split(worker.partition("sisr.cluster.preemption ")[2].partition(" >>")[0])
+        shlex.split(command.partition("sisr.cluster.preemption ")[2].partition(" >>")[0])
     )
     assert (said.verb, said.metadata, said.address) == ("watch", preemption.METADATA, "$RAY_HEAD_IP:6379")
     (hook,) = re.findall(r"exec: {command: \[python, -m, sisr.cluster.preemption, (.*)]}", pods(repository))
@@ -118,19 +118,19 @@ def cluster_with(*cpus: float) -> SimpleNamespace:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(node_wait, "CHECK_EVERY_S", 0.0)
-    monkeypatch.setattr(node_wait, "WARN_AFTER_S", 0.0)
+    monkeypatch.setattr(allocation, "CHECK_EVERY_S", 0.0)
+    monkeypatch.setattr(allocation, "WARN_AFTER_S", 0.0)
 
 
 @pytest.mark.usefixtures("impatient")
 def test_missing_nodes_are_named_once_and_given_up_in_the_end(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    patient = node_wait.NodeWait(cluster_with(1), folder, Workers(2, 4), {"CPU": 1, "GPU": 0}, 600)
+    patient = allocation.NodeWait(cluster_with(1), folder, Workers(2, 4), {"CPU": 1, "GPU": 0}, 600)
     patient.check()
     patient.check()
     (said,) = folder.warnings()
     assert said.startswith("waiting for nodes with room for 2 workers x 1 CPU, 10 minutes at most")
-    hasty = node_wait.NodeWait(cluster_with(1), folder, Workers(2, 4), {"CPU": 1, "GPU": 0}, 0)
+    hasty = allocation.NodeWait(cluster_with(1), folder, Workers(2, 4), {"CPU": 1, "GPU": 0}, 0)
     with pytest.raises(StoppedError, match="found no room for 2 workers x 1 CPU within 0 minutes; the same command"):
         hasty.check()
 
@@ -152,5 +152,5 @@ def test_a_run_that_found_no_room_is_stopped_and_not_failed(tmp_path: Path) -> N
 def test_nodes_that_are_there_are_no_reason_to_give_up_however_slowly_their_workers_start(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     for workers in (exactly(2), Workers(1, 4)):
-        node_wait.NodeWait(cluster_with(1, 1), folder, workers, {"CPU": 1, "GPU": 0}, 0).check()
+        allocation.NodeWait(cluster_with(1, 1), folder, workers, {"CPU": 1, "GPU": 0}, 0).check()
     assert folder.warnings() == []

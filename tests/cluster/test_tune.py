@@ -11,7 +11,7 @@ import psutil
 import pytest
 import yaml
 
-from sisr.cluster import connection, environment
+from sisr.cluster import connection
 from sisr.cluster.allocation import TrialAllocation
 from sisr.cluster.allocation import allocate_trials as allocate
 from sisr.cluster.capacity import Capacity, NodeType, Resources
@@ -101,7 +101,7 @@ TINY = {"batch_size": 2, "hr_crop": 16, "num_features": 8, "num_hr_features": 4,
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
     """A Ray of two CPUs that outlives the sweeps of this file, so that what they leave behind can be seen."""
-    environment.prepare()
+    connection.prepare_environment()
     yield connection.connect("local")
     connection.shutdown()
 

@@ -5,7 +5,7 @@ import pytest
 from pydantic import Field, ValidationError, model_validator
 
 from sisr.config.settings import Located, Settings, build, expected, parse_override, parse_overrides, read_yaml
-from sisr.config.suggest import nearest
+from sisr.config.wording import nearest
 from sisr.errors import ConfigError
 
 

@@ -54,3 +54,20 @@ def test_a_private_folder_that_others_prepared_is_refused(tmp_path: Path, monkey
     (tmp_path / f"sisr-home-{os.getuid()}").chmod(0o777)
     with pytest.raises(DiskError, match="not ours alone"):
         cache.home()
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("~/images", "home/images"),
+        ("~", "home"),
+        ("~nobody-here/images", "~nobody-here/images"),
+        ("a/~", "a/~"),
+        ("", "."),
+    ],
+)
+def test_a_path_with_a_home_in_it_is_understood_without_one(
+    written: str, meant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "home", lambda: Path("home"))
+    assert cache.expanded(written) == Path(meant)

@@ -12,8 +12,8 @@ from PIL import Image
 from sisr import recipes
 from sisr.driver import register
 from sisr.driver.run import execute, hosts
-from sisr.driver.trained_images import of_folder, trained_on, warnings
 from sisr.evaluation import images
+from sisr.evaluation.images import of_folder, trained_on, warnings
 from sisr.training.run import Options
 
 

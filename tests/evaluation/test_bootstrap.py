@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sisr.evaluation.bootstrap import paired_interval
+from sisr.evaluation.difference import paired_interval
 
 
 def test_the_mean_is_exact_and_inside_the_interval():
@@ -74,7 +74,7 @@ def test_no_model_that_is_no_better_passes_more_often_than_1_time_in_40_of_six_i
 
 
 def test_results_do_not_depend_on_how_many_fit_into_memory_at_a_time(monkeypatch):
-    monkeypatch.setattr("sisr.evaluation.bootstrap.CHUNK", 64)
+    monkeypatch.setattr("sisr.evaluation.difference.CHUNK", 64)
     small = paired_interval([0.1, 0.2, 0.4] * 10, resamples=1000)
     monkeypatch.undo()
     whole = paired_interval([0.1, 0.2, 0.4] * 10, resamples=1000)

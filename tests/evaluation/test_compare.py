@@ -12,10 +12,9 @@ from torch import nn
 
 from measured import evaluate_model
 from sisr import recipes
-from sisr.evaluation import gallery, pictures, ranking
+from sisr.evaluation import gallery, ranking
 from sisr.evaluation.gallery import Gallery, most_varied
-from sisr.evaluation.measure import evaluate_models
-from sisr.evaluation.measurement import ImageResult, Measurement
+from sisr.evaluation.measure import ImageResult, Measurement, evaluate_models
 from sisr.evaluation.ranking import Cost
 from sisr.inference.probe import multiply_adds
 from sisr.metrics.protocol import protocol
@@ -198,9 +197,9 @@ def test_a_region_holds_its_patch_wherever_that_lies(height, width):
 
 def test_an_error_map_is_black_without_error_and_brightest_from_the_stated_error_on():
     hr = np.full((1, 3), 100, np.uint8)
-    shown = pictures.error_map(np.array([[100, 100 - pictures.BRIGHTEST, 255]], np.uint8), hr)
-    assert shown[0].tolist() == [list(pictures.COLOURS[0]), list(pictures.COLOURS[-1]), list(pictures.COLOURS[-1])]
-    assert np.diff(pictures.error_map(np.arange(49, dtype=np.uint8)[None], hr[:, :1] * 0).sum(axis=2)[0]).min() >= 0
+    shown = gallery.error_map(np.array([[100, 100 - gallery.BRIGHTEST, 255]], np.uint8), hr)
+    assert shown[0].tolist() == [list(gallery.COLOURS[0]), list(gallery.COLOURS[-1]), list(gallery.COLOURS[-1])]
+    assert np.diff(gallery.error_map(np.arange(49, dtype=np.uint8)[None], hr[:, :1] * 0).sum(axis=2)[0]).min() >= 0
 
 
 @pytest.fixture
@@ -393,7 +392,7 @@ def test_an_experiment_that_holds_nothing_to_compare_is_explained(setting, exper
 
 @pytest.mark.mlflow
 def test_the_smallest_value_is_best_where_asked(experiment):
-    from sisr.tracking.search import best_runs
+    from sisr.tracking.selection import best_runs
 
     found = best_runs("tried", "final/psnr_y", "min", 5, runs=experiment)
     assert [(run.name, run.value) for run in found] == [("poor", 27.0), ("good", 29.0), ("best", 30.0)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sisr.evaluation.gallery import Gallery
-from sisr.evaluation.measurement import ImageResult, Measurement
+from sisr.evaluation.measure import ImageResult, Measurement
 from sisr.evaluation.page import page as write_page
 from sisr.evaluation.ranking import Cost, rank
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from sisr.evaluation.difference import GROUPS, contributions, difference
-from sisr.evaluation.measurement import ImageResult, Measurement, score_against, with_scores
+from sisr.evaluation.measure import ImageResult, Measurement, score_against, with_scores
 from sisr.metrics.catalogue import METRICS, PSNR_Y, SCORE
-from sisr.metrics.distance import Distance, MeanOfImages
+from sisr.metrics.perceptual import Distance, MeanOfImages
 from sisr.metrics.swd import Swd
 
 ROOT = MeanOfImages("lpips", "lpips", 1, lambda sr, hr: 0.0)

@@ -6,9 +6,9 @@ import pytest
 
 from sisr.errors import ConfigError
 from sisr.evaluation.gate import Check, judge, metric_of, reported, unseen
-from sisr.evaluation.measurement import ImageResult, Measurement, with_scores
+from sisr.evaluation.measure import ImageResult, Measurement, with_scores
 from sisr.metrics.catalogue import METRICS, PSNR_Y
-from sisr.metrics.distance import MeanOfImages
+from sisr.metrics.perceptual import MeanOfImages
 from sisr.metrics.protocol import protocol
 from sisr.metrics.swd import Swd
 

@@ -161,7 +161,7 @@ def test_swd_is_of_all_images_together(hub: Path) -> None:
     distance = perceptual.build("swd", CPU)
     evidence = [distance.evidence(sr, hr), distance.evidence(hr, sr)]  # as sets of patches both are the same
     assert distance.value(evidence) < 1e-9 < distance.value(evidence[:1])
-    assert distance.value(evidence[:1]) == swd.swd([swd.patches(sr)], [swd.patches(hr)])
+    assert distance.value(evidence[:1]) == swd.Swd().value([(swd.patches(sr), swd.patches(hr))])
 
 
 @pytest.mark.data

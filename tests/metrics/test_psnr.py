@@ -10,8 +10,7 @@ from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio
 
 from sisr.metrics.catalogue import METRICS
-from sisr.metrics.luma import luma
-from sisr.metrics.planes import measure
+from sisr.metrics.planes import luma, measure
 from sisr.metrics.psnr import psnr
 
 psnr_y, psnr_rgb = partial(measure, METRICS["psnr_y"]), partial(measure, METRICS["psnr_rgb"])

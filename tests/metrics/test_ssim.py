@@ -7,8 +7,7 @@ import torch
 from skimage.metrics import structural_similarity
 
 from sisr.metrics.catalogue import METRICS
-from sisr.metrics.luma import luma
-from sisr.metrics.planes import measure
+from sisr.metrics.planes import luma, measure
 from sisr.metrics.ssim import ssim
 
 ssim_y, ssim_rgb = partial(measure, METRICS["ssim_y"]), partial(measure, METRICS["ssim_rgb"])

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sisr.metrics import swd as module
-from sisr.metrics.swd import patches, swd
+from sisr.metrics.swd import Swd, patches
 
 
 def images(count: int = 3, side: int = 48, seed: int = 0) -> list[Tensor]:
@@ -26,7 +26,7 @@ def blurred(image: Tensor) -> Tensor:
 
 
 def between(sr: list[Tensor], hr: list[Tensor]) -> float:
-    return swd([patches(image) for image in sr], [patches(image) for image in hr])
+    return Swd().value([(patches(ours), patches(theirs)) for ours, theirs in zip(sr, hr, strict=True)])
 
 
 def test_equal_images_are_zero_apart() -> None:
@@ -56,7 +56,7 @@ def test_one_level_is_the_mean_of_scipys_distances_of_projections() -> None:
     directions = random / np.linalg.norm(random, axis=1, keepdims=True)
     flat = [((each - mean) / deviation).reshape(300, -1) @ directions.T for each in (sr, hr)]
     expected = np.mean([wasserstein_distance(a, b) for a, b in zip(flat[0].T, flat[1].T, strict=True)])
-    assert swd([{"rest 0": sr}], [{"rest 0": hr}]) == pytest.approx(1000 * expected, rel=1e-9)
+    assert Swd().value([({"rest 0": sr}, {"rest 0": hr})]) == pytest.approx(1000 * expected, rel=1e-9)
 
 
 def test_less_blur_is_less_distance() -> None:

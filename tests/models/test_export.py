@@ -105,10 +105,8 @@ def test_pt2_says_which_model_it_is(model, tmp_path):
 def test_what_differs_from_the_model_is_not_put_in_place(model, tmp_path, monkeypatch):
     target = tmp_path / "x.safetensors"
     target.write_bytes(b"older")
-    read = export._read_safetensors
-    monkeypatch.setitem(
-        export._WAYS, "safetensors", (export._write_safetensors, lambda path: lambda lr: read(path)(lr) + 0.01)
-    )
+    write, read = export._WAYS["safetensors"]
+    monkeypatch.setitem(export._WAYS, "safetensors", (write, lambda path: lambda lr: read(path)(lr) + 0.01))
     with pytest.raises(CheckpointError, match=r"\(1, 3, 16, 24\) differs by up to 0\.01 .*allowed is 0\.0001"):
         export.export(model, target, "safetensors")
     assert target.read_bytes() == b"older"
@@ -116,9 +114,8 @@ def test_what_differs_from_the_model_is_not_put_in_place(model, tmp_path, monkey
 
 
 def test_sr_that_is_not_finite_is_a_difference(model, tmp_path, monkeypatch):
-    monkeypatch.setitem(
-        export._WAYS, "safetensors", (export._write_safetensors, lambda path: lambda lr: lr.new_tensor(torch.nan))
-    )
+    write, _ = export._WAYS["safetensors"]
+    monkeypatch.setitem(export._WAYS, "safetensors", (write, lambda path: lambda lr: lr.new_tensor(torch.nan)))
     with pytest.raises(CheckpointError, match="differs by up to nan"):
         export.export(model, tmp_path / "x.safetensors", "safetensors")
 
@@ -142,7 +139,7 @@ def test_weights_without_a_recipe_are_no_safetensors_model(tmp_path):
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch):
-    monkeypatch.setattr(export, "_is_installed", lambda name: name != "onnxscript")
+    monkeypatch.setattr(export, "find_spec", lambda name: None if name == "onnxscript" else object())
     with pytest.raises(ConfigError, match=r"needs the package onnxscript: pip install 'sisr\[export\]'"):
         export.require("onnx")
     export.require("pt2")

@@ -20,8 +20,7 @@ from sisr.inference.probe import receptive_radius
 from sisr.inference.tiled import upscale
 from sisr.models import weights
 from sisr.models.files import find_model
-from sisr.models.model import load_model
-from sisr.models.zoo import recognise
+from sisr.models.model import load_model, recognise
 from sisr.nets.rrdb import RRDBNet
 from sisr.nets.srresnet import MSRResNet
 from sisr.terminal import cli

@@ -12,7 +12,8 @@ from torch.optim import Optimizer
 
 from sisr import recipes
 from sisr.config.settings import Settings, build
-from sisr.training import contract, precision
+from sisr.training import contract
+from sisr.training.device import autocast
 from sisr.training.rehearsal import STEPS, Trainer, different, tensors
 from sisr.training.update import Updates
 from two_workers import WORLD, on_two_workers
@@ -178,7 +179,7 @@ def test_a_bf16_forward_pass_sees_the_weights_of_the_last_update() -> None:
     optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)
     updates = Updates({"optimizer": optimizer})
     updates.begin()
-    with precision.autocast("bf16", torch.device("cpu")):
+    with autocast("bf16", torch.device("cpu")):
         before = layer(x)
         updates(optimizer, before.sum())
         after = layer(x)

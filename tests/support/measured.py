@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from sisr.evaluation.measure import Upscaler, evaluate_models
-from sisr.evaluation.measurement import Measurement
+from sisr.evaluation.measure import Measurement, Upscaler, evaluate_models
 from sisr.metrics.protocol import protocol
 
 

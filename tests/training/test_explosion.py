@@ -12,8 +12,7 @@ from sisr import recipes
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import DivergedError
 from sisr.training.checkpoint import READERS
-from sisr.training.explosion import STREAK, WINDOW, Explosion
-from sisr.training.guard import Guard
+from sisr.training.guard import STREAK, WINDOW, Explosion, Guard
 from sisr.training.local import train_here
 from sisr.training.run import Options, Run
 from sisr.training.session import NoLog, PlainSession

@@ -1,11 +1,18 @@
-"""What each worker of a run, and each trial of a sweep, gets of a cluster, where its user leaves that to us."""
+"""What each worker of a run, and each trial of a sweep, gets of a cluster; the wait for room for workers."""
 
 import math
+import time
 from dataclasses import dataclass
+from typing import Any
 
+from sisr.cluster import capacity as capacities
 from sisr.cluster.capacity import NODE_TYPES, Capacity, Resources
+from sisr.disk.run_folder import RunFolder
 from sisr.driver.run.workers import Workers
-from sisr.errors import ConfigError
+from sisr.errors import ConfigError, StoppedError
+
+CHECK_EVERY_S = 5.0
+WARN_AFTER_S = 15.0
 
 
 @dataclass(frozen=True)
@@ -13,7 +20,7 @@ class WorkerAllocation:
     """What each worker gets, and what the user should know of the choice; empty: nothing."""
 
     resources: Resources  # CPU, GPU
-    note: str = ""
+    note: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +44,7 @@ def allocate(
     """Return what each worker gets.
 
     Args:
-        workers: How many there are.
+        workers: How many.
         capacity: Of the cluster, with the nodes that its autoscaler may add: a cluster without work has no GPU node.
         cpus: Of each; None: 1 beside a GPU, else an equal part.
         gpus: Of each, fractions share one; None: 1 where at least `workers.least` may get one each, else 0.
@@ -55,9 +62,11 @@ def allocate(
     each = {"CPU": cpus, "GPU": gpus}
     most = capacity.may_fit(each)
     if most < workers.least and not capacity.uncertain:
+        found = ", ".join(f"{capacity.total(name):g} {name}" for name, amount in each.items() if amount)
+        available = f"at most {found} with all nodes that may come" if capacity.grows else found
         raise ConfigError(
-            f"{workers.least} workers x {_described(each)} can't fit: this Ray has {_available(capacity, each)}, room "
-            f"for {most}; use fewer --workers, or fewer CPUs or GPUs per worker"
+            f"{workers.least} workers x {_described(each) or 'nothing'} can't fit: this Ray has {available}, room for "
+            f"{most}; use fewer --workers, or fewer CPUs or GPUs per worker"
         )
     return WorkerAllocation(each, note)
 
@@ -124,13 +133,12 @@ def _equal_part(workers: Workers, capacity: Capacity) -> float:
 
 def _note(workers: Workers, capacity: Capacity, chosen: bool, now: int) -> str:
     """Return what a user should know who has not said whether to train on GPUs or CPUs; empty: nothing."""
+    if chosen and now >= workers.least:
+        return ""
     if chosen:
-        room = f"{now or 'none'} of them"
         return (
-            f"each of {workers} workers gets a GPU; there is room for {room} yet, the autoscaler is asked for more "
-            "(--gpus-per-worker 0 trains on CPUs)"
-            if now < workers.least
-            else ""
+            f"each of {workers} workers gets a GPU; there is room for {now or 'none'} of them yet, the autoscaler is "
+            "asked for more (--gpus-per-worker 0 trains on CPUs)"
         )
     there = capacity.total("GPU")
     if there:
@@ -147,12 +155,7 @@ def _note(workers: Workers, capacity: Capacity, chosen: bool, now: int) -> str:
 
 
 def _described(each: Resources) -> str:
-    return " and ".join(f"{amount:g} {name}" for name, amount in each.items() if amount) or "nothing"
-
-
-def _available(capacity: Capacity, each: Resources) -> str:
-    found = ", ".join(f"{capacity.total(name):g} {name}" for name, amount in each.items() if amount)
-    return f"at most {found} with all nodes that may come" if capacity.grows else found
+    return " and ".join(f"{amount:g} {name}" for name, amount in each.items() if amount)
 
 
 def _missing(cluster: Capacity, bundles: int, each: Resources) -> str:
@@ -165,3 +168,45 @@ def _missing(cluster: Capacity, bundles: int, each: Resources) -> str:
     if totals:
         return f"that is {', '.join(totals)} there are"
     return f"there are enough in all, but nodes with room for {cluster.may_fit(each)} such workers only"
+
+
+class NodeWait:
+    """Whether there is room for a run's workers, as the driver sees it."""
+
+    def __init__(self, ray: Any, folder: RunFolder, workers: Workers, each: Resources, patience_s: float) -> None:
+        """Count the time from now; there may be too few nodes for `each` of the workers for `patience_s`."""
+        self._ray, self._folder, self._workers, self._each = ray, folder, workers, each
+        self._patience_s = patience_s
+        self._need = f"{workers.least} worker{'s' if workers.least > 1 else ''} x {_described(each)}"
+        self._checked = self._since = time.monotonic()
+        self._warned = False
+
+    def check(self) -> None:
+        """Warn where room is missing for some time.
+
+        Raises:
+            StoppedError: It is missing for too long. (Where the number of workers is fixed, Ray itself gives up.)
+        """
+        now = time.monotonic()
+        if now - self._checked < CHECK_EVERY_S:
+            return
+        self._checked = now
+        if capacities.read(self._ray).fits(self._each) >= self._workers.least:
+            self._since, self._warned = now, False
+            return
+        waited = now - self._since
+        if waited >= WARN_AFTER_S and not self._warned:
+            self._warned = True
+            self._folder.warn(
+                f"waiting for nodes with room for {self._need}, {self._patience_s / 60:.0f} minutes at most; "
+                "`ray status` shows what there is and what is asked for"
+            )
+        if waited >= self._patience_s and self._workers.elastic:
+            raise self.error()
+
+    def error(self) -> StoppedError:
+        """Return the error of a run for which too few nodes came."""
+        return StoppedError(
+            f"run {self._folder.path.name} found no room for {self._need} within {self._patience_s / 60:.0f} minutes; "
+            "the same command goes on from its last checkpoint"
+        )

@@ -5,6 +5,8 @@ started, or in the variable SISR_NODE_TYPES elsewhere, a JSON list such as
 `[{"max_workers": 4, "resources": {"CPU": 3, "GPU": 1}}]`.
 """
 
+import contextlib
+import io
 import json
 import math
 import os
@@ -14,6 +16,7 @@ from typing import Any
 
 from sisr.config.yaml import read_yaml
 from sisr.disk.cache import home
+from sisr.doctor.cluster_file import RefusedError
 from sisr.errors import ConfigError
 
 NODE_TYPES = "SISR_NODE_TYPES"
@@ -102,17 +105,14 @@ def _types() -> tuple[tuple[NodeType, ...], int | None]:
     if not file.is_file():
         return (), None
     config = read_yaml(file)
-    kinds = config.get("available_node_types") or {}
-    found = (_type({"max_workers": 0, **kind}) for kind in kinds.values() if not _is_all_up(kind))
-    return tuple(kind for kind in found if kind.count), int(config.get("max_workers", 0)) or None
-
-
-def _is_all_up(kind: dict[str, Any]) -> bool:
-    """Return whether the launcher keeps all nodes of a kind up, as it does machines of one's own: none may come.
-
-    Their resources are known from themselves, unless the configuration says them.
-    """
-    return not kind.get("resources") and kind.get("min_workers", 0) >= kind.get("max_workers", 0)
+    found = []
+    for kind in (config.get("available_node_types") or {}).values():
+        # The launcher keeps all nodes of some kinds up, as it does machines of one's own: none may come, and their
+        # resources are known from themselves, unless the configuration says them.
+        are_up = not kind.get("resources") and kind.get("min_workers", 0) >= kind.get("max_workers", 0)
+        if kind.get("max_workers") and not are_up:
+            found.append(_type(kind))
+    return tuple(found), int(config.get("max_workers", 0)) or None
 
 
 def _type(kind: dict[str, Any]) -> NodeType:
@@ -122,6 +122,30 @@ def _type(kind: dict[str, Any]) -> NodeType:
 
 def _plain(resources: dict[str, Any]) -> Resources:
     return {name: float(resources.get(name, 0.0)) for name in ("CPU", "GPU")}
+
+
+def with_defaults(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a cluster file with Ray's defaults filled in, as `ray up` would use them.
+
+    Raises:
+        RefusedError: They don't satisfy Ray's schema, or Ray can't use them for another reason.
+    """
+    from jsonschema import ValidationError
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            merged = dict(prepare_config(settings))
+            validate_config(merged)
+    except ValidationError as error:
+        keys = [str(key) for key in error.absolute_path]
+        problem = f"{'.'.join(keys) or 'the file'}: {error.message}"
+        raise RefusedError(problem, "what Ray's schema of cluster files wants", keys) from None
+    except (Exception, SystemExit) as error:  # Ray's own kinds, click's among them
+        text = " ".join(f"{error} {printed.getvalue()}".split()) or type(error).__name__
+        raise RefusedError(f"Ray refuses it: {text}", "see cluster.yaml for one that works") from None
+    return merged
 
 
 def _fits(nodes: Iterable[Resources], each: Resources) -> int:

@@ -1,23 +1,70 @@
-"""The connection of this process to Ray, and how its main thread waits for what Ray does."""
+"""The connection of this process to Ray, its environment, and how its main thread waits for what Ray does."""
 
 import logging
 import os
+import secrets
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from sisr.cluster import environment
-from sisr.doctor.diagnosis import Diagnosis
+from sisr.disk.cache import home
+from sisr.doctor import Diagnosis
 from sisr.errors import ConfigError
-from sisr.terminal.console import err
+from sisr.terminal.console import note
 
 POLL_S = 0.3
 ANSWER_S = 3.0  # how long a Ray may take to answer, once to connect and once to speak
 SHORT_TEMP = "/tmp/ray"
 # What HTTP/2, and so gRPC, begins with: the client's preface and empty settings. A server that works answers at once.
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "RAY_AUTH_MODE": "token",  # on by default for local clusters since 2.59; said aloud, it also silences a warning
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # else one report per 2 s
+    "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "60",  # else a hung worker is noticed after 600 s
+    "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",  # else 5 s of the 30 that some clouds give are lost
+    # How long workers wait for the nodes that they were planned for before they are planned anew: after a loss Ray may
+    # count on the lost node for some time.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",
+    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "3",  # else workers that wait for one with an error are ended after 30 s
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # else Serve ends a proxy that needs more than 5 s on a busy machine
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+
+# Besides, where somebody waits for each answer: Ray starts its workers with nice 15, behind everything else.
+PROMPT = {"RAY_worker_niceness": "0"}
+
+
+def prepare_environment(extra: Mapping[str, str] | None = None) -> None:
+    """Set what Ray's processes must find before Ray is imported, and `extra`; what is set already stays.
+
+    Besides, give Ray a token that only this user can read.
+    """
+    for name, value in {**SETTINGS, **(extra or {})}.items():
+        os.environ.setdefault(name, value)
+    _private_token()
+
+
+def _private_token() -> None:
+    """Make Ray's token file with mode 0600; Ray itself would write it readable for every local user."""
+    given = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if given or os.environ["RAY_AUTH_MODE"] != "token":
+        return
+    try:
+        path = home() / ".ray" / "auth_token"
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+    except FileExistsError:
+        if path.stat().st_mode & 0o077 and path.stat().st_uid == os.getuid():
+            path.chmod(0o600)
+    except OSError:
+        # No home, or none to write to, as in many containers: a token for this process and its children.
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 def connect(address: str | None) -> Any:
@@ -30,7 +77,7 @@ def connect(address: str | None) -> Any:
     Raises:
         ConfigError: There is an address, and no Ray answers there or it refuses us.
     """
-    environment.prepare()
+    prepare_environment()
     import ray
 
     if ray.is_initialized():
@@ -92,10 +139,8 @@ def _probe(address: str, origin: str) -> None:
         reason = "what listens there closes the connection"
     except OSError as error:
         reason = f"no answer within {ANSWER_S:g} s" if isinstance(error, TimeoutError) else error.strerror or str(error)
-    remedy = {
-        "from RAY_ADDRESS": "correct or unset RAY_ADDRESS",
-        "from --address": "correct --address",
-    }.get(origin, "`ray stop` removes that file where its Ray has ended")
+    remedies = {"from RAY_ADDRESS": "correct or unset RAY_ADDRESS", "from --address": "correct --address"}
+    remedy = remedies.get(origin, "`ray stop` removes that file where its Ray has ended")
     raise ConfigError(
         f"no Ray answers at {address} ({origin}): {reason}. Start it, {remedy}; --address local starts one of its own"
     )
@@ -119,7 +164,7 @@ def short_temp() -> str:
     longest = f"{get_default_ray_temp_dir()}/session_2000-01-01_00-00-00_000000_{os.getpid()}/sockets/plasma_store"
     if len(os.fsencode(longest)) < 104:  # bytes, with some left for a number: AF_UNIX takes 107
         return ""
-    err.print(f"the temporary directory's path is too long for Ray's sockets: they go to {SHORT_TEMP}", markup=False)
+    note(f"the temporary directory's path is too long for Ray's sockets: they go to {SHORT_TEMP}")
     return SHORT_TEMP
 
 

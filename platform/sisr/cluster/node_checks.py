@@ -16,7 +16,7 @@ from typing import Any
 
 from sisr.disk import code_revision
 from sisr.errors import ConfigError, DiskError
-from sisr.terminal.console import err
+from sisr.terminal.console import note
 from sisr.tracking import address
 from sisr.tracking.redact import redact_text
 
@@ -137,7 +137,7 @@ def _ask_nodes(ray: Any, folder: str, name: str) -> list[NodeView]:
         return list(ray.get(list(asked.values()), timeout=TIMEOUT_S))
     except ray.exceptions.GetTimeoutError:
         silent = [label for label, answer in asked.items() if not ray.wait([answer], timeout=0)[0]]
-        err.print(f"no answer from {', '.join(silent)} within {TIMEOUT_S:.0f} s; going on without asking", markup=False)
+        note(f"no answer from {', '.join(silent)} within {TIMEOUT_S:.0f} s; going on without asking")
         return [answer for label in asked if label not in silent for answer in ray.get([asked[label]])]
 
 

@@ -14,12 +14,11 @@ import threading
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sisr.cluster import capacity, connection, environment
-from sisr.cluster.release_store import ReleaseStore
+from sisr.cluster import capacity, connection
 from sisr.errors import CheckpointError, ConfigError, SisrError
 from sisr.serving import proxy
 from sisr.serving.limits import Limits
-from sisr.serving.release import Release
+from sisr.serving.release import Release, ReleaseStore
 
 NAME = "sisr"  # of the application in Serve
 PLENTY = 10_000  # requests that Serve may hand to a replica at once: more than it ever takes
@@ -66,7 +65,7 @@ class Service:
     """
 
     def __init__(self, options: ServiceOptions, release: Release) -> None:
-        environment.prepare(environment.PROMPT)
+        connection.prepare_environment(connection.PROMPT)
         limits = replace(options.limits, passing=options.limits.passing * options.replicas)
         os.environ.update(proxy.environment(limits, options.names))
         self._ray = connection.connect(options.address)

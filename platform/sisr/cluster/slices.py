@@ -106,8 +106,8 @@ def _single(task: Task, allocation: TrialAllocation) -> dict[str, Any]:
     import torch
 
     from sisr.tracking.outbox import Outbox
+    from sisr.training.device import choose_device
     from sisr.training.loop import train as train_loop
-    from sisr.training.run import choose_device
     from sisr.training.session import PlainSession
 
     device = choose_device() if allocation.gpus else torch.device("cpu")

@@ -5,6 +5,7 @@ Ray is given none, so that its own snapshot, rewritten in place and fatal when d
 """
 
 import math
+import os
 import shutil
 import uuid
 from collections.abc import Callable
@@ -12,16 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sisr.cluster import capacity, environment, node_checks
-from sisr.cluster.allocation import allocate
+from sisr.cluster import capacity, node_checks
+from sisr.cluster.allocation import NodeWait, allocate
 from sisr.cluster.capacity import Resources
 from sisr.cluster.connection import connect, in_thread, shutdown
-from sisr.cluster.node_wait import NodeWait
 from sisr.cluster.worker import work
 from sisr.disk.run_folder import RunFolder
 from sisr.driver.run.workers import Workers, exactly
 from sisr.errors import OutOfMemoryError, SisrError, StoppedError
-from sisr.terminal.console import err
+from sisr.terminal.console import note
 from sisr.training.run import OTHERS_FAULTS, Run
 
 # How long a worker waits for another in one step, one validation or one checkpoint. Ray itself notices a dead process
@@ -59,7 +59,7 @@ def fit(
 
     Args:
         run: What to execute.
-        folder: The run's folder, on storage that all workers reach.
+        folder: The run's, on storage that all workers reach.
         scaling: How many workers, and how large.
         tick: Called several times a second by the calling thread while training goes on.
         until: Stop, resumable, after this many steps; None: at the run's end.
@@ -72,8 +72,7 @@ def fit(
     ray = connect(scaling.address)
     cluster = capacity.read(ray)
     each = allocate(scaling.workers, cluster, cpus=scaling.cpus_per_worker, gpus=scaling.gpus_per_worker)
-    if each.note:
-        err.print(each.note, markup=False)
+    note(each.note)
     patience_s = AUTOSCALER_PATIENCE_S if cluster.grows else PATIENCE_S
     nodes = NodeWait(ray, folder, scaling.workers, each.resources, patience_s)
     scratch = folder.path.resolve() / "ray"
@@ -95,22 +94,17 @@ def fit(
 
 
 def _trainer(task: dict[str, Any], scaling: Scaling, resources: Resources, scratch: Path, patience_s: float) -> Any:
-    """Return Ray's trainer of a run.
+    """Return Ray's trainer of a run, which keeps Ray's own files in `scratch`.
 
-    Args:
-        task: What each worker is to do.
-        scaling: How many workers.
-        resources: Of each.
-        scratch: A folder for Ray's own files.
-        patience_s: How long to look for room for workers whose number is fixed; a range waits without end.
+    It looks for room for `patience_s` where the number of workers is fixed; a range waits without end.
     """
     from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    from sisr.cluster.controller import EndOnError, SaveBeforeResizing
-    from sisr.cluster.process_group import OneAddressConfig
+    from sisr.cluster.train_extensions import EndOnError, OneAddressConfig, SaveBeforeResizing
 
     workers = scaling.workers
+    search_s = float(os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"])  # of each attempt to find room
     return TorchTrainer(
         work,
         train_loop_config=task,
@@ -128,8 +122,7 @@ def _trainer(task: dict[str, Any], scaling: Scaling, resources: Resources, scrat
             storage_path=str(scratch),
             failure_config=FailureConfig(
                 max_failures=scaling.max_failures,
-                # Each attempt to find room that is given up counts as one.
-                controller_failure_limit=math.ceil(patience_s / environment.start_timeout_s()),
+                controller_failure_limit=math.ceil(patience_s / search_s),  # an attempt that is given up counts as one
             ),
             callbacks=[SaveBeforeResizing(), EndOnError()],
             logging_config=LoggingConfig(log_level="WARNING"),
@@ -147,7 +140,7 @@ def _explained(error: Exception, nodes: NodeWait, scaling: Scaling) -> Exception
         return controller
     if isinstance(controller, train_exceptions.WorkerGroupStartupTimeoutError):
         return nodes.error()
-    failures = list(getattr(error, "worker_failures", {}).values())
+    failures = getattr(error, "worker_failures", {}).values()
     causes = [getattr(failure, "health_check_failure", failure) for failure in failures]
     for cause in causes:
         if isinstance(cause, SisrError):

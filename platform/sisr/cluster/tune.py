@@ -1,10 +1,10 @@
 """Ray Tune as the host of a sweep: places slices of trials on the cluster, and repeats those whose process was lost.
 
 What runs next is decided by the sweep's driver from its own ledger, and where a trial stands is known from its own
-verified checkpoints. Tune asks for slices through a `Searcher` and calls one function for each (`cluster.slices`).
-Its schedulers and its experiment state are not used: a slice ends by itself, and a trial that
-is not worth more gets no further one. Nobody is killed in the middle, which is what leaks the reservations of trials
-that have workers of their own (Ray pull request 58515).
+verified checkpoints. Tune asks for slices through a `Searcher` and calls one function for each (`cluster.slices`). Its
+schedulers and its experiment state are not used: a slice ends by itself, and a trial that is not worth more gets no
+further one. Nobody is killed in the middle, which is what leaks the reservations of trials that have workers of their
+own (Ray pull request 58515).
 """
 
 import logging
@@ -13,7 +13,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from sisr.cluster import capacity, connection, environment, node_checks
+from sisr.cluster import capacity, connection, node_checks
 from sisr.cluster.allocation import TrialAllocation, allocate_trials
 from sisr.driver.sweep.host import SliceSource
 
@@ -45,7 +45,7 @@ class RayTune:
 
     def run(self, source: SliceSource, folder: Path, trials: int) -> None:
         """Connect to Ray, and let Tune run slices; see `SweepHost`."""
-        environment.prepare()
+        connection.prepare_environment()
         os.environ.update(ENVIRONMENT)
         ray = connection.connect(self.address)
         cluster = capacity.read(ray)

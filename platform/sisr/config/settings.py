@@ -10,8 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from sisr.config.suggest import did_you_mean
-from sisr.config.wording import expected
+from sisr.config.wording import did_you_mean, expected
 from sisr.config.yaml import Located, parse, read_yaml
 from sisr.errors import ConfigError
 
@@ -71,24 +70,16 @@ def _explain(model: type[BaseModel], values: Any, error: Any, source: str) -> st
         name = f"{name}.{part}" if name else part
         field = model.model_fields.get(part)
         if field is None:
-            return f"{place}: {_unknown(model, name)}"
+            hint = did_you_mean(part, model.model_fields) or f"all settings: {', '.join(model.model_fields)}"
+            return f"{place}: no setting '{name}'; {hint}"
         given = part in values
         values = values.get(part)
         inner = field.annotation
         if not (isinstance(inner, type) and issubclass(inner, BaseModel) and isinstance(values, Mapping)):
-            return f"{place}: {_wrong(name, field, values, error) if given else _missing(name, field)}"
+            missing = f"{name} is missing; it wants {expected(field)}"
+            return f"{place}: {_wrong(name, field, values, error) if given else missing}"
         model = inner
     return f"{place}: {error.get('ctx', {}).get('error') or error['msg']}"
-
-
-def _unknown(model: type[BaseModel], name: str) -> str:
-    known = list(model.model_fields)
-    hint = did_you_mean(name.rpartition(".")[2], known)
-    return f"no setting '{name}'; {hint or 'all settings: ' + ', '.join(known)}"
-
-
-def _missing(name: str, field: FieldInfo) -> str:
-    return f"{name} is missing; it wants {expected(field)}"
 
 
 def _wrong(name: str, field: FieldInfo, value: Any, error: Any) -> str:

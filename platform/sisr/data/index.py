@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
-from sisr.config.printable import printable
+from sisr.config.wording import printable
 from sisr.data.images import Verdict
 from sisr.errors import DataError
 

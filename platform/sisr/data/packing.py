@@ -22,7 +22,7 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
-from sisr.config.printable import printable
+from sisr.config.wording import printable
 from sisr.data.images import Verdict, examine
 from sisr.data.index import MAX_BAD_FRACTION, Index
 from sisr.data.sources import ImageFile, Source, by_name

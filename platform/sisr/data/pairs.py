@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional
 
-from sisr.config.printable import printable
+from sisr.config.wording import printable
 from sisr.data.bicubic import resize
 from sisr.data.formats import READ
 from sisr.data.images import decode

@@ -36,7 +36,7 @@ def file(target: Path) -> Iterator[Path]:
         yield unfinished
         _sync(unfinished)
         unfinished.replace(target)
-        _sync_folder(target.parent)
+        _sync(target.parent)
     except DiskError:
         raise
     except OSError as error:
@@ -59,14 +59,12 @@ def folder(target: Path) -> Iterator[Path]:
     try:
         unfinished.mkdir(parents=True)
         yield unfinished
-        for path in unfinished.rglob("*"):
-            if path.is_file():
-                _sync(path)
-        _sync_folder(unfinished)
+        for path in (*unfinished.rglob("*"), unfinished):
+            _sync(path)
         with suppress(FileNotFoundError):
             target.rename(old)
         unfinished.rename(target)
-        _sync_folder(target.parent)
+        _sync(target.parent)
     except DiskError:
         raise
     except OSError as error:
@@ -77,21 +75,13 @@ def folder(target: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a text file.
-
-    Raises:
-        DiskError: It can't be written.
-    """
+    """Replace a text file, or raise DiskError."""
     with file(path) as unfinished:
         unfinished.write_text(text)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Replace a JSON file.
-
-    Raises:
-        DiskError: It can't be written.
-    """
+    """Replace a JSON file, or raise DiskError."""
     write_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
@@ -141,17 +131,13 @@ def _unfinished(parent: Path, suffix: str = "") -> Path:
 
 
 def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    """Bring a file or a folder's names to the disk; for folders where their file system can do that."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_folder(path: Path) -> None:
-    """Bring a folder's names to the disk, where its file system can do that for folders."""
-    try:
-        _sync(path)
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EACCES):
+        if not path.is_dir() or error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EACCES):
             raise

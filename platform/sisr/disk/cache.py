@@ -29,6 +29,17 @@ def home() -> Path:
         return _private(Path(tempfile.gettempdir()) / f"sisr-home-{os.getuid()}")
 
 
+def expanded(path: str | Path) -> Path:
+    """Return a path with `~` as `home`; the `~NAME` of somebody whom the system does not know stays what it is."""
+    first, *rest = Path(path).parts or ("",)
+    if first == "~":
+        return home().joinpath(*rest)
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def _private(path: Path) -> Path:
     """Return a folder that only we can read, made where it is missing."""
     try:

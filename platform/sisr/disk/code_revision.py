@@ -65,7 +65,7 @@ def write_stamp() -> dict[str, Any]:
 def stamp_fits() -> bool:
     """Return whether the stamp is there and of this code, committed or not."""
     known = {key: value for key, value in _stamp().items() if key != "files"}
-    return bool(known) and known == {"digest": digest(), **(_from_git() or _from_stamp())}
+    return known == code_revision()
 
 
 def prune() -> list[Path]:
@@ -101,9 +101,7 @@ def complaint_about_script(script: Path) -> str | None:
     """
     spec = find_spec(f"sisr.pipelines.{script.stem}") if script.stem.isidentifier() else None
     installed = Path(spec.origin) if spec and spec.origin else None
-    if installed is None or not script.is_file() or installed.samefile(script):
-        return None
-    if installed.read_bytes() == script.read_bytes():
+    if installed is None or not script.is_file() or installed.read_bytes() == script.read_bytes():
         return None
     return (
         f"{script} is not the {script.name} that is installed here ({installed}): the code here is older or newer than "
@@ -126,9 +124,8 @@ def _from_git() -> dict[str, Any]:
 
 
 def _from_stamp() -> dict[str, Any]:
-    found = _stamp()
-    found.pop("files", None)
-    return found if found.get("digest") == digest() else {}
+    known = {key: value for key, value in _stamp().items() if key != "files"}
+    return known if known.get("digest") == digest() else {}
 
 
 def _stamp() -> dict[str, Any]:

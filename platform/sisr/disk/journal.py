@@ -58,7 +58,12 @@ class Journal:
             try:
                 self._write(line)
             except OSError as error:
-                self._keep_for_later(error)
+                full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+                if not full or len(self._unwritten) > MAX_UNWRITTEN_BYTES:
+                    raise DiskError(f"{self.path} can't be written: {error.strerror}") from error
+                if not self._warned:
+                    _log.warning("%s can't be written (%s): records wait in memory", self.path, error.strerror)
+                    self._warned = True
         self._dirty.set()
 
     def flush(self) -> None:
@@ -91,13 +96,6 @@ class Journal:
         while self._unwritten:  # a nearly full disk may take a part of it
             del self._unwritten[: os.write(self._file, self._unwritten)]
         self._warned = False
-
-    def _keep_for_later(self, error: OSError) -> None:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO) or len(self._unwritten) > MAX_UNWRITTEN_BYTES:
-            raise DiskError(f"{self.path} can't be written: {error.strerror}") from error
-        if not self._warned:
-            _log.warning("%s can't be written (%s): keeping records in memory for now", self.path, error.strerror)
-            self._warned = True
 
     def _sync_regularly(self) -> None:
         while not self._closing.is_set():

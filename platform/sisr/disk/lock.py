@@ -43,7 +43,8 @@ def held(
             raise RunLockedError(f"{path} was removed or replaced at this moment: try again")
         with suppress(OSError):  # on a full disk the lock holds all the same
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{_me()}\n".encode(), 0)
+            now = time.strftime("%Y-%m-%d %H:%M:%S")
+            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {now}\n".encode(), 0)
         yield lambda: _is_at(descriptor, path)
     finally:
         os.close(descriptor)
@@ -95,10 +96,6 @@ def _open(path: Path, advice: str) -> int:
     except OSError as error:
         reason = "it is a link" if error.errno == errno.ELOOP else error.strerror or error
         raise DiskError(f"{path} can't be written: {reason}" + (f"; {advice}" if advice else "")) from error
-
-
-def _me() -> str:
-    return f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

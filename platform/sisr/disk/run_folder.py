@@ -23,10 +23,9 @@ _log = logging.getLogger(__name__)
 
 
 class RunFolder:
-    """The folder of one run; the only place that knows its file names."""
+    """The folder of one run, which need not exist yet."""
 
     def __init__(self, path: Path) -> None:
-        """Point at a run's folder, which need not exist yet."""
         self.path = path
         self._claimed: list[tuple[Path, int]] = []  # what `confirm` compares: paths, and what was open there
         self._unwritten: list[str] = []  # warnings for which there was no room
@@ -54,11 +53,7 @@ class RunFolder:
         return _read_json(self._files)
 
     def write_status(self, **fields: Any) -> None:
-        """Replace the run's status: state, step, rates, losses, last validation.
-
-        Raises:
-            DiskError: It can't be written.
-        """
+        """Replace the run's status (state, step, rates, losses, last validation), or raise DiskError."""
         self.confirm()
         atomic.write_json(self._status, fields)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from sisr.doctor.diagnosis import Diagnosis
+from sisr.doctor import Diagnosis
 from sisr.errors import TrackingError
 from sisr.tracking import address, courier
 from sisr.tracking.redact import redact_text
@@ -17,16 +17,11 @@ LONGEST_SOCKET = 107  # bytes of a path that a socket may have (AF_UNIX)
 # What Ray puts below the temporary folder, as long as it gets.
 RAY_SOCKET = "ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
-ANSWER_S = 2.0
+ANSWER_S = 2.0  # how long a proxy may take
 
 
 def examine(runs: Path, tracking_uri: str | None) -> list[Diagnosis]:
-    """Return what was found around this process.
-
-    Args:
-        runs: Where runs will be written.
-        tracking_uri: MLflow's address, where one is asked for.
-    """
+    """Return what was found around this process; runs will be written to `runs` and tracked as asked for."""
     return [temporary_folder(), user(), *proxies(), tracking(runs, tracking_uri)]
 
 
@@ -76,7 +71,7 @@ def tracking(runs: Path, tracking_uri: str | None) -> Diagnosis:
     try:
         place = address.decide(runs / "new", tracking_uri)
         if not place.tracking_uri.startswith("sqlite:"):
-            courier.require(place)
+            courier.require(place, write=False)
     except TrackingError as error:
         remedy = "start it, or correct MLFLOW_TRACKING_URI; runs start without it"
         return Diagnosis("error", "mlflow", str(error), remedy)

@@ -3,16 +3,16 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from sisr.config.printable import printable
+from sisr.config.wording import printable
 from sisr.data import packing
-from sisr.data.images import Verdict, decode
+from sisr.data.images import decode
 from sisr.data.index import MAX_BAD_FRACTION, NAMED, Index
 from sisr.data.packing import read_all
 from sisr.data.pairs import Pixels, find_paired, made_by
 from sisr.data.sources import ImageFile, by_name, published
 from sisr.data.sources.catalogue import open_source
 from sisr.data.store import DamagedStoreError, Store
-from sisr.doctor.diagnosis import Diagnosis
+from sisr.doctor import Diagnosis
 from sisr.errors import DataError
 from sisr.terminal.console import progress
 
@@ -39,12 +39,7 @@ def examine(spec: str) -> list[Diagnosis]:
             verdicts.append((file.name, verdict))
             advance()
     index = Index.of(verdicts)
-    diagnoses = [
-        *_refusals(index.refused),
-        *_summary(index),
-        *_packed(packing.place(source.files)),
-        *_pairs(files, index),
-    ]
+    diagnoses = [*_summary(index), *_packed(packing.place(source.files)), *_pairs(files, index)]
     try:
         index.check(spec, MAX_BAD_FRACTION)
     except DataError as error:
@@ -53,16 +48,12 @@ def examine(spec: str) -> list[Diagnosis]:
     return diagnoses
 
 
-def _refusals(refused: dict[str, Verdict]) -> Iterator[Diagnosis]:
-    """Yield the first of the files that can't be used."""
-    for name, verdict in list(refused.items())[:NAMED]:
-        yield Diagnosis("warning", printable(name), f"{verdict.kind}: {verdict.detail}", "left out of training")
-    if len(refused) > NAMED:
-        yield Diagnosis("warning", "others", f"{len(refused) - NAMED} more files can't be used", "left out of training")
-
-
 def _summary(index: Index) -> Iterator[Diagnosis]:
-    """Yield how many images are good, how large they are, and what becomes of the unusual ones."""
+    """Yield the first files that can't be used, how many can, how large they are, and what becomes of unusual ones."""
+    for name, verdict in list(index.refused.items())[:NAMED]:
+        yield Diagnosis("warning", printable(name), f"{verdict.kind}: {verdict.detail}", "left out of training")
+    if (more := len(index.refused) - NAMED) > 0:
+        yield Diagnosis("warning", "others", f"{more} more files can't be used", "left out of training")
     good = [verdict for verdict in index.verdicts.values() if verdict.kind is None]
     yield Diagnosis("ok", "images", f"{len(good):,} of {len(index.verdicts):,} can be used")
     if good:

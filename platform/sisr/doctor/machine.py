@@ -12,7 +12,7 @@ import psutil
 
 from sisr.disk import code_revision
 from sisr.disk.cache import home
-from sisr.doctor.diagnosis import Diagnosis, Level
+from sisr.doctor import Diagnosis, Level
 
 GIB = 2**30
 OLDEST_PYTHON = (3, 11)
@@ -24,12 +24,7 @@ CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limi
 
 
 def examine(runs: Path, cache: Path) -> list[Diagnosis]:
-    """Return what was found on this machine.
-
-    Args:
-        runs: Where runs will be written.
-        cache: Where packed images will be written.
-    """
+    """Return what was found on this machine; runs and packed images will be written to the two folders."""
     checks: tuple[Callable[[], Diagnosis], ...] = (python, libraries, gpu, memory, shared_memory, token, code)
     return [check() for check in checks] + list(disks({"runs": runs, "cache": cache}))
 
@@ -49,14 +44,6 @@ def libraries() -> Diagnosis:
     except metadata.PackageNotFoundError as error:
         return Diagnosis("error", "libraries", f"{error.name} is not installed", "make install")
     pair = ", ".join(f"{name} {version}" for name, version in versions.items())
-    problem = _broken_pair()
-    if problem:
-        return Diagnosis("error", "libraries", f"{pair}: {problem}", "install both from constraints.txt: make install")
-    return Diagnosis("ok", "libraries", pair)
-
-
-def _broken_pair() -> str:
-    """Return why torchvision's compiled operators don't work with this torch; empty where they do."""
     try:
         import torch
         import torchvision  # type: ignore[import-untyped]
@@ -64,8 +51,9 @@ def _broken_pair() -> str:
         boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
         torchvision.ops.nms(boxes, torch.ones(1), 0.5)
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
-        return str(error).splitlines()[0]
-    return ""
+        found = f"{pair}: {str(error).splitlines()[0]}"
+        return Diagnosis("error", "libraries", found, "install both from constraints.txt: make install")
+    return Diagnosis("ok", "libraries", pair)
 
 
 def gpu() -> Diagnosis:

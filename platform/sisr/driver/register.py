@@ -11,7 +11,7 @@ from sisr.errors import ConfigError
 from sisr.metrics.catalogue import Mode, direction
 from sisr.recipe import build_recipe, roles_of
 from sisr.terminal.console import err
-from sisr.tracking import address, candidate, card, champion, registry, search, selection
+from sisr.tracking import address, candidate, card, champion, registry, selection
 from sisr.tracking.candidate import Candidate
 from sisr.tracking.card import Facts
 
@@ -97,7 +97,7 @@ def _run_id(client: Any, request: Registration, folder: Path | None, server: str
     if request.experiment is None:
         return str(request.run) if folder is None else selection.delivered(folder, server)
     mode = request.mode or direction(request.metric)
-    run = search.ranked(client, request.experiment, request.metric, mode)[0]
+    run = selection.ranked(client, request.experiment, request.metric, mode)[0]
     value = run.data.metrics[request.metric]
     err.print(f"best of {request.experiment} by {request.metric}: {run.info.run_name} ({value:.6g})", markup=False)
     return str(run.info.run_id)
@@ -149,7 +149,7 @@ def _entry(facts: Facts) -> champion.Entry:
         "sisr.data": facts.data,
         "sisr.protocol": facts.protocol,
         "sisr.gate": json.dumps(facts.findings),
-        champion.SHA256_TAG: json.dumps(dict(facts.sha256)),
+        registry.SHA256_TAG: json.dumps(dict(facts.sha256)),
         **{f"sisr.{metric}": f"{value:.4f}" for metric, value in next(iter(facts.means.values())).items()},
         **({"sisr.forced": facts.forced} if facts.forced else {}),
         **({"sisr.data_licence": facts.data_licence} if facts.data_licence else {}),

@@ -8,12 +8,11 @@ from typing import Any
 
 from sisr.data.sources import ImageFile, catalogue
 from sisr.driver.models import open_model
-from sisr.driver.trained_images import of_folder, trained_on
 from sisr.errors import CheckpointError, ConfigError
 from sisr.evaluation import gate, images
 from sisr.evaluation.compare import BICUBIC, Measures, measure
 from sisr.evaluation.gate import Check
-from sisr.evaluation.measurement import Measurement, with_scores
+from sisr.evaluation.measure import Measurement, with_scores
 from sisr.models.model import Model
 from sisr.tracking.candidate import Candidate
 
@@ -100,7 +99,7 @@ class Gate:
         found = self._found
         folder = Path(found.run.data.tags.get("sisr.folder", ""))
         here = (folder / "run.json").is_file()
-        known = of_folder(folder) if here else trained_on(found.record, found.image_hashes())
+        known = images.of_folder(folder) if here else images.trained_on(found.record, found.image_hashes())
         return gate.unseen(None if known is None else images.among(self._hashes, known), len(self.files))
 
     @cached_property

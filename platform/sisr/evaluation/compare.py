@@ -1,26 +1,27 @@
 """A comparison of models on the same images: measured, ranked, and written as a folder with a page."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from sisr.data.sources import ImageFile
 from sisr.errors import DataError
-from sisr.evaluation import folder, ranking
+from sisr.evaluation import ranking
 from sisr.evaluation.gallery import Gallery
 from sisr.evaluation.images import decoded
-from sisr.evaluation.measure import SideBySide, Upscaler, evaluate_models
-from sisr.evaluation.measurement import Measurement
-from sisr.evaluation.page import cells, columns
+from sisr.evaluation.measure import Measurement, SideBySide, Upscaler, evaluate_models
+from sisr.evaluation.page import Files, cells, columns, write
 from sisr.evaluation.ranking import Cost, Ranked
 from sisr.inference.probe import multiply_adds
 from sisr.metrics import perceptual
 from sisr.metrics.catalogue import ALWAYS
-from sisr.metrics.distance import Distance
+from sisr.metrics.perceptual import Distance
 from sisr.metrics.protocol import Protocol
 from sisr.models.model import Model
 from sisr.recipe import parameter_count
@@ -44,7 +45,7 @@ class Comparison:
     content: dict[str, Any]  # for JSON
     rows: list[Ranked]
     notes: list[str]
-    files: folder.Files
+    files: Files
 
     def show(self) -> None:
         """Print the table, the notes and where the page is."""
@@ -137,7 +138,7 @@ def compare(
     always = [metric.name for metric in ALWAYS]
     measured, images = measure(models, files, by, gallery, num_compared=max(num_named, 2), metrics=always)
     rows = ranking.rank(measured, costs, against)
-    digests = {m.name: folder.digest_of(m.generator) for m in models}
+    digests = {m.name: _digest(m.generator) for m in models}
     notes = [*warnings, *ranking.notes(rows), *_twins(digests)]
     stamp, device = measured[0].protocol, _device(models)
     content: dict[str, Any] = {
@@ -151,10 +152,25 @@ def compare(
         "places": [{n: getattr(p, n) for n in ("image", "row", "column", "side", "spread")} for p in gallery.places],
         "notes": notes,
     }
-    name = folder.name_of({"models": digests, "against": against, "protocol": stamp, "images": images})
+    name = _folder_name({"models": digests, "against": against, "protocol": stamp, "images": images})
     facts = [f"{len(files)} images: {data}", f"Protocol: {stamp}", f"Reference: {against}", f"Device: {device}"]
-    written = folder.write(runs / name, console.finite(content), rows, gallery.places, facts, notes)
+    written = write(runs / name, console.finite(content), rows, gallery.places, facts, notes)
     return Comparison(content, rows, notes, written)
+
+
+def _folder_name(identity: Any) -> str:
+    """Return the name of the folder for a comparison of which `identity` (JSON) says all that its values depend on."""
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode("utf-8", "surrogateescape")).hexdigest()
+    return f"compare-{digest[:10]}"
+
+
+def _digest(generator: nn.Module) -> str:
+    """Return a number that says whether two generators are the same: kind, weights and their names."""
+    digest = hashlib.sha256(type(generator).__name__.encode())
+    for name, value in generator.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().float().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _cost(model: Model) -> Cost:

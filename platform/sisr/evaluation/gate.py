@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from sisr.errors import ConfigError
 from sisr.evaluation.difference import BETTER, FEWEST, NOT_SHOWN, TOO_FEW, difference
-from sisr.evaluation.measurement import Measurement
+from sisr.evaluation.measure import Measurement
 from sisr.metrics.catalogue import ANY_DISTANCE, PSNR_Y, SCORE, Metric, metric
-from sisr.metrics.distance import Distance
+from sisr.metrics.perceptual import Distance
 from sisr.metrics.protocol import Protocol
 
 

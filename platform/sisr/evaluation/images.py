@@ -1,8 +1,10 @@
-"""The images that models are judged on."""
+"""The images that models are judged on, and which of them a model has learned from."""
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,9 @@ from sisr.data.packing import digest
 from sisr.data.pairs import refuse_pairs
 from sisr.data.sources import ImageFile, catalogue
 from sisr.data.sources.folder import find_images
+from sisr.disk.run_folder import RunFolder
+from sisr.disk.sweep_folder import TRIALS
+from sisr.errors import SisrError
 
 
 def find(data: str) -> list[ImageFile]:
@@ -55,3 +60,57 @@ def fingerprint(hashes: dict[str, str]) -> str:
 def among(hashes: dict[str, str], trained_on: Collection[str]) -> list[str]:
     """Return the names of the files whose content is among `trained_on`, which are SHA-256."""
     return [name for name, sha256 in hashes.items() if sha256 in trained_on]
+
+
+def trained_on(record: Mapping[str, Any], hashes: Mapping[str, str]) -> set[str] | None:
+    """Return the SHA-256 of every image file that a run was trained on; None where that is not known.
+
+    Args:
+        record: Its run.json. Runs of older versions did not record which images they held out: then the images that
+            they name are split again, if they are still there.
+        hashes: Its files.json: the SHA-256 of each file by name, of those held out as well.
+    """
+    held_out = record.get("held_out")
+    if held_out is None:
+        run = record.get("run", {})
+        try:
+            held_out = [file.name for file in catalogue.open_source(run["data"], run.get("validation")).validation]
+        except (SisrError, KeyError, OSError):
+            return None
+    return {sha256 for name, sha256 in hashes.items() if name not in set(held_out)} or None
+
+
+def of_folder(path: Path) -> set[str] | None:
+    """Return what the run that a model or checkpoint folder lies in was trained on, as `trained_on` does."""
+    for folder in (path, *path.resolve().parents[:3]):
+        try:
+            record = json.loads((folder / "run.json").read_text())
+        except (OSError, ValueError):
+            continue
+        hashes = RunFolder(folder).file_hashes()
+        if not hashes and folder.parent.name == TRIALS:
+            hashes = RunFolder(folder.parent.parent).file_hashes()  # a sweep keeps those of its trials
+        return trained_on(record, hashes) if isinstance(record, dict) else None
+    return None
+
+
+def warnings(models: Mapping[str, Path], files: Sequence[ImageFile]) -> list[str]:
+    """Return in words which models were trained on some of the images that they are to be judged on.
+
+    Args:
+        models: Folders or files of models, by the models' names.
+        files: The images.
+    """
+    known = {name: of_folder(path) for name, path in models.items()}
+    if not any(known.values()):
+        return []
+    contents = hashes(files)
+    found = []
+    for name, sha256s in known.items():
+        if seen := among(contents, sha256s or ()):
+            listed = ", ".join(seen[:3]) + (", ..." if len(seen) > 3 else "")
+            found.append(
+                f"{name} was trained on {len(seen)} of these {len(files)} images ({listed}): its values on them say "
+                "nothing about others"
+            )
+    return found

@@ -1,9 +1,10 @@
 """A model's quality on images, under a named protocol."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, Literal, TypeVar
 
@@ -14,19 +15,52 @@ from torch import Tensor, nn
 
 from sisr.data.bicubic import resize
 from sisr.errors import ConfigError, DataError
-from sisr.evaluation.measurement import ImageResult, Measurement, with_scores
 from sisr.inference import tiled
 from sisr.metrics import planes
-from sisr.metrics.catalogue import METRICS
-from sisr.metrics.distance import Distance
-from sisr.metrics.luma import luma
+from sisr.metrics.catalogue import METRICS, PSNR_Y, SCORE
+from sisr.metrics.perceptual import Distance
+from sisr.metrics.planes import luma
 from sisr.metrics.protocol import Protocol
+from sisr.metrics.score import score
 from sisr.metrics.ssim import WINDOW
 from sisr.recipe import Generator
 
 Pixels = NDArray[np.uint8]  # (h, w, 3) RGB, or (h, w) grey
 Upscaler = Generator | Literal["bicubic"]
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """One image's values by metric, as `sisr.metrics.catalogue` names them: those that each image has."""
+
+    name: str
+    values: dict[str, float]
+    seconds: float = 0.0  # that the model took for it
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured of one model, how, on which images."""
+
+    model: str
+    protocol: str  # the stamp
+    images: list[ImageResult]
+    together: dict[str, float] = field(default_factory=dict)  # what is measured on all images at once
+    distance: Distance | None = None
+    evidence: list[Any] = field(default_factory=list)  # of the distance, for each image
+
+    @property
+    def mean(self) -> dict[str, float]:
+        """Each metric averaged over the images, or of all of them together."""
+        metrics = self.images[0].values
+        means = {m: math.fsum(i.values[m] for i in self.images) / len(self.images) for m in metrics}
+        return means | self.together
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain dicts and lists; PSNR is infinite where sr equals hr."""
+        images = [{"name": i.name, **i.values} for i in self.images]
+        return {"model": self.model, "protocol": self.protocol, "mean": self.mean, "images": images}
 
 
 @dataclass(frozen=True)
@@ -70,9 +104,7 @@ def evaluate_models(
         raise ConfigError(f"protocol {rule.name} has luma alone, and {distance.name} needs RGB: leave one of them out")
     results: list[list[ImageResult]] = [[] for _ in models]
     evidence: list[list[Any]] = [[] for _ in models]
-    with ExitStack() as stack:
-        for _, model in models:
-            stack.enter_context(_evaluation_mode(model))
+    with _evaluation_mode(models):
         for count, (name, pixels) in enumerate(images):
             hr = _hr(_cut(name, pixels, scale, distance), rule)
             lr = resize(hr.astype(np.float64) if rule.luma_first else hr, Fraction(1, scale))
@@ -81,7 +113,8 @@ def evaluate_models(
             for found, seen, (sr, seconds) in zip(results, evidence, made, strict=True):
                 values = _scores(sr, hr, scale, metrics)
                 if distance:
-                    seen.append(_evidence(distance, sr, hr))
+                    with torch.inference_mode():
+                        seen.append(distance.evidence(_batch(sr), _batch(hr)))
                     values |= {distance.name: seen[-1]} if isinstance(seen[-1], float) else {}
                 found.append(ImageResult(name, values, seconds))
             on_image(SideBySide(name, hr, [sr for sr, _ in made]))
@@ -94,6 +127,18 @@ def evaluate_models(
     ]
     bicubic = [found for found, (_, model) in zip(measured, models, strict=True) if not isinstance(model, nn.Module)]
     return with_scores(measured, bicubic[0]) if bicubic and distance else measured
+
+
+def with_scores(measured: Sequence[Measurement], bicubic: Measurement) -> list[Measurement]:
+    """Return measurements with the score of each against bicubic, all on the same images with a distance."""
+    return [replace(m, together={**m.together, SCORE.name: score_against(m, bicubic)}) for m in measured]
+
+
+def score_against(ours: Measurement, theirs: Measurement) -> float:
+    """Return how many doublings better than `theirs` `ours` is; see `sisr.metrics.score`."""
+    assert ours.distance is not None
+    psnr, distance = PSNR_Y.name, ours.distance.name
+    return score(ours.mean[psnr], theirs.mean[psnr], ours.mean[distance], theirs.mean[distance], ours.distance.power)
 
 
 def _turned(items: Sequence[T], count: int) -> list[T]:
@@ -114,9 +159,9 @@ def _timed(model: Upscaler, lr: NDArray[Any], scale: int) -> tuple[Pixels, float
     if not isinstance(model, nn.Module):
         sr = resize(lr, scale)
     elif lr.ndim == 3:
-        sr = _to_8_bit(_generate(model, _batch(lr))).numpy()
-    else:
-        sr = _generate_luma(model, lr)
+        sr = 255 * _generate(model, _batch(lr))[0].permute(1, 2, 0).numpy()
+    else:  # luma (h, w) in 0 .. 255: an RGB generator gets three equal channels, and the mean of its three counts
+        sr = 255 * _generate(model, torch.from_numpy(lr / 255).expand(1, 3, -1, -1))[0].mean(dim=0).numpy()
     if sr.dtype != np.uint8:
         sr = np.clip(np.floor(sr + 0.5), 0, 255).astype(np.uint8)
     return sr, time.perf_counter() - begun
@@ -130,14 +175,10 @@ def _scores(sr: Pixels, hr: Pixels, scale: int, metrics: Sequence[str]) -> dict[
     return {name: planes.of_planes(METRICS[name])(made, true, scale).item() for name in metrics}
 
 
-def _evidence(distance: Distance, sr: Pixels, hr: Pixels) -> Any:
-    with torch.inference_mode():
-        return distance.evidence(_batch(sr), _batch(hr))
-
-
 @contextmanager
-def _evaluation_mode(model: Upscaler) -> Iterator[None]:
-    training = [m for m in model.modules() if m.training] if isinstance(model, nn.Module) else []
+def _evaluation_mode(models: Sequence[tuple[str, Upscaler]]) -> Iterator[None]:
+    networks = [model for _, model in models if isinstance(model, nn.Module)]
+    training = [module for network in networks for module in network.modules() if module.training]
     for module in training:
         module.training = False
     try:
@@ -147,19 +188,9 @@ def _evaluation_mode(model: Upscaler) -> Iterator[None]:
             module.training = True
 
 
-def _generate_luma(generator: Generator, lr: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return what an RGB generator makes of luma (h, w) in 0 .. 255: of three equal channels, the mean of its three."""
-    grey = torch.from_numpy(lr / 255).expand(1, 3, -1, -1)
-    return 255 * _generate(generator, grey).mean(dim=1)[0].numpy()
-
-
 def _generate(generator: Generator, lr: Tensor) -> Tensor:
     like = next(generator.parameters(), lr.float())
     return tiled.upscale(generator, lr.to(like.device, like.dtype)).double().cpu()
-
-
-def _to_8_bit(sr: Tensor) -> Tensor:
-    return (255 * sr[0].permute(1, 2, 0)).round().clamp(0, 255).byte()
 
 
 def _batch(pixels: Pixels) -> Tensor:
@@ -172,8 +203,7 @@ def _cut(name: str, pixels: Pixels, scale: int, distance: Distance | None) -> Pi
     if min(height, width) < least:
         size = f"{pixels.shape[1]}x{pixels.shape[0]} px"
         raise DataError(f"{name} is {size}: too small to measure {scale}x on; it needs at least {least} px a side")
-    needed = METRICS[distance.name].least if distance else 0
-    if distance and min(height, width) < needed:
+    if distance and min(height, width) < (needed := METRICS[distance.name].least):
         raise DataError(
             f"{name} is {width}x{height} px: {distance.name} needs at least {needed} px a side; choose swd or none"
         )

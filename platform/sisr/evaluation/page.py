@@ -1,14 +1,21 @@
-"""A comparison as one page that needs nothing else: table, a slider between two pictures, crops and error maps."""
+"""The folder of one comparison: a page that needs nothing else, the numbers, and a picture of each place.
 
+The page has a table, a slider between two pictures, crops and error maps.
+"""
+
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from sisr.evaluation.gallery import Place
-from sisr.evaluation.pictures import BRIGHTEST, COLOURS, error_map, png
+from sisr.disk import atomic
+from sisr.evaluation.gallery import BRIGHTEST, COLOURS, Place, contact_sheet, error_map, png
 from sisr.evaluation.ranking import Ranked
 from sisr.metrics.catalogue import METRICS, PSNR_Y
 from sisr.pictures.page import data_address, render
 
+PAGE, RESULT = "comparison.html", "comparison.json"
 ABOUT = (
     "Mean ± standard deviation over the images. A difference is the mean over the images of the model's value minus "
     "the reference's, with its 95 % interval, paired over images: Student's of fewer than 30, else percentile "
@@ -19,6 +26,49 @@ ABOUT = (
     "Multiply-adds are those of convolutions, matrix products and attention for one lr of 64x64 px. Time is the median "
     "over these images, measured in turns on one machine.",
 )
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a comparison wrote, by its path in the folder."""
+
+    folder: Path
+    page: str
+    result: str
+    sheets: list[str]  # one picture for each place
+
+
+def write(
+    folder: Path,
+    result: dict[str, Any],
+    rows: Sequence[Ranked],
+    places: Sequence[Place],
+    facts: Sequence[str],
+    notes: Sequence[str],
+) -> Files:
+    """Write the page, the numbers and a picture for each place into `folder`, replacing older ones.
+
+    Args:
+        folder: Created where missing.
+        result: What the JSON file holds; finite numbers only.
+        rows: See `page`.
+        places: See `page`.
+        facts: See `page`.
+        notes: See `page`.
+
+    Raises:
+        DiskError: It can't be written.
+    """
+    with atomic.file(folder / PAGE) as unfinished:
+        # A file's name may be no text.
+        unfinished.write_bytes(page(rows, places, facts, notes).encode("utf-8", "backslashreplace"))
+    with atomic.file(folder / RESULT) as unfinished:
+        unfinished.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
+    sheets = [f"places/{number}.png" for number in range(1, len(places) + 1)]
+    for path, place in zip(sheets, places, strict=True):
+        with atomic.file(folder / path) as unfinished:
+            contact_sheet(place, [row.model for row in rows]).save(unfinished)
+    return Files(folder, PAGE, RESULT, sheets)
 
 
 def page(rows: Sequence[Ranked], places: Sequence[Place], facts: Sequence[str], notes: Sequence[str]) -> str:

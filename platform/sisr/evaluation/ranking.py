@@ -7,7 +7,7 @@ from statistics import median, stdev
 from typing import Any
 
 from sisr.evaluation.difference import CEILING, FEWEST, TOO_FEW, PairedDifference, difference
-from sisr.evaluation.measurement import Measurement
+from sisr.evaluation.measure import Measurement
 from sisr.metrics.catalogue import METRICS, PSNR_Y
 
 REFERENCE = "reference"

@@ -6,10 +6,10 @@ pixels has a function of its own name, as `psnr.psnr`; that of a perceptual dist
 """
 
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, Literal
 
-from sisr.config.suggest import did_you_mean
+from sisr.config.wording import did_you_mean
 from sisr.errors import ConfigError
 
 Mode = Literal["max", "min"]
@@ -43,7 +43,7 @@ class Metric:
 
     def difference(self, value: float, *, unit: bool = True) -> str:
         """Return a difference of two values, with its sign and one digit more than a value has."""
-        return f"{value:+.{self.digits + 1}f}{f' {self.unit}' if unit and self.unit else ''}"
+        return replace(self, digits=self.digits + 1).text(value, unit=unit, signed=True)
 
     def gain(self, new: float, old: float) -> float:
         """Return by how much `new` is better than `old`: positive where it is better."""

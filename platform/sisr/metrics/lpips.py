@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sisr.errors import ConfigError
 from sisr.metrics.catalogue import METRICS
-from sisr.metrics.distance import MeanOfImages
+from sisr.metrics.perceptual import MeanOfImages
 
 
 def build(weights: Path, device: torch.device) -> MeanOfImages:

@@ -1,21 +1,68 @@
-"""Which perceptual distance a run or an evaluation measures, and whether it can be had here."""
+"""What every perceptual distance can do, which of them a run or an evaluation measures, and whether it is here.
 
+Less is better. Each looks at whole images, without leaving out a border, after sr was clipped and rounded to 8 bits.
+What a distance needs of one pair of images is its `evidence`, which workers exchange; its `value` is of all images
+together.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, Protocol
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from sisr.errors import ConfigError
 from sisr.losses.perceptual import cached_weights
 from sisr.metrics.catalogue import DISTANCES, Metric
-from sisr.metrics.distance import Distance
 
 OPTIONS = {metric.option: metric for metric in DISTANCES}  # best first
-WEIGHTS_OF_A_FILE = OPTIONS["vgg"]  # what a weights file is taken for
 CHOICES = ("auto", "none", *OPTIONS)
 MEANING = "auto (of the next three the first whose weights are here), lpips, vgg, swd, none or a VGG-19 weights file"
 OTHERWISE = "or choose perceptual=swd, which needs neither weights nor packages"
+
+
+class Distance(Protocol):
+    """A way of measuring how far sr looks from hr."""
+
+    name: str  # in `sisr.metrics.catalogue`
+    stamp: str  # what exactly was measured, for the protocol
+    power: int  # 2 of a squared distance, else 1
+
+    def evidence(self, sr: Tensor, hr: Tensor) -> Any:
+        """Return what one pair of 8-bit images (1, 3, h, w) in [0, 1] contributes; a float where that is its value."""
+        ...
+
+    def value(self, evidence: Sequence[Any]) -> float:
+        """Return the distance over all images, given in their own order."""
+        ...
+
+    def values_without(self, evidence: Sequence[Any], groups: Sequence[Sequence[int]]) -> list[float]:
+        """Return for each group of images, given by their places, the distance over all other images."""
+        ...
+
+
+@dataclass
+class MeanOfImages:
+    """A distance that each pair of images has; that of all images is their mean."""
+
+    name: str
+    stamp: str
+    power: int
+    measure: Callable[[Tensor, Tensor], float]
+
+    def evidence(self, sr: Tensor, hr: Tensor) -> float:
+        return self.measure(sr, hr)
+
+    def value(self, evidence: Sequence[float]) -> float:
+        return float(np.mean(evidence))
+
+    def values_without(self, evidence: Sequence[float], groups: Sequence[Sequence[int]]) -> list[float]:
+        return [float(np.mean(np.delete(np.asarray(evidence), group))) for group in groups]
 
 
 def offered(request: str, least: int | None = None) -> list[str]:
@@ -42,7 +89,7 @@ def offered(request: str, least: int | None = None) -> list[str]:
 
 def metric_of(offer: str) -> Metric:
     """Return the metric that one of the distances that were `offered` measures."""
-    return OPTIONS.get(offer, WEIGHTS_OF_A_FILE)
+    return OPTIONS.get(offer, OPTIONS["vgg"])  # else it is a weights file
 
 
 def build(offer: str, device: torch.device) -> Distance:
@@ -53,12 +100,12 @@ def build(offer: str, device: torch.device) -> Distance:
     """
     metric = metric_of(offer)
     distance: Distance = import_module(f"{__package__}.{metric.file}").build(
-        weights_file(metric) if offer in OPTIONS else Path(offer), device
+        _weights_file(metric) if offer in OPTIONS else Path(offer), device
     )
     return distance
 
 
-def weights_file(metric: Metric) -> Path:
+def _weights_file(metric: Metric) -> Path:
     """Return where torchvision keeps a metric's weights."""
     return cached_weights().parent / Path(metric.weights).name
 
@@ -67,8 +114,8 @@ def _missing(metric: Metric, least: int | None) -> str:
     """Return what a distance needs and does not have here; empty where it can be had."""
     if metric.package and not find_spec(metric.package):
         return f"the package {metric.package}: pip install 'sisr[perceptual]'"
-    if metric.weights and not weights_file(metric).is_file():
-        return f"its weights at {weights_file(metric)}: put {metric.weights} there"
+    if metric.weights and not _weights_file(metric).is_file():
+        return f"its weights at {_weights_file(metric)}: put {metric.weights} there"
     if least is not None and least < metric.least:
         return f"images of {metric.least} px a side, the smallest has {least}"
     return ""

@@ -1,4 +1,4 @@
-"""From RGB images to the planes that PSNR and SSIM compare, without the border."""
+"""From RGB images to the planes, such as luma, that PSNR and SSIM compare without their border."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -6,7 +6,6 @@ from importlib import import_module
 from torch import Tensor
 
 from sisr.metrics.catalogue import Metric
-from sisr.metrics.luma import luma
 
 OfPlanes = Callable[[Tensor, Tensor, int], Tensor]  # planes (n, c, h, w) of 0 .. 255 of sr and hr, border -> (n,)
 
@@ -22,21 +21,32 @@ def measure(metric: Metric, sr: Tensor, hr: Tensor, border: int) -> Tensor:
 
     Args:
         metric: Of RGB channels together, or of the luma, whose peak is taken as 255 although it ends at 235: papers do.
-        sr: (n, 3, h, w), RGB in [0, 1]; rounding to 8 bit is the caller's protocol.
-        hr: Same.
+        sr: (n, 3, h, w), RGB in [0, 1], as is hr; rounding to 8 bit is the caller's protocol.
         border: px left out on each side; the scale, by custom.
     """
     planes = [luma(images) if metric.channels == "Y" else 255 * images.double() for images in (sr, hr)]
     return of_planes(metric)(planes[0], planes[1], border)
 
 
-def without_border(sr: Tensor, hr: Tensor, border: int) -> tuple[Tensor, Tensor]:
-    """Return both batches in float64 without `border` pixels on each side.
+def luma(rgb: Tensor) -> Tensor:
+    """Return Y = 16 + 65.481 R + 128.553 G + 24.966 B, as MATLAB's `rgb2ycbcr` before it rounds: (n, 1, h, w), float64.
+
+    ITU-R BT.601, studio swing: 16 .. 235.
 
     Args:
-        sr: (n, c, h, w).
-        hr: Same shape.
-        border: px, at least 0.
+        rgb: (n, 3, h, w) in [0, 1].
+
+    Raises:
+        ValueError: `rgb` has another shape.
+    """
+    if rgb.ndim != 4 or rgb.shape[1] != 3:
+        raise ValueError(f"luma needs RGB images (n, 3, h, w), got {tuple(rgb.shape)}")
+    red, green, blue = rgb.double().unbind(1)
+    return (16 + 65.481 * red + 128.553 * green + 24.966 * blue)[:, None]
+
+
+def without_border(sr: Tensor, hr: Tensor, border: int) -> tuple[Tensor, Tensor]:
+    """Return both batches (n, c, h, w) in float64 without `border` pixels, at least 0, on each side.
 
     Raises:
         ValueError: The shapes differ, or the border leaves nothing.

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sisr.config.suggest import did_you_mean
+from sisr.config.wording import did_you_mean
 from sisr.errors import ConfigError
 from sisr.metrics.catalogue import PIXELS
 
@@ -30,13 +30,10 @@ class Protocol:
         return f"{self.name}|{channel}|crop{scale}|{lr}|sr-u8|mod{scale}|mean-of-images"
 
 
-PROTOCOLS = {
-    p.name: p
-    for p in (
-        Protocol("rgb8", False, "LR and SR are 8-bit RGB images, as users have them; then Y (grey counts as RGB)"),
-        Protocol("y", True, "the luma alone, LR kept in double: SRCNN's and VDSR's tables (grey counts as Y)"),
-    )
-}
+PROTOCOLS = (
+    Protocol("rgb8", False, "LR and SR are 8-bit RGB images, as users have them; then Y (grey counts as RGB)"),
+    Protocol("y", True, "the luma alone, LR kept in double: SRCNN's and VDSR's tables (grey counts as Y)"),
+)
 
 
 def protocol(name: str) -> Protocol:
@@ -45,8 +42,9 @@ def protocol(name: str) -> Protocol:
     Raises:
         ConfigError: There is none; the message lists all.
     """
-    if name in PROTOCOLS:
-        return PROTOCOLS[name]
-    hint = did_you_mean(name, PROTOCOLS)
-    choices = ", ".join(f"{p.name} ({p.summary})" for p in PROTOCOLS.values())
+    for each in PROTOCOLS:
+        if each.name == name:
+            return each
+    hint = did_you_mean(name, [p.name for p in PROTOCOLS])
+    choices = ", ".join(f"{p.name} ({p.summary})" for p in PROTOCOLS)
     raise ConfigError(f"no protocol '{name}'{f'; {hint}' if hint else '.'} All protocols: {choices}")

@@ -39,32 +39,21 @@ def patches(image: Tensor) -> Patches:
     return {name: _cut(level[0], number) for number, (name, level) in enumerate(_pyramid(image.float()))}
 
 
-def swd(sr: Sequence[Patches], hr: Sequence[Patches]) -> float:
-    """Return the distance between the images that `sr` and `hr` are patches of; 0 for equal ones.
-
-    The same numbers in the same order give the same value to the last bit on one machine.
-    """
-    return Swd().value(list(zip(sr, hr, strict=True)))
-
-
 class Swd:
-    """The distance as runs and evaluations use it; see `sisr.metrics.distance`."""
+    """The distance; the same patches in the same order give the same value to the last bit on one machine."""
 
     name, stamp, power = "swd", "swd-laplacian-7x7-x1000", 1
 
     def evidence(self, sr: Tensor, hr: Tensor) -> tuple[Patches, Patches]:
-        """Return the patches of one pair."""
         return patches(sr), patches(hr)
 
     def value(self, evidence: Sequence[tuple[Patches, Patches]]) -> float:
-        """Return the distance between all sr and all hr patches."""
         return self.values_without(evidence, [[]])[0]
 
     def values_without(
         self, evidence: Sequence[tuple[Patches, Patches]], groups: Sequence[Sequence[int]]
     ) -> list[float]:
-        """Return for each group of images the distance of all others, colours normalised as those of all images."""
-        sr, hr = [sr for sr, _ in evidence], [hr for _, hr in evidence]
+        sr, hr = [sr for sr, _ in evidence], [hr for _, hr in evidence]  # colours are normalised as those of all images
         found: list[list[float]] = [[] for _ in groups]
         for name in dict.fromkeys(name for image in hr for name in image):
             ours, theirs, our_images, their_images = _sorted(sr, hr, name)

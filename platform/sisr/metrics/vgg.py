@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sisr.losses.perceptual import Vgg19, feature_mse
-from sisr.metrics.distance import MeanOfImages
+from sisr.metrics.perceptual import MeanOfImages
 
 
 def build(weights: Path, device: torch.device) -> MeanOfImages:

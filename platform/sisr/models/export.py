@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,8 @@ class Difference:
 def export(model: Model, target: Path, format_: str) -> list[Difference]:
     """Write a model as one file, replacing an older one, and return how it was checked.
 
-    Args:
-        model: Its generator is moved to the CPU.
-        target: The file.
-        format_: safetensors, pt2 or onnx. The last two take batches lr (n, 3, h, w), float32 in [0, 1], of any number
-            and size; h and w must be multiples of the generator's `size_multiple`.
+    The formats are safetensors, pt2 and onnx. The last two take batches lr (n, 3, h, w), float32 in [0, 1], of any
+    number and size; h and w must be multiples of the generator's `size_multiple`. The generator is moved to the CPU.
 
     Raises:
         CheckpointError: The model can't be written so, or what was written differs from it by more than `TOLERANCE`.
@@ -58,37 +56,23 @@ def export(model: Model, target: Path, format_: str) -> list[Difference]:
     if format_ == "safetensors" and "recipe" not in model.meta:
         raise ConfigError(f"{model.name} has no recipe, without which nobody can use its weights; export pt2 or onnx")
     model.generator.cpu().float().eval()
-    with atomic.file(target) as unfinished:
+    with atomic.file(target) as unfinished, _quiet():
         try:
-            with _quiet():
-                write(model, unfinished)
+            write(model, unfinished)
         except OSError:
             raise
         except Exception as error:  # exporters raise whatever their parts raise
             raise CheckpointError(
                 f"{model.name} can't be written as {format_}: {type(error).__name__}: {first_line(error)}"
             ) from error
-        with _quiet():
-            return _compare(model, read(unfinished), format_)
+        return _compare(model, read(unfinished), format_)
 
 
 def require(format_: str) -> None:
     """Raise `ConfigError` if the packages are missing that a format needs."""
-    missing = [name for name in ONNX_PACKAGES if format_ == "onnx" and not _is_installed(name)]
+    missing = [name for name in ONNX_PACKAGES if format_ == "onnx" and find_spec(name) is None]
     if missing:
         raise ConfigError(f"ONNX needs the package {', '.join(missing)}: pip install 'sisr[export]'")
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        importlib.import_module(name)
-    except ImportError:
-        return False
-    return True
-
-
-def _write_safetensors(model: Model, path: Path) -> None:
-    save_one_file(path, model.generator, model.meta)
 
 
 def _write_pt2(model: Model, path: Path) -> None:
@@ -111,16 +95,6 @@ def _write_onnx(model: Model, path: Path) -> None:
     program.save(path)
 
 
-def _read_safetensors(path: Path) -> Run:
-    generator = load_model(path).generator
-    return lambda lr: generator(lr)
-
-
-def _read_pt2(path: Path) -> Run:
-    generator = torch.export.load(path).module()
-    return lambda lr: generator(lr)
-
-
 def _read_onnx(path: Path) -> Run:
     runtime = importlib.import_module("onnxruntime")
     session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -128,8 +102,11 @@ def _read_onnx(path: Path) -> Run:
 
 
 _WAYS: dict[str, tuple[Callable[[Model, Path], None], Callable[[Path], Run]]] = {
-    "safetensors": (_write_safetensors, _read_safetensors),
-    "pt2": (_write_pt2, _read_pt2),
+    "safetensors": (
+        lambda model, path: save_one_file(path, model.generator, model.meta),
+        lambda path: load_model(path).generator,
+    ),
+    "pt2": (_write_pt2, lambda path: torch.export.load(path).module()),
     "onnx": (_write_onnx, _read_onnx),
 }
 
@@ -137,14 +114,8 @@ _WAYS: dict[str, tuple[Callable[[Model, Path], None], Callable[[Path], Run]]] = 
 def _sizes(generator: Generator) -> tuple[dict[int, Any]]:
     """Return that the batch, height and width of lr may be any, in the exporter's words."""
     multiple = generator.tiling.size_multiple
-    height, width = Dim("height"), Dim("width")  # in units of the multiple
-    return (
-        {
-            0: Dim("batch"),
-            2: multiple * height if multiple > 1 else height,
-            3: multiple * width if multiple > 1 else width,
-        },
-    )
+    sides = [Dim(name) if multiple == 1 else multiple * Dim(name) for name in ("height", "width")]
+    return ({0: Dim("batch"), 2: sides[0], 3: sides[1]},)
 
 
 def _example(generator: Generator) -> Tensor:

@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_bytes
 from torch import nn
@@ -26,20 +25,16 @@ KINDS = {"recipe": (str, "a text"), "config": (dict, "an object"), "scale": (int
 
 
 def save_model(folder: Path, generator: nn.Module, meta: dict[str, Any]) -> None:
-    """Write a generator's weights and `meta` into `folder`.
+    """Write a generator's weights, as float32 (integers stay what they are), and `meta` into `folder`.
 
-    Args:
-        folder: Created where missing.
-        generator: Its state dict is written as float32 (integers stay what they are).
-        meta: At least `recipe`, `config` (the recipe's full settings) and `scale`; must be JSON. A `recipe_source`
-            becomes a file of its own, named in the JSON by its SHA-256.
+    `meta` holds at least `recipe`, `config` (the recipe's full settings) and `scale`, and must be JSON. A
+    `recipe_source` becomes a file of its own, named in the JSON by its SHA-256.
     """
-    text = meta.get("recipe_source")
     folder.mkdir(parents=True, exist_ok=True)
     _write_weights(folder / WEIGHTS, generator, None)
-    if text:
+    meta = _complete(meta)
+    if text := meta.pop("recipe_source", None):
         (folder / RECIPE).write_bytes(text.encode())
-    meta = {name: value for name, value in _complete(meta).items() if name != "recipe_source"}
     (folder / CONFIG).write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n")
 
 
@@ -50,7 +45,7 @@ def save_one_file(path: Path, generator: nn.Module, meta: dict[str, Any]) -> Non
 
 def described(meta: dict[str, Any]) -> dict[str, str]:
     """Return `meta` as the texts that go into a file: for people each by its name, for `load_model` together."""
-    short: dict[str, str] = {name: str(meta[name]) for name in SHORT if name in meta}
+    short = {name: str(meta[name]) for name in SHORT if name in meta}
     return {**short, EMBEDDED: json.dumps(_complete(meta), sort_keys=True)}
 
 
@@ -62,10 +57,8 @@ def sha256(text: str) -> str:
 def find_model(spec: str, runs: Path) -> Path:
     """Return the model folder or weights file that `spec` names.
 
-    Args:
-        spec: A run's name under `runs` or its folder (its final model, else its best, else its newest checkpoint), a
-            checkpoint folder, a model folder, or a weights file.
-        runs: The folder that holds the runs.
+    That is a run's name under `runs` or its folder (its final model, else its best, else its newest checkpoint), a
+    checkpoint folder, a model folder, or a weights file.
 
     Raises:
         CheckpointError: There is nothing to load; the message says where was looked.
@@ -88,20 +81,17 @@ def _of_run(folder: Path) -> Path:
         return folder / "model"
     best = folder / "best.json"
     if best.is_file():
-        kept = folder / "checkpoints" / f"step_{_best_step(best):09d}"
+        try:
+            step = int(json.loads(best.read_text())["step"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{best} is damaged ({error!r}): remove it to use the newest checkpoint") from error
+        kept = folder / "checkpoints" / f"step_{step:09d}"
         if (kept / WEIGHTS).is_file():
             return kept
     saved = sorted(p.parent for p in folder.glob(f"checkpoints/step_*/{WEIGHTS}"))
     if not saved:
         raise CheckpointError(f"run {folder} has no checkpoint yet: wait for its first evaluation, or train it")
     return saved[-1]
-
-
-def _best_step(path: Path) -> int:
-    try:
-        return int(json.loads(path.read_text())["step"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is damaged ({error!r}): remove it to use the newest checkpoint") from error
 
 
 def embedded_meta(file: Path) -> dict[str, Any] | None:
@@ -171,10 +161,6 @@ def _complete(meta: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write_weights(path: Path, generator: nn.Module, metadata: dict[str, str] | None) -> None:
-    state = {name: _plain(value) for name, value in generator.state_dict().items()}
+    values = {name: value.detach().cpu() for name, value in generator.state_dict().items()}
+    state = {name: (v.float() if v.is_floating_point() else v).contiguous() for name, v in values.items()}
     path.write_bytes(save_bytes(state, metadata))  # save_file hides "disk full" in an error of its own
-
-
-def _plain(value: torch.Tensor) -> torch.Tensor:
-    value = value.detach().cpu()
-    return (value.float() if value.is_floating_point() else value).contiguous()

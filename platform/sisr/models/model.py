@@ -1,15 +1,22 @@
-"""A generator ready for inference, loaded from files that anybody may load: no pickle, no code that is not trusted."""
+"""A generator ready for inference, loaded from files that anybody may load: no pickle, no code that is not trusted.
 
+Other people's weights are recognised by the optional package spandrel, by the weights alone.
+"""
+
+import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor, nn
+
 from sisr import recipes
 from sisr.config.settings import build
 from sisr.errors import CheckpointError, ConfigError
-from sisr.models import files, trust, weights, zoo
-from sisr.recipe import Generator, as_generator
+from sisr.inference.probe import PROBE_SIDE, receptive_radius
+from sisr.models import files, trust, weights
+from sisr.recipe import Generator, Tiling, as_generator
 
 
 @dataclass(frozen=True)
@@ -29,10 +36,8 @@ class Model:
 def load_model(path: Path, *, name: str | None = None, allowed: Iterable[str] = ()) -> Model:
     """Return the model saved in the folder `path`, in the one file `path`, or beside the weights file `path`.
 
-    Args:
-        path: A folder, or a weights file.
-        name: How a table calls it; None: as the folder.
-        allowed: Recipe files or modules whose code may run besides those that this user has trained.
+    `name` is how a table calls it, else the folder's; `allowed` are recipe files or modules whose code may run besides
+    those that this user has trained.
 
     Raises:
         CheckpointError: A file is missing, damaged, does not fit the recipe's generator, or holds code that is not
@@ -46,7 +51,7 @@ def load_model(path: Path, *, name: str | None = None, allowed: Iterable[str] = 
     if meta is None:
         is_ours = path.is_dir() or (path.suffix.lower() == ".safetensors" and config.is_file())
         if not is_ours:
-            found = zoo.recognise(path)
+            found = recognise(path)
             return Model(name or path.stem, found, {"architecture": found.architecture})
         meta = files.read_meta(config)
     text = _recipe_text(meta, source, allowed)
@@ -76,10 +81,8 @@ def _built(meta: dict[str, Any], text: str, source: Path) -> Generator:
 def _recipe_text(meta: dict[str, Any], source: Path, allowed: Iterable[str]) -> str:
     """Return the code that a model's generator needs, if it may run here; empty for a recipe of ours.
 
-    Args:
-        meta: What `source` says.
-        source: A model's `CONFIG`, with the code in a file beside it; or a weights file that holds both.
-        allowed: As in `load_model`.
+    `source`, which says `meta`, is a model's `CONFIG`, with the code in a file beside it; or a weights file that holds
+    both.
     """
     name, digest = meta["recipe"], meta.get("recipe_sha256")
     if digest is None:
@@ -105,3 +108,55 @@ def _recipe_text(meta: dict[str, Any], source: Path, allowed: Iterable[str]) -> 
             f"If you trust what it does, say --recipe {file}"
         )
     return text
+
+
+class Recognised(Generator):
+    """A network of spandrel's as a generator."""
+
+    def __init__(self, found: Any) -> None:
+        super().__init__()
+        self.network: nn.Module = found.model.float().eval()
+        self._found = found
+        self.architecture = f"{found.architecture.name} {' '.join(found.tags)}".strip()
+        needs = found.size_requirements
+        anywhere = Tiling(int(found.scale), None, int(needs.multiple_of), max(1, int(needs.minimum)))
+        self.tiling = anywhere  # the network is watched on an image that it takes
+        radius = receptive_radius(self, anywhere.padded(PROBE_SIDE))
+        self.tiling = Tiling(anywhere.scale, radius, anywhere.size_multiple, anywhere.minimum)
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """Return sr (n, 3, scale * h, scale * w) in [0, 1]; spandrel clamps."""
+        self.require_images(lr)
+        sr: Tensor = self._found(lr)
+        return sr
+
+
+def recognise(path: Path) -> Recognised:
+    """Return the network that a weights file belongs to, with these weights; nothing in the file is executed.
+
+    Raises:
+        CheckpointError: spandrel is not installed, or does not know such weights, or they are of no RGB upscaler.
+    """
+    state = weights.read(path)
+    may_be_ours = path.suffix.lower() == ".safetensors"
+    try:
+        spandrel: Any = importlib.import_module("spandrel")
+    except ImportError as error:
+        beside = "has no config.json beside it, so it is not a model of sisr's; " if may_be_ours else ""
+        raise CheckpointError(f"{path} {beside}weights of other projects need: pip install 'sisr[zoo]'") from error
+    try:
+        found = spandrel.ModelLoader().load_from_state_dict(spandrel.canonicalize_state_dict(state))
+    except spandrel.UnsupportedModelError as error:
+        beside = "has no config.json beside it, as a model of sisr's would, and " if may_be_ours else ""
+        raise CheckpointError(f"{path} {beside}is of no architecture that spandrel knows") from error
+    except Exception as error:  # it guesses sizes from shapes, and fails in many ways
+        raise CheckpointError(
+            f"{path} looks like weights that spandrel knows, but their sizes are not those of a published network: "
+            f"{weights.first_line(error)}"
+        ) from error
+    if not isinstance(found, spandrel.ImageModelDescriptor) or (found.input_channels, found.output_channels) != (3, 3):
+        raise CheckpointError(
+            f"{path} is a {found.architecture.name} for {found.input_channels} -> {found.output_channels} channels; "
+            "a model must make RGB images of RGB images"
+        )
+    return Recognised(found)

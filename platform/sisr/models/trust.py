@@ -17,10 +17,7 @@ from sisr.disk import cache
 def remember(name: str, text: str, where: str) -> None:
     """Trust a recipe's text from now on; where that can't be written down, it will have to be named again.
 
-    Args:
-        name: The recipe's name.
-        text: All of its file.
-        where: What the user named, to be found again by a person.
+    `where` is what the user named, for a person who looks into the cache.
     """
     entry = _entry(name, text)
     with suppress(OSError):

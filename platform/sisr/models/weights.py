@@ -29,10 +29,9 @@ def is_weights_file(path: Path) -> bool:
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """Return the state dict in a weights file: tensors by name.
+    """Return the state dict in a weights file, .safetensors or of torch.save: tensors by name.
 
-    Args:
-        path: .safetensors, or a file of torch.save, of which the averaged weights are taken where there are any.
+    The averaged weights are taken where there are any.
 
     Raises:
         CheckpointError: It can't be read, or holds anything but weights.
@@ -92,18 +91,12 @@ def _named(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def misfit(state: dict[str, Tensor], network: dict[str, Tensor]) -> str | None:
-    """Return in words the first of a network's tensors that `state` does not fit, or None where all fit.
-
-    Args:
-        state: What there is.
-        network: The network's own state dict; its values don't matter.
-    """
+    """Return in words the first tensor of a network's own state dict that `state` does not fit, or None."""
     missing, extra = [n for n in network if n not in state], [n for n in state if n not in network]
-    both = [name for name in network if name in state]
     wrong = [
-        f"'{name}' has the shape {tuple(state[name].shape)} there and {tuple(network[name].shape)} here"
-        for name in both
-        if state[name].shape != network[name].shape
+        f"'{name}' has the shape {tuple(state[name].shape)} there and {tuple(value.shape)} here"
+        for name, value in network.items()
+        if name in state and state[name].shape != value.shape
     ]
     count = len(missing) + len(extra) + len(wrong)
     if not count:
@@ -120,10 +113,7 @@ def misfit(state: dict[str, Tensor], network: dict[str, Tensor]) -> str | None:
 def load_weights(network: nn.Module, state: dict[str, Tensor], what: str) -> None:
     """Load a state dict into a network that it must fit exactly.
 
-    Args:
-        network: Gets the values.
-        state: Tensors by name.
-        what: How messages call both, such as "x.safetensors does not fit recipe 'srez'".
+    `what` is how messages call both, such as "x.safetensors does not fit recipe 'srez'".
 
     Raises:
         CheckpointError: It does not fit; the message names the first tensor and both shapes.

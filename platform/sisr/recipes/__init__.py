@@ -5,7 +5,7 @@ import pkgutil
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from sisr.config.suggest import did_you_mean
+from sisr.config.wording import did_you_mean
 from sisr.errors import ConfigError
 from sisr.recipes import outside
 from sisr.recipes.outside import Source

@@ -10,7 +10,6 @@ import functools
 import importlib
 import io
 import os
-import pkgutil
 import sys
 import time
 import traceback
@@ -23,8 +22,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
 import sisr
-from sisr.config.printable import printable
-from sisr.config.suggest import did_you_mean
+from sisr.config.wording import did_you_mean, printable
 from sisr.disk import atomic, cache, code_revision
 from sisr.errors import ConfigError, DiskError, SisrError
 
@@ -45,11 +43,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 def run(verb: Callable[..., Any], argv: Sequence[str] | None = None) -> NoReturn:
     """Run one verb's `main` as a program of its own: the last line of every pipeline file."""
-    module = sys.modules.get(verb.__module__)
-    doc = getattr(module, "__doc__", None)
-    name = Path(sys.argv[0]).name
-    _warn(code_revision.complaint_about_script(Path(getattr(module, "__file__", None) or name)))
-    _execute(_command(verb, name, doc), name, sys.argv[1:] if argv is None else argv)
+    module, name = sys.modules[verb.__module__], Path(sys.argv[0]).name
+    _warn(code_revision.complaint_about_script(Path(getattr(module, "__file__", name))))
+    _execute(_command(verb, name, module.__doc__), name, sys.argv[1:] if argv is None else argv)
 
 
 @functools.cache
@@ -57,28 +53,22 @@ def verbs() -> dict[str, str]:
     """Return every verb's name and one-line description, without importing any."""
     import sisr.pipelines as package
 
-    found = {}
-    for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name):
-        source = Path(str(getattr(module.module_finder, "path", ""))) / f"{module.name}.py"
-        if not module.name.startswith("_") and source.is_file():
-            doc = ast.get_docstring(ast.parse(source.read_bytes())) or ""
-            found[module.name] = doc.partition("\n")[0]
-    return found
+    files = sorted(path for folder in package.__path__ for path in Path(folder).glob("[!_]*.py"))
+    docs = {path.stem: ast.get_docstring(ast.parse(path.read_bytes())) or "" for path in files}
+    return {name: doc.partition("\n")[0] for name, doc in docs.items()}
 
 
 class Verbs(TyperGroup):
     """The group `sisr`: lists verbs from their files and imports the one that runs."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Return the verbs' names."""
         return list(verbs())
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a stand-in that only knows its description, for lists."""
+        # A stand-in that only knows its description, for lists.
         return TyperCommand(cmd_name, short_help=verbs().get(cmd_name), rich_markup_mode=None)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the verb that the arguments name, imported."""
         name, known = args[0], verbs()
         if name not in known:
             if ctx.resilient_parsing:  # shell completion asks quietly
@@ -119,7 +109,6 @@ class Verb(TyperCommand):
     """A verb, whose help shows its options in their panels."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write arguments and options; those of each `rich_help_panel` under its title."""
         panels: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             kind = "Arguments" if parameter.param_type_name == "argument" else "Options"
@@ -206,9 +195,8 @@ def _usage(error: TyperException) -> str:
     option = getattr(error, "option_name", None)
     if option and context is not None and message.startswith("No such option"):
         known = [word for parameter in context.command.get_params(context) for word in parameter.opts]
-        message = f"no option '{option}'"
-        if hint := did_you_mean(option, known):
-            message += f"; {hint}"
+        hint = did_you_mean(option, known)
+        message = f"no option '{option}'" + (f"; {hint}" if hint else "")
     path = context.command_path if context is not None else "sisr"
     return f"{message} (see {path} --help)"
 

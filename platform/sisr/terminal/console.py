@@ -13,12 +13,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from sisr.config.printable import printable
+from sisr.config.wording import printable
 
 
 class _Console(Console):
     def print(self, *objects: Any, **options: Any) -> None:
-        """Print; control characters in plain texts, other than line ends, are escaped."""
+        # Control characters in plain texts, other than line ends, are escaped.
         super().print(*(printable(o, keep="\n\t") if isinstance(o, str) else o for o in objects), **options)
 
     def on_broken_pipe(self) -> None:
@@ -30,6 +30,12 @@ out = _Console(highlight=False, soft_wrap=True)
 err = _Console(stderr=True, highlight=False, soft_wrap=True)
 
 PLAIN_EVERY_S = 5.0  # between two plain progress lines, so that a log stays short
+
+
+def note(message: str) -> None:
+    """Write a message to stderr as it is; nothing where it is empty."""
+    if message:
+        err.print(message, markup=False)
 
 
 def print_json(content: Any) -> None:

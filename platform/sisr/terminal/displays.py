@@ -3,13 +3,12 @@
 import time
 from collections.abc import Mapping
 from math import nan
-from types import TracebackType
 from typing import Any
 
 from rich.live import Live
 from rich.text import Text
 
-from sisr.config.printable import printable
+from sisr.config.wording import printable
 from sisr.disk.run_folder import RunFolder
 from sisr.metrics.catalogue import ALWAYS, DISTANCES, SCORE
 from sisr.terminal.console import duration, err
@@ -22,7 +21,6 @@ class Display:
     """A run's progress on stderr; use as a context manager and call `refresh` now and then."""
 
     def __init__(self, folder: RunFolder) -> None:
-        """Show the run in `folder`."""
         self._folder = folder
         self._live = Live(console=err, refresh_per_second=2, transient=True) if err.is_terminal else None
         self._last: dict[str, Any] = {}
@@ -35,9 +33,7 @@ class Display:
             self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.refresh()
         if self._live:
             self._live.stop()
@@ -51,20 +47,16 @@ class Display:
         if not status or status == self._last:
             return
         self._last = status
-        self._show_validation(status)
+        step = status.get("validation_step", -1)
+        if step != self._shown_validation:
+            self._shown_validation = step
+            err.print(f"step {step:,}: {validation(status)}; bicubic {quality(status['baseline'])}", markup=False)
         if self._live:
             # A narrow terminal shows all of it, too.
             self._live.update(Text(printable(line(status)), no_wrap=False, overflow="fold"))
         elif status["state"] == "running" and "losses" in status and time.monotonic() - self._shown_at >= PLAIN_EVERY_S:
             self._shown_at = time.monotonic()
             err.print(line(status), markup=False)
-
-    def _show_validation(self, status: dict[str, Any]) -> None:
-        step = status.get("validation_step", -1)
-        if step == self._shown_validation:
-            return
-        self._shown_validation = step
-        err.print(f"step {step:,}: {validation(status)}; bicubic {quality(status['baseline'])}", markup=False)
 
 
 def line(status: dict[str, Any]) -> str:

@@ -27,23 +27,17 @@ class WorkerBatch:
 
     @property
     def first(self) -> int:
-        """Return the place of the worker's first example in the whole batch."""
+        """The place of the worker's first example in the whole batch."""
         return self.micro[0].first
 
     @property
     def counts(self) -> list[int]:
-        """Return the examples of each micro-batch."""
+        """How many examples each micro-batch has."""
         return [part.count for part in self.micro]
 
 
 def split_batch(batch_size: int, rank: int, world: int, accumulate: int = 1) -> WorkerBatch:
     """Return one worker's part of each batch; the parts of all workers are the batch, in the order of their ranks.
-
-    Args:
-        batch_size: Examples of a whole step.
-        rank: This worker's number, from 0.
-        world: Number of workers.
-        accumulate: Micro-batches per worker and step.
 
     Raises:
         ConfigError: Some micro-batch would have no example.

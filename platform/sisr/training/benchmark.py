@@ -20,10 +20,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from sisr import recipes
 from sisr.data.store import Store
 from sisr.disk.run_folder import RunFolder
-from sisr.training import precision
 from sisr.training.dataset import open_data
+from sisr.training.device import autocast, choose_device, resolve
 from sisr.training.loop import train
-from sisr.training.run import Run, choose_device
+from sisr.training.run import Run
 from sisr.training.session import NoLog, Request
 
 BLOCK = 10  # steps of one loop before the other's turn
@@ -43,21 +43,18 @@ def race(run: Run, folder: RunFolder, blocks: int) -> dict[str, Any]:
         Times in ms a step, images/s, the share of waiting for data, and ratios to the plain loop's times.
     """
     device = choose_device()
-    number_format = precision.resolve(run.options.precision, device)
+    number_format = resolve(run.options.precision, device)
     with torch.device("meta"):
         recipe = run.build_recipe()
-    plain = None if run.recipe_source else PLAIN.get(run.recipe)
-    store = open_data(run, recipe).store
-    opponent = plain(run.recipe_config(), store, device, number_format) if plain else None
+    config, plain = run.recipe_config(), None if run.recipe_source else PLAIN.get(run.recipe)
+    opponent = plain(config, open_data(run, recipe).store, device, number_format) if plain else None
     session = Alternating(folder, device, opponent, WARM_UP + blocks)
     status = train(run, folder, session, NoLog())
     ours, theirs = session.ours[WARM_UP:], session.theirs[WARM_UP:]
-    config = run.recipe_config()
+    cpu = f"CPU, {torch.get_num_threads()} threads"
     result = {
         "recipe": run.recipe,
-        "device": torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"CPU, {torch.get_num_threads()} threads",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
         "precision": number_format,
         "batch_size": config.batch_size,
         "hr_crop": recipe.crop.side,
@@ -84,7 +81,7 @@ class Alternating:
         self.theirs: list[float] = []
 
     def request(self, step: int) -> Request:
-        """Be called before the first step of the platform's loop and after each, which makes it a clock."""
+        # Called before the first step of the platform's loop and after each, which makes it a clock.
         self._steps += 1
         if self._steps == 1:
             self._mark = self._now()
@@ -98,14 +95,11 @@ class Alternating:
             self._mark = self._now()
         return Request.CONTINUE
 
-    def saved(self, step: int) -> None:
-        """Ignore checkpoints."""
+    def saved(self, step: int) -> None: ...
 
-    def wait_for_others(self) -> None:
-        """Wait for nobody."""
+    def wait_for_others(self) -> None: ...
 
-    def report(self, step: int, metrics: dict[str, float]) -> None:
-        """Ignore evaluations."""
+    def report(self, step: int, metrics: dict[str, float]) -> None: ...
 
     def _now(self) -> float:
         if self.device.type == "cuda":
@@ -134,7 +128,7 @@ def _plain_pixelshuffle(config: Any, store: Store, device: torch.device, number_
     adam = torch.optim.Adam(generator.parameters(), lr=config.learning_rate, fused=True)
     for hr in _plain_crops(store, config.batch_size, config.hr_crop, device):
         lr = interpolate(hr, scale_factor=1 / config.scale, mode="bicubic", antialias=True)
-        with precision.autocast(number_format, device):
+        with autocast(number_format, device):
             loss = l1_loss(generator(lr), hr)
         adam.zero_grad(set_to_none=True)
         loss.backward()
@@ -154,7 +148,7 @@ def _plain_srez(config: Any, store: Store, device: torch.device, number_format: 
     for source in _plain_crops(store, config.batch_size, config.source_side, device):
         hr = avg_pool2d(source, config.source_side // config.hr_crop)
         lr = avg_pool2d(hr, config.scale)
-        with precision.autocast(number_format, device):
+        with autocast(number_format, device):
             sr = generator(lr + config.input_noise * torch.randn_like(lr))
             real, fake = discriminator(hr), discriminator(sr)
             pixel = l1_loss(avg_pool2d(sr.float(), config.scale), lr)

@@ -49,7 +49,7 @@ class Checkpoints:
         *,
         last: bool = False,
     ) -> bool:
-        """Write the checkpoint of `step` and return whether it succeeded.
+        """Write the checkpoint after `step` steps and return whether it succeeded.
 
         Args:
             step: Steps done.
@@ -87,10 +87,8 @@ class Checkpoints:
                 problems.append(str(error))
                 self.warn(f"checkpoint passed over: {error}")
         if problems:
-            listed = "; ".join(problems)
-            raise CheckpointError(
-                f"every checkpoint in {self.root} is damaged: {listed}. Restore one or remove them all"
-            )
+            every = f"every checkpoint in {self.root} is damaged: {'; '.join(problems)}"
+            raise CheckpointError(f"{every}. Restore one or remove them all")
         return None
 
     def prune(self, best_step: int | None) -> None:
@@ -185,34 +183,29 @@ def manifest_of(folder: Path) -> dict[str, Any]:
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
-        number = manifest.setdefault("format", 1)
-        manifest["files"].items()
+        if (number := manifest.setdefault("format", 1)) not in READERS:
+            known = ", ".join(map(str, READERS))
+            raise CheckpointError(f"{folder} has format {number!r}, this version reads {known}: use a newer sisr")
+        files = manifest["files"].items()
+        manifest["files"] = {name: {key: entry[key] for key in ("bytes", "sha256")} for name, entry in files}
     except OSError as error:
         raise CheckpointError(f"{folder} has no readable {MANIFEST} ({error.strerror})") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{folder / MANIFEST} is damaged: {error!r}") from error
-    if number not in READERS:
-        raise CheckpointError(
-            f"{folder} has format {number!r}, this version reads {', '.join(map(str, READERS))}: use a newer sisr"
-        )
     return dict(manifest)
 
 
 def verify(folder: Path) -> dict[str, Any]:
     """Return a checkpoint's manifest after comparing every file's size and SHA-256 with it."""
     manifest = manifest_of(folder)
-    try:
-        expected = {name: (entry["bytes"], entry["sha256"]) for name, entry in manifest["files"].items()}
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder / MANIFEST} is damaged: {error!r}") from error
-    for name, (size, sha256) in expected.items():
+    for name, expected in manifest["files"].items():
         try:
             found = _entry(folder / name)
         except OSError as error:
             raise CheckpointError(f"{folder / name} can't be read ({error.strerror})") from error
-        if found != {"bytes": size, "sha256": sha256}:
+        if found != expected:
             raise CheckpointError(f"{folder / name} is damaged: its size or SHA-256 differs from {MANIFEST}")
-    if STATE not in expected:
+    if STATE not in manifest["files"]:
         raise CheckpointError(f"{folder / MANIFEST} does not list {STATE}")
     return manifest
 

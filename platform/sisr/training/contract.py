@@ -78,8 +78,7 @@ def require_scalars(logged: Any, where: str) -> None:
             raise ConfigError(f"{where}: train_step must return scalar tensors; '{name}' is {kind:.80}")
 
 
-def has_what_is_asked_for(module: RecipeModule) -> None:
-    """Fail unless the recipe and its generator alone have all that the loop and inference use."""
+def _has_what_is_asked_for(module: RecipeModule) -> None:
     trainer = Trainer(module)
     require(trainer.recipe, "the recipe")
     _expect(isinstance(trainer.config, module.Config), f"tiny() must return a Config, got {trainer.config!r}")
@@ -90,8 +89,7 @@ def has_what_is_asked_for(module: RecipeModule) -> None:
     _expect(scales[0] == scales[1], f"the generator's scale is {scales[0]}, Config's {scales[1]}")
 
 
-def makes_lr_of_hr(module: RecipeModule) -> None:
-    """Fail unless `degrade` makes images of the right size in [0, 1]."""
+def _makes_lr_of_hr(module: RecipeModule) -> None:
     trainer = Trainer(module)
     lr = trainer.recipe.degrade(trainer.hr(0), Draws(SEED, 0, 0, trainer.count))
     side = trainer.recipe.crop.side // trainer.recipe.generator.tiling.scale
@@ -101,8 +99,7 @@ def makes_lr_of_hr(module: RecipeModule) -> None:
     _expect(low >= 0 and high <= 1, f"lr lies in {low:.3g} .. {high:.3g}; it must lie in 0 .. 1")
 
 
-def gives_every_value_one_optimizer(module: RecipeModule) -> None:
-    """Fail unless each trainable value belongs to exactly one optimizer, and all are in `parts`."""
+def _gives_every_value_one_optimizer(module: RecipeModule) -> None:
     trainer = Trainer(module)
     groups = [group for optimizer in trainer.optimizers.values() for group in optimizer.param_groups]
     owned = [p for group in groups for p in group["params"]]
@@ -111,8 +108,7 @@ def gives_every_value_one_optimizer(module: RecipeModule) -> None:
     _expect(there == moved, f"the networks in parts() have {there} trainable values, the optimizers {moved}")
 
 
-def moves_every_network(module: RecipeModule) -> None:
-    """Fail unless a few steps move every network that can be trained and leave finite numbers."""
+def _moves_every_network(module: RecipeModule) -> None:
     trainer = Trainer(module)
     before = copy.deepcopy(trainer.state())
     logged = trainer.run(range(STEPS))
@@ -125,8 +121,7 @@ def moves_every_network(module: RecipeModule) -> None:
     _expect(not broken, f"not finite after {STEPS} steps: {', '.join(broken[:3])}")
 
 
-def logs_detached_scalars(module: RecipeModule) -> None:
-    """Fail unless `train_step` returns tensors of one number each, without a graph, among them those of its roles."""
+def _logs_detached_scalars(module: RecipeModule) -> None:
     trainer = Trainer(module)
     logged = trainer.run(range(STEPS))
     for scalars in logged:
@@ -140,8 +135,7 @@ def logs_detached_scalars(module: RecipeModule) -> None:
         _expect(not absent, f"roles names scalars that no step logged: {', '.join(absent)}")
 
 
-def keeps_the_judges_out_of_the_generators_loss(module: RecipeModule) -> None:
-    """Fail if the generator's updates move, or leave gradients in, any other network."""
+def _keeps_the_judges_out_of_the_generators_loss(module: RecipeModule) -> None:
     trainer = Trainer(module)
     generator = set(trainer.recipe.generator.parameters())
     networks = trainer.networks.items()
@@ -163,8 +157,7 @@ def keeps_the_judges_out_of_the_generators_loss(module: RecipeModule) -> None:
     _expect(not changed, f"the generator's loss changed {', '.join(sorted(changed)[:3])}")
 
 
-def repeats_itself(module: RecipeModule) -> None:
-    """Fail unless the same seed gives the same steps, whatever else was drawn before."""
+def _repeats_itself(module: RecipeModule) -> None:
     one, other = Trainer(module), Trainer(module)
     one.run(range(STEPS))
     torch.manual_seed(12345)
@@ -173,8 +166,7 @@ def repeats_itself(module: RecipeModule) -> None:
     _expect(not apart, f"the same seed gave other values in {', '.join(apart[:3])}: draw from `draws` only")
 
 
-def goes_on_after_loading(module: RecipeModule) -> None:
-    """Fail unless steps, saved, loaded and continued, equal uninterrupted ones."""
+def _goes_on_after_loading(module: RecipeModule) -> None:
     whole, begun, resumed = Trainer(module), Trainer(module), Trainer(module)
     whole.run(range(STEPS))
     begun.run(range(STEPS // 2))
@@ -186,8 +178,7 @@ def goes_on_after_loading(module: RecipeModule) -> None:
     _expect(not apart, f"a resumed run differs in {', '.join(apart[:3])}: keep all state in parts()")
 
 
-def accepts_the_sizes_it_claims(module: RecipeModule) -> None:
-    """Fail unless the generator enlarges images of the sizes that it claims to take."""
+def _accepts_the_sizes_it_claims(module: RecipeModule) -> None:
     generator = Trainer(module).recipe.generator
     multiple = generator.tiling.size_multiple
     for height, width in [(8, 8), (multiple, 3 * multiple), (5 * multiple, 2 * multiple)]:
@@ -196,27 +187,27 @@ def accepts_the_sizes_it_claims(module: RecipeModule) -> None:
 
 
 CHECKS: dict[str, Callable[[RecipeModule], None]] = {
-    "builds from tiny() and has what training and inference ask for": has_what_is_asked_for,
-    "makes lr of hr, in the range of images": makes_lr_of_hr,
-    "gives every trainable value exactly one optimizer": gives_every_value_one_optimizer,
-    "moves every network and leaves no NaN": moves_every_network,
-    "logs detached scalars": logs_detached_scalars,
-    "keeps the judge out of the generator's loss": keeps_the_judges_out_of_the_generators_loss,
-    "gives the same steps for the same seed": repeats_itself,
-    "goes on after saving and loading as if uninterrupted": goes_on_after_loading,
-    "makes sr of every size it claims to take": accepts_the_sizes_it_claims,
+    "builds from tiny() and has what training and inference ask for": _has_what_is_asked_for,
+    "makes lr of hr, in the range of images": _makes_lr_of_hr,
+    "gives every trainable value exactly one optimizer": _gives_every_value_one_optimizer,
+    "moves every network and leaves no NaN": _moves_every_network,
+    "logs detached scalars": _logs_detached_scalars,
+    "keeps the judge out of the generator's loss": _keeps_the_judges_out_of_the_generators_loss,
+    "gives the same steps for the same seed": _repeats_itself,
+    "goes on after saving and loading as if uninterrupted": _goes_on_after_loading,
+    "makes sr of every size it claims to take": _accepts_the_sizes_it_claims,
 }
 
 
 def verdicts(module: RecipeModule) -> Iterator[tuple[str, Exception | None]]:
     """Yield what was checked, and what is wrong with it or None; whatever a recipe raises is a verdict, too."""
     for what, check in CHECKS.items():
+        problem = None
         try:
             check(module)
         except Exception as error:
-            yield what, error
-        else:
-            yield what, None
+            problem = error
+        yield what, problem
 
 
 def _expect(true: bool, otherwise: str) -> None:

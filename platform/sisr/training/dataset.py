@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sisr.config.printable import printable
+from sisr.config.wording import printable
 from sisr.data.pairs import packed_pairs
 from sisr.data.sources.catalogue import Packed, open_packed
 from sisr.data.store import Store
@@ -46,8 +46,7 @@ def open_data(run: Run, recipe: Recipe, *, show: bool = False) -> TrainingData:
     if run.fingerprint and packed.fingerprint != run.fingerprint:
         raise DataError(f"the images of {run.data} here differ from those the run was started with")
     train = packed.subset(source.train)
-    wide, high = crop.box[2:] if crop.box else (crop.window, crop.window)
-    left, top = crop.box[:2] if crop.box else (0, 0)
+    left, top, wide, high = crop.box or (0, 0, crop.window, crop.window)
     large = train.at_least(left + wide, top + high)
     if not len(large):
         raise DataError(

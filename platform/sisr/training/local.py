@@ -1,6 +1,7 @@
 """The training loop in plain processes on this machine, without Ray: for debugging, and the yardstick for tests."""
 
 import ctypes
+import math
 import multiprocessing
 import os
 import signal
@@ -10,11 +11,10 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from multiprocessing import connection
-from multiprocessing.process import BaseProcess
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 import torch
 import torch.distributed as dist
@@ -22,10 +22,12 @@ import torch.distributed as dist
 import sisr.errors
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import OutOfMemoryError, SisrError, StoppedError
+from sisr.training.device import choose_device
 from sisr.training.loop import train
-from sisr.training.run import Run, choose_device, explain_recipe_errors
+from sisr.training.run import Run, explain_recipe_errors
 from sisr.training.session import Log, NoLog, PlainSession, closing
 
+Reports: TypeAlias = "connection.Connection[Any, Any]"  # the pipe on which a worker reports
 PR_SET_PDEATHSIG = 1  # prctl(2)
 GRACE_S = 3.0  # how long the others are waited for when one worker has failed: they may know the cause
 LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}  # nobody outside this machine may join
@@ -58,90 +60,53 @@ def train_in_processes(run: Run, folder: RunFolder, workers: int, open_log: Call
         WorkerError: A worker raised another error.
     """
     folder.path.mkdir(parents=True, exist_ok=True)
+    context = multiprocessing.get_context("spawn")
+    processes: dict[Reports, SpawnProcess] = {}  # by the end of the pipe on which each reports; in the order of ranks
     with tempfile.TemporaryDirectory(prefix="sisr-") as meeting:
-        group = _Group(run, folder, workers, Path(meeting) / "store", open_log)
         try:
-            group.wait()
+            for rank in range(workers):
+                ours, theirs = context.Pipe(duplex=False)
+                given = (theirs, run, folder.path, rank, workers, f"{meeting}/store", open_log)
+                process = context.Process(target=_work, args=given, daemon=True)
+                process.start()
+                processes[ours] = process
+                theirs.close()
+            _wait(processes)
         finally:
-            group.kill()  # they ignore gentler signals; here only after a failure or a second signal
+            for reports, process in processes.items():  # which still run only after a failure or a second signal
+                process.kill()  # they ignore gentler signals
+                process.join()
+                reports.close()
     return folder.status()
 
 
-@dataclass
-class _Worker:
-    """One worker's process, the end of the pipe on which it reports, and what it has reported."""
-
-    rank: int
-    process: BaseProcess
-    reports: "connection.Connection[Any, Any]"
-    done: bool = False
-    error: Exception | None = None
-
-    @property
-    def has_ended(self) -> bool:
-        return self.done or self.error is not None
-
-
-@dataclass
-class _Group:
-    """The processes of a run."""
-
-    run: Run
-    folder: RunFolder
-    size: int
-    store: Path
-    open_log: Callable[[Path], Log]
-    workers: list[_Worker] = field(default_factory=list)
-    errors: list[Exception] = field(default_factory=list)  # in the order in which they were noticed
-
-    def __post_init__(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        for rank in range(self.size):
-            ours, theirs = context.Pipe(duplex=False)
-            given = (rank, self.run.model_dump(), str(self.folder.path), self.size, str(self.store), self.open_log)
-            process = context.Process(target=_work, args=(theirs, *given), daemon=True)
-            process.start()
-            theirs.close()
-            self.workers.append(_Worker(rank, process, ours))
-
-    def wait(self) -> None:
-        """Return when all workers are done.
-
-        Raises:
-            SisrError: See `train_in_processes`; WorkerError, too.
-        """
-        deadline = float("inf")
-        while (running := [w for w in self.workers if not w.has_ended]) and time.monotonic() < deadline:
-            patience = max(0.0, deadline - time.monotonic()) if self.errors else None
-            for ready in connection.wait([w.reports for w in running], patience):
-                self._hear(next(w for w in running if w.reports is ready))
-            if self.errors:
+def _wait(processes: dict[Reports, SpawnProcess]) -> None:
+    """Return when all workers are done; raise what one of them ended with."""
+    ranks = {reports: rank for rank, reports in enumerate(processes)}  # of those that have not ended
+    errors: list[Exception] = []  # in the order in which they were noticed
+    deadline = math.inf
+    while ranks and time.monotonic() < deadline:
+        patience = max(0.0, deadline - time.monotonic()) if errors else None
+        for reports in cast(list[Reports], connection.wait(list(ranks), patience)):
+            if error := _failure(reports, processes[reports], ranks.pop(reports)):
+                errors.append(error)
                 deadline = min(deadline, time.monotonic() + GRACE_S)
-        if self.errors:
-            # A peer's error, such as a lost connection, may be noticed before its cause.
-            raise min(self.errors, key=lambda error: not isinstance(error, SisrError))
+    if errors:
+        # A peer's error, such as a lost connection, may be noticed before its cause.
+        raise min(errors, key=lambda error: not isinstance(error, SisrError))
 
-    def kill(self) -> None:
-        """End all processes that still run."""
-        for worker in self.workers:
-            worker.process.kill()
-            worker.process.join()
-            worker.reports.close()
 
-    def _hear(self, worker: _Worker) -> None:
-        """Take a worker's report; its pipe is closed where it ended without one."""
-        try:
-            kind, text = worker.reports.recv()
-        except (EOFError, OSError):
-            worker.process.join()
-            worker.error = _ended(worker.rank, worker.process.exitcode)
-        else:
-            worker.done = kind == "done"
-            if not worker.done:
-                known = getattr(sisr.errors, kind, None)
-                worker.error = known(text) if known else WorkerError(f"worker {worker.rank}: {text}")
-        if worker.error:
-            self.errors.append(worker.error)
+def _failure(reports: Reports, process: SpawnProcess, rank: int) -> Exception | None:
+    """Return the error that a worker has ended with, or None; its pipe is closed where it ended without a report."""
+    try:
+        kind, text = reports.recv()
+    except (EOFError, OSError):
+        process.join()
+        return _ended(rank, process.exitcode)
+    if kind == "done":
+        return None
+    known = getattr(sisr.errors, kind, None)
+    return known(text) if known else WorkerError(f"worker {rank}: {text}")
 
 
 def _ended(rank: int, code: int | None) -> SisrError:
@@ -158,13 +123,7 @@ def _ended(rank: int, code: int | None) -> SisrError:
 
 
 def _work(
-    reports: "connection.Connection[Any, Any]",
-    rank: int,
-    fields: dict[str, Any],
-    folder: str,
-    size: int,
-    store: str,
-    open_log: Callable[[Path], Log],
+    reports: Reports, run: Run, folder: Path, rank: int, size: int, store: str, open_log: Callable[[Path], Log]
 ) -> None:
     """Be one worker; report how it ended."""
     # A killed parent must not leave workers behind that go on writing into the run's folder.
@@ -174,7 +133,7 @@ def _work(
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     report = ("done", "")
     try:
-        _train(Run(**fields), RunFolder(Path(folder)), rank, size, store, open_log)
+        _train(run, RunFolder(folder), rank, size, store, open_log)
     except SisrError as error:
         report = (type(error).__name__, str(error))
     except Exception as error:

@@ -16,15 +16,15 @@ from sisr.disk.run_folder import RunFolder
 from sisr.errors import DivergedError, OutOfMemoryError
 from sisr.models.files import save_model
 from sisr.recipe import parts_of, roles_of, stepped_networks
-from sisr.training import initial, origin, precision
+from sisr.training import origin
 from sisr.training.batch_split import split_batch
 from sisr.training.checkpoint import Checkpoints
 from sisr.training.contract import require_scalars
 from sisr.training.dataset import open_data
+from sisr.training.device import autocast, is_out_of_memory, memory_advice, resolve
 from sisr.training.ema import Ema
 from sisr.training.guard import Guard
 from sisr.training.health import Warnings, best_metric, of_step
-from sisr.training.memory import advice, is_out_of_memory
 from sisr.training.progress import Progress
 from sisr.training.run import Run, take_effect, versions
 from sisr.training.session import Log, Request, Session, agree, mean_over_workers, weighted
@@ -53,8 +53,8 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.claim()
     config = run.recipe_config()
-    number_format = precision.resolve(options.precision, device)
-    dtype = precision.parameter_dtype(number_format)
+    number_format = resolve(options.precision, device)
+    dtype = torch.float64 if number_format == "fp64" else torch.float32  # of parameters and images
 
     # Build the recipe; every worker draws the same initial weights.
     if options.threads:
@@ -81,7 +81,7 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
     if saved:
         state.restore(saved[1], session)
     elif run.init:
-        initial.start_from(folder.init, run, recipe.generator, ema.network)
+        origin.start_from(folder.init, run, recipe.generator, ema.network)
     assert_same_start(state.step, session)
     if saved and session.rank == 0:
         checkpoints.set_aside_newer(saved[0])
@@ -164,7 +164,7 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
                 hr = to_hr(pixels, recipe.crop, draws, dtype, options.channels_last)
                 lr = recipe.degrade(hr, draws)
                 updates.begin(micro, part.weight)
-                with precision.autocast(number_format, device):
+                with autocast(number_format, device):
                     scalars = recipe.train_step(lr, hr, draws, step, updates)
                 require_scalars(scalars, f"recipe {run.recipe}")
             scalars = weighted(scalars, mine.scalar_weight)
@@ -199,7 +199,7 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise OutOfMemoryError(advice(run, recipe.crop.side, max(mine.counts), session)) from error
+        raise OutOfMemoryError(memory_advice(run, recipe.crop.side, max(mine.counts), device)) from error
     finally:
         prefetcher.close()
 

@@ -1,20 +1,60 @@
-"""Which run a checkpoint is of: what its manifest says, compared with the run that goes on from it."""
+"""What a run goes on from: another model's weights, or a checkpoint, whose manifest says of which run it is."""
 
+import hashlib
 import json
 from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save
+from torch import Tensor, nn
 
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import CheckpointError
+from sisr.models import weights
 from sisr.models.files import CONFIG
 from sisr.training.checkpoint import Checkpoints, manifest_of
 from sisr.training.run import FREE_CONFIG, FREE_OPTIONS, Run
 from sisr.training.session import Log, Session
 
 JUMP = 1.1  # times, from one step to the next
+
+
+def weights_digest(state: dict[str, Tensor]) -> str:
+    """Return the SHA-256 of the file that `write_weights` makes of a generator's weights."""
+    return hashlib.sha256(_content(state)).hexdigest()
+
+
+def write_weights(path: Path, state: dict[str, Tensor]) -> None:
+    """Put a generator's first weights where the workers find them."""
+    path.write_bytes(_content(state))
+
+
+def start_from(path: Path, run: Run, *networks: nn.Module) -> None:
+    """Load a run's first weights into networks that are made like its generator.
+
+    Raises:
+        CheckpointError: They are missing here, or are not those that the run was started with.
+    """
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}, the weights of --init {run.init}, can't be read: {error.strerror}; all workers must share --runs"
+        ) from error
+    if found != run.init_sha256:
+        raise CheckpointError(f"{path} was changed since the run was started from --init {run.init}; remove the run")
+    state = weights.read(path)
+    for network in networks:
+        network.load_state_dict(state)
+
+
+def _content(state: dict[str, Tensor]) -> bytes:
+    def plain(value: Tensor) -> Tensor:
+        return (value.to(torch.float32) if value.is_floating_point() else value).detach().cpu().contiguous()
+
+    return save({name: plain(state[name]) for name in sorted(state)})
 
 
 def origin(run: Run) -> dict[str, Any]:

@@ -2,20 +2,15 @@
 
 import time
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
+from sisr.data.batches import Prefetcher
 from sisr.disk.run_folder import RunFolder
 from sisr.training.session import Session
 
 WRITE_EVERY_S = 1.0
-
-
-class Waits(Protocol):
-    """Something that knows how long it kept training waiting."""
-
-    waited_s: float  # cumulative
 
 
 class Progress:
@@ -28,30 +23,23 @@ class Progress:
         steps: int,
         batch_size: int,
         start: int,
-        waits: Waits,
+        prefetcher: Prefetcher,
         facts: dict[str, Any],
     ) -> None:
         """Start the clock at step `start` of `steps`; `facts` about the run are shown as they are."""
         self._folder, self._session = folder, session
-        self._steps, self._batch_size, self._waits = steps, batch_size, waits
-        self._fields: dict[str, Any] = {
-            "state": "running",
-            "step": start,
-            "steps": steps,
-            "workers": session.world,
-            "device": str(session.device),
-            **facts,
-        }
+        self._steps, self._batch_size, self._prefetcher = steps, batch_size, prefetcher
+        self._fields: dict[str, Any] = {"state": "running", "step": start, "steps": steps, "workers": session.world}
+        self._fields |= {"device": str(session.device), **facts}
         self._mark = (time.monotonic(), start, 0.0)
         self._written = 0.0
         earlier = folder.status() if start else {}
         self._fields |= {name: earlier[name] for name in ("validation", "validation_step", "best") if name in earlier}
-        self.validation: dict[str, float] = dict(earlier.get("validation", {}))
         self._write(force=True)
 
     def validation_at(self, done: int) -> dict[str, float]:
         """Return the validation of exactly this step, or nothing."""
-        return self.validation if self._fields.get("validation_step") == done else {}
+        return self._fields["validation"] if self._fields.get("validation_step") == done else {}
 
     @property
     def step(self) -> int:
@@ -60,33 +48,26 @@ class Progress:
 
     def logged(self, done: int, scalars: dict[str, float], norms: dict[str, Tensor]) -> dict[str, float]:
         """Return the values of one log line as plain numbers, with rate and waiting share, and show them."""
-        values = dict(scalars)
-        values |= {f"gradient_norm/{name}": float(value) for name, value in norms.items()}
+        values = scalars | {f"gradient_norm/{name}": float(value) for name, value in norms.items()}
         now, (then, step, waited) = time.monotonic(), self._mark
         elapsed = max(now - then, 1e-9)
         rate = (done - step) * self._batch_size / elapsed
-        share = (self._waits.waited_s - waited) / elapsed
-        self._mark = (now, done, self._waits.waited_s)
+        share = (self._prefetcher.waited_s - waited) / elapsed
+        self._mark = (now, done, self._prefetcher.waited_s)
         eta = (self._steps - done) * self._batch_size / rate if rate else None
-        self._fields |= {
-            "step": done,
-            "images_per_second": rate,
-            "data_wait_share": share,
-            "eta_s": eta,
-            "losses": values,
-        }
+        self._fields |= {"step": done, "images_per_second": rate, "data_wait_share": share, "eta_s": eta}
+        self._fields["losses"] = values
         self._write()
         return {**values, "speed/images_per_second": rate, "speed/data_wait_share": share}
 
     def validated(self, done: int, values: dict[str, float], best: dict[str, Any]) -> None:
         """Show an evaluation; its time does not count as training time."""
-        self.validation = values
         self._fields |= {"step": done, "validation": values, "validation_step": done, "best": best}
         self._write(force=True)
         if self._session.rank == 0:
             with suppress(OSError):
                 self._folder.add_evaluation(done, values)
-        self._mark = (time.monotonic(), done, self._waits.waited_s)
+        self._mark = (time.monotonic(), done, self._prefetcher.waited_s)
 
     def ended(self, state: str, done: int, message: str = "") -> dict[str, Any]:
         """Show and return the run's last status."""

@@ -8,8 +8,8 @@ from torch.optim import Optimizer
 
 from sisr.data.draws import Draws
 from sisr.recipe import RecipeModule, build_recipe, parts_of
-from sisr.training import precision
 from sisr.training.batch_split import split_batch
+from sisr.training.device import autocast
 from sisr.training.update import Updates
 
 SEED = 3
@@ -55,7 +55,7 @@ class Trainer:
         hr = self.hr(step)
         lr = self.recipe.degrade(hr, draws)
         self.updates.begin(weight=self.weight)
-        with precision.autocast(number_format, torch.device("cpu")):
+        with autocast(number_format, torch.device("cpu")):
             logged: dict[str, Tensor] = self.recipe.train_step(lr, hr, draws, step, self.updates)
         return logged
 

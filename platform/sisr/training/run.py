@@ -9,10 +9,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
-from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from pydantic import Field, field_validator
 
 import sisr
@@ -20,6 +18,7 @@ import sisr.errors
 from sisr import recipes
 from sisr.config.settings import Settings, build
 from sisr.disk import atomic
+from sisr.disk.cache import expanded
 from sisr.disk.code_revision import code_revision
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import CheckpointError, ConfigError, SisrError
@@ -28,6 +27,7 @@ from sisr.recipe import Recipe, RecipeModule, build_recipe
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 Precision = Literal["auto", "fp32", "bf16", "fp16", "fp64"]
+FORMAT: Literal[1] = 1  # of the record
 LIBRARIES = ("torch", "torchvision", "ray", "mlflow", "numpy", "pillow")
 
 
@@ -62,7 +62,7 @@ class Options(Settings):
     @classmethod
     def _found_everywhere(cls, choice: str) -> str:
         """Name a file so that it means the same in every folder that a process may work in."""
-        return choice if choice in CHOICES else str(Path(choice).expanduser().absolute())
+        return choice if choice in CHOICES else str(expanded(choice).absolute())
 
 
 # What may change between two executions of one run: the run goes on, only longer or watched more closely.
@@ -73,7 +73,7 @@ FREE_CONFIG = {"steps"}
 class Run(Settings):
     """One execution: everything needed to repeat it on another machine."""
 
-    format: Literal[1] = 1
+    format: Literal[1] = FORMAT
     name: str
     recipe: str
     recipe_source: str = ""  # the recipe's file, where it is not one of ours
@@ -119,20 +119,11 @@ def read(folder: RunFolder) -> Run | None:
     try:
         found = json.loads(folder.run.read_text())["run"]
         number = found.get("format")
-        if number in READERS:
-            return READERS[number](found, str(folder.run))
+        if number == FORMAT:
+            return build(Run, found, source=str(folder.run))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{folder.run} can't be read ({error}); restore it, or use another run name") from error
-    raise CheckpointError(
-        f"{folder.run} has format {number}, this version reads {', '.join(map(str, READERS))}: use a newer sisr"
-    )
-
-
-def _from_1(found: dict[str, Any], source: str) -> Run:
-    return build(Run, found, source=source)
-
-
-READERS = {1: _from_1}  # of the record, by its format
+    raise CheckpointError(f"{folder.run} has format {number}, this version reads {FORMAT}: use a newer sisr")
 
 
 def record(folder: RunFolder, run: Run, extra: dict[str, Any], hashes: dict[str, str]) -> None:
@@ -209,10 +200,3 @@ def versions() -> dict[str, str]:
     """Return the versions of what a result may depend on."""
     found = {name: metadata.version(name) for name in LIBRARIES}
     return {"sisr": sisr.__version__, "python": sys.version.split()[0], **found}
-
-
-def choose_device() -> torch.device:
-    """Return this process's device: the current GPU where torch can really use one, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda", torch.cuda.current_device())
-    return torch.device("cpu")

@@ -20,23 +20,18 @@ class Log(Protocol):
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
         """Keep scalars of one step."""
-        ...
 
     def image(self, step: int, key: str, path: str) -> None:
         """Keep a picture, given by its path inside the run's folder."""
-        ...
 
     def tags(self, values: dict[str, str]) -> None:
         """Keep facts about the run."""
-        ...
 
     def flush(self) -> None:
         """Make everything so far durable."""
-        ...
 
     def close(self) -> None:
         """Flush, and let another process write."""
-        ...
 
 
 @contextmanager
@@ -52,22 +47,17 @@ def closing(log: Log) -> Iterator[None]:
 
 
 class NoLog:
-    """The log of workers other than the first."""
+    """The log of workers other than the first: keeps nothing."""
 
-    def metrics(self, step: int, values: dict[str, float]) -> None:
-        """Keep nothing."""
+    def metrics(self, step: int, values: dict[str, float]) -> None: ...
 
-    def image(self, step: int, key: str, path: str) -> None:
-        """Keep nothing."""
+    def image(self, step: int, key: str, path: str) -> None: ...
 
-    def tags(self, values: dict[str, str]) -> None:
-        """Keep nothing."""
+    def tags(self, values: dict[str, str]) -> None: ...
 
-    def flush(self) -> None:
-        """Do nothing."""
+    def flush(self) -> None: ...
 
-    def close(self) -> None:
-        """Do nothing."""
+    def close(self) -> None: ...
 
 
 class Request(IntEnum):
@@ -87,24 +77,20 @@ class Session(Protocol):
 
     def request(self, step: int) -> Request:
         """Return what the host asks for when `step` steps are done; called once a step."""
-        ...
 
     def saved(self, step: int) -> None:
         """Tell the host that the checkpoint of `step` is written; called by the first worker."""
-        ...
 
     def wait_for_others(self) -> None:
         """Return once all workers have called it, however long some of them take: an hour for packing images, say."""
-        ...
 
     def report(self, step: int, metrics: dict[str, float]) -> None:
         """Hand the numbers of an evaluation to the host; called equally often by all workers."""
-        ...
 
 
 @dataclass
 class PlainSession:
-    """A worker in a plain process: no Ray."""
+    """A worker in a plain process: no Ray. The run's folder holds all that the host would be told."""
 
     folder: RunFolder
     device: torch.device
@@ -113,18 +99,15 @@ class PlainSession:
     until: int | None = None  # step to stop at, resumable; None: the run's end
 
     def request(self, step: int) -> Request:
-        """Return STOP where the step to stop at is reached or the folder holds a request to stop."""
         stop = (self.until is not None and step >= self.until) or self.folder.stop_requested()
         return Request.STOP if stop else Request.CONTINUE
 
-    def saved(self, step: int) -> None:
-        """Do nothing: nobody waits for checkpoints."""
+    def saved(self, step: int) -> None: ...
 
     def wait_for_others(self) -> None:
         """Do nothing: workers on one machine share the packed images."""
 
-    def report(self, step: int, metrics: dict[str, float]) -> None:
-        """Do nothing: the run's folder already holds everything."""
+    def report(self, step: int, metrics: dict[str, float]) -> None: ...
 
 
 def agree(request: Request, session: Session) -> Request:

@@ -2,7 +2,7 @@
 
 import random
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,25 +15,13 @@ from sisr.training.checkpoint import digest
 from sisr.training.session import Session, gather
 
 
-class Stateful(Protocol):
-    """Something that can be saved and restored."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return its state."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> Any:
-        """Restore a state."""
-        ...
-
-
 @dataclass
 class TrainingState:
     """The complete state of a run on one worker."""
 
     parts: dict[str, nn.Module | Optimizer]  # the recipe's
     ema: nn.Module
-    others: dict[str, Stateful]  # updates, guard
+    others: dict[str, Any]  # updates and guard, which have state_dict and load_state_dict
     step: int = 0  # steps done
     best: dict[str, Any] = field(default_factory=dict)  # step and metrics of the best validation
 
@@ -56,11 +44,10 @@ class TrainingState:
         Raises:
             CheckpointError: Workers hold different weights, which is our mistake and must not be saved.
         """
-        parts = {name: _plain(part.state_dict()) for name, part in self.parts.items()}
         state = {
             "step": self.step,
             "best": dict(self.best),
-            "parts": parts,
+            "parts": {name: _plain(part.state_dict()) for name, part in self.parts.items()},
             "ema": _plain(self.ema.state_dict()),
             "others": {name: _plain(other.state_dict()) for name, other in self.others.items()},
         }
@@ -74,15 +61,16 @@ class TrainingState:
             CheckpointError: The state is of networks of another shape.
         """
         for name, part in self.parts.items():
-            settings = _settings(part)
+            # The configuration decides, not the run that the state is from: it may have had other settings.
+            groups = part.param_groups if isinstance(part, Optimizer) else []
+            settings = [{name: value for name, value in group.items() if name != "params"} for group in groups]
             try:
                 part.load_state_dict(state["parts"][name])
             except (KeyError, RuntimeError, ValueError) as error:
-                reason = first_line(error)
-                raise CheckpointError(f"the checkpoint does not fit '{name}' of this recipe: {reason}") from error
+                problem = f"the checkpoint does not fit '{name}' of this recipe: {first_line(error)}"
+                raise CheckpointError(problem) from error
             if isinstance(part, Optimizer):
                 _lay_out(part)
-                # The configuration decides, not the run that the state is from: it may have had other settings.
                 for group, configured in zip(part.param_groups, settings, strict=True):
                     group.update(configured)
         self.ema.load_state_dict(state["ema"])
@@ -111,13 +99,6 @@ def assert_same_start(step: int, session: Session) -> None:
             f"workers see different checkpoints (they would start at steps {steps}): "
             "put --runs on storage that all of them share"
         )
-
-
-def _settings(part: nn.Module | Optimizer) -> list[dict[str, Any]]:
-    """Return what an optimizer was built with, for each group of its parameters."""
-    if not isinstance(part, Optimizer):
-        return []
-    return [{name: value for name, value in group.items() if name != "params"} for group in part.param_groups]
 
 
 def _lay_out(optimizer: Optimizer) -> None:

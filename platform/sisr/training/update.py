@@ -108,7 +108,8 @@ class Updates:
         self.norms[name] = norm
         # Every worker sees the same averaged gradient, so every worker takes the same branch.
         finite = bool(torch.isfinite(norm))
-        self._rescale(name, finite)
+        if self._scaled:
+            self._rescale(name, finite)
         if not finite:
             self.skipped.append(name)
             return
@@ -116,27 +117,20 @@ class Updates:
             factor = torch.clamp(self._clip_norm / (norm + 1e-12), max=1.0)
             gradients = list(torch._foreach_mul(gradients, factor))
         for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = _laid_out_as(parameter, gradient)
+            # Fused optimizers on CPUs silently misread a gradient that has other strides than its parameter.
+            alike = gradient.stride() == parameter.stride()
+            parameter.grad = gradient if alike else torch.empty_like(parameter).copy_(gradient)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         # Autocast keeps its half-precision copies of weights until its context ends: these are out of date now.
         torch.clear_autocast_cache()
 
     def _rescale(self, name: str, finite: bool) -> None:
-        if not self._scaled:
-            return
         self._good_steps[name] = self._good_steps[name] + 1 if finite else 0
         if not finite:
             self._scales[name] = max(self._scales[name] / 2, 1.0)
         elif self._good_steps[name] % GROWTH_INTERVAL == 0:
             self._scales[name] *= 2
-
-
-def _laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
-    """Return the gradient with the parameter's strides; fused optimizers on CPUs silently misread any other."""
-    if gradient.stride() == parameter.stride():
-        return gradient
-    return torch.empty_like(parameter).copy_(gradient)
 
 
 def _averaged(gradients: list[Tensor], parameters: list[Tensor], world: int) -> list[Tensor]:

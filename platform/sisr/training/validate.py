@@ -21,7 +21,7 @@ from sisr.data.draws import Draws
 from sisr.disk import atomic
 from sisr.metrics import perceptual
 from sisr.metrics.catalogue import ALWAYS, PSNR_Y, SCORE
-from sisr.metrics.distance import Distance
+from sisr.metrics.perceptual import Distance
 from sisr.metrics.planes import measure
 from sisr.metrics.score import score
 from sisr.pictures.contact_sheet import CELL, COLUMNS, HEADER
@@ -91,6 +91,8 @@ class Validation:
         self._session, self._scale = session, recipe.generator.tiling.scale
         least_side = least_side or min(min(image.shape[:2]) for image in images)
         self._distance = _common_distance(distance, least_side, session)
+        # The first so many of the shuffled images enter the distance.
+        self._sampled = SAMPLED if self._distance and self._distance.name == "swd" else len(images)
         self._kept: dict[int, Example] = {}
         self._kept_bytes = 0
         self.baseline: dict[str, float] = {}
@@ -102,7 +104,7 @@ class Validation:
         """How everything is measured, in one line."""
         if self._distance is None:
             return PROTOCOL
-        sampled = f"-of-{SAMPLED}" if self._distance.name == "swd" and len(self._images) > SAMPLED else ""
+        sampled = f"-of-{self._sampled}" if self._sampled < len(self._images) else ""
         return f"{PROTOCOL}|{self._distance.stamp}{sampled}"
 
     def __call__(self, generator: nn.Module) -> Evaluation:
@@ -153,13 +155,9 @@ class Validation:
         return Measured(
             {metric.name: measure(metric, sr, hr, self._scale).item() for metric in ALWAYS},
             of_image(sr, bicubic, hr, self._scale),
-            self._distance.evidence(sr, hr) if self._distance and self._is_sampled(index) else None,
+            self._distance.evidence(sr, hr) if self._distance and index < self._sampled else None,
             thumbnails(sr, bicubic),
         )
-
-    def _is_sampled(self, index: int) -> bool:
-        """Return whether an image enters the perceptual distance; the first ones of the shuffled images do."""
-        return index < SAMPLED or (self._distance is not None and self._distance.name != "swd")
 
     def _together(self, mine: list[Measured]) -> Evaluation:
         """Return what all workers' images together amount to."""
@@ -171,13 +169,10 @@ class Validation:
     def _summed_up(self, everyone: list[Measured]) -> Evaluation:
         metrics = _mean([m.scores for m in everyone])
         if self._distance:
-            name, distance = (
-                self._distance.name,
-                self._distance.value([m.evidence for m in everyone if m.evidence is not None]),
-            )
-            metrics[name] = distance
+            name = self._distance.name
+            metrics[name] = self._distance.value([m.evidence for m in everyone[: self._sampled]])
             if self.baseline:
-                pairs = metrics[PSNR_Y.name], self.baseline[PSNR_Y.name], distance, self.baseline[name]
+                pairs = metrics[PSNR_Y.name], self.baseline[PSNR_Y.name], metrics[name], self.baseline[name]
                 metrics[SCORE.name] = score(*pairs, self._distance.power)
         return Evaluation(metrics, _mean([m.health for m in everyone]) | of_images([m.thumbnails for m in everyone]))
 

@@ -4,7 +4,7 @@ import re
 
 from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
-from sisr.config.printable import printable
+from sisr.config.wording import printable
 from sisr.errors import DataError
 
 READ = ("PNG", "JPEG", "WebP", "BMP", "TIFF")

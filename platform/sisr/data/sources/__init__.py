@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 
+from sisr.disk.cache import expanded
 from sisr.errors import DataError
 
 LAYOUTS = ("celeba", "div2k")  # given as celeba:PATH
@@ -75,7 +76,7 @@ def existing_folder(path: str | Path) -> Path:
     Raises:
         DataError: There is none.
     """
-    folder = Path(path).expanduser()
+    folder = expanded(path)
     if not str(path) or not folder.is_dir():
         raise DataError(f"{path} is {'not a folder' if folder.exists() else 'not there'}: name a folder of images")
     return folder

@@ -12,6 +12,7 @@ from sisr.data.packing import pack
 from sisr.data.sources import ACCEPTED, LAYOUTS, ImageFile, Source, by_name, existing_folder, folder, published
 from sisr.data.sources.demo import open_demo
 from sisr.data.store import Store
+from sisr.disk.cache import expanded
 from sisr.errors import DataError
 
 Advance = Callable[..., None]  # takes how many more are done
@@ -44,7 +45,7 @@ def open_source(spec: str, validation: str | None = None) -> Source:
         source = open_demo()
     elif colon and kind in LAYOUTS:
         source = import_module(f"sisr.data.sources.{kind}").open_layout(existing_folder(path))
-    elif spec and Path(spec).expanduser().is_dir():  # an empty path, as of an unset variable, would be the current one
+    elif spec and expanded(spec).is_dir():  # an empty path, as of an unset variable, would be the current one
         source = folder.open_layout(existing_folder(spec))
     else:
         raise DataError(_no_source(spec, kind if colon else ""))
@@ -102,8 +103,8 @@ def absolute(spec: str) -> str:
     if spec == "demo" or published.is_address(spec):
         return spec
     if colon and kind in LAYOUTS:
-        return f"{kind}:{Path(path).expanduser().absolute()}"
-    return str(Path(spec).expanduser().absolute())
+        return f"{kind}:{expanded(path).absolute()}"
+    return str(expanded(spec).absolute())
 
 
 def _manifest(spec: str, validation: str | None) -> published.Manifest:

@@ -11,7 +11,7 @@ from sisr.driver.run.hosts import RunHost, stop_on_signal
 from sisr.driver.run.order import Order, place_init, prepare
 from sisr.errors import DivergedError, SisrError, StoppedError
 from sisr.metrics.catalogue import PSNR_Y, metric
-from sisr.terminal.console import err
+from sisr.terminal.console import note
 from sisr.terminal.displays import Display, plain, quality
 from sisr.tracking import address, courier
 from sisr.tracking.redact import redact_text
@@ -47,16 +47,15 @@ def execute(order: Order, tracking: Tracking, host: RunHost) -> dict[str, Any]:
             courier.require(address.decide(folder.path, tracking.uri, tracking.experiment))
         resumed = record.take_up(run, folder, data, order.allow_changes)
         if resumed and record.is_finished(run, folder):
-            err.print(f"run {run.name} is finished already; more --steps would go on", markup=False)
-            delivered = courier.start(folder.path, tracking.uri, tracking.experiment, say).finish(DRAIN_S)
-            say(delivered.message)
+            note(f"run {run.name} is finished already; more --steps would go on")
+            note(courier.start(folder.path, tracking.uri, tracking.experiment, note).finish(DRAIN_S).message)
             return {"run": run.name, "folder": str(folder.path), **folder.status()}
         if not resumed:
             place_init(order, run, folder)
         folder.clear_stop()
         record.announce(run, folder, data.facts, resumed)
-        say(_few_held_out(data.facts))
-        delivery = courier.start(folder.path, tracking.uri, tracking.experiment, say)
+        note(_few_held_out(data.facts))
+        delivery = courier.start(folder.path, tracking.uri, tracking.experiment, note)
         status: dict[str, Any] = {"state": "failed"}
         drain_s = DRAIN_S
         try:
@@ -81,8 +80,7 @@ def execute(order: Order, tracking: Tracking, host: RunHost) -> dict[str, Any]:
             raise
         finally:
             _close(run, folder, status)
-            delivered = delivery.finish(drain_s)
-            say(delivered.message)
+            note(delivery.finish(drain_s).message)
     if status["state"] == "stopped":
         raise StoppedError(f"run {run.name} stopped at step {status['step']}; the same command goes on from there")
     return {"run": run.name, "folder": str(folder.path), **status}
@@ -113,12 +111,6 @@ def _few_held_out(facts: dict[str, Any]) -> str:
         f"warning: only 1 of {facts['held_out'] + facts['train']} images is held out, and what is measured on it says "
         "little of others: add images, or name a folder of others with --validation"
     )
-
-
-def say(message: str) -> None:
-    """Tell the user something about delivery, if there is something."""
-    if message:
-        err.print(message, markup=False)
 
 
 def summary(status: dict[str, Any]) -> str:

@@ -19,15 +19,12 @@ class RunHost(Protocol):
     def __call__(self, run: Run, folder: RunFolder, tick: Callable[[], None]) -> dict[str, Any]:
         """Train until the run ends or is asked to stop, and return its last status.
 
-        Args:
-            run: What to execute.
-            folder: The run's folder, which is locked and holds its record.
-            tick: To be called about twice a second meanwhile, from any thread: it shows the progress.
+        The folder is locked and holds the run's record. `tick` is to be called about twice a second meanwhile, from any
+        thread: it shows the progress.
 
         Raises:
             SisrError: What stopped the training, for the user to read.
         """
-        ...
 
 
 def in_process(run: Run, folder: RunFolder, tick: Callable[[], None]) -> dict[str, Any]:
@@ -45,12 +42,15 @@ def in_processes(workers: int, run: Run, folder: RunFolder, tick: Callable[[], N
 @contextmanager
 def stop_on_signal(folder: RunFolder) -> Iterator[None]:
     """Turn the first SIGINT, SIGTERM or SIGHUP into a request to stop, and a second one into KeyboardInterrupt."""
-
     terminals = [number for number in (1, 2) if os.isatty(number)]
 
     def stop(number: int, frame: object) -> None:
         if number == signal.SIGHUP:
-            _silence(terminals)
+            # On a terminal that hung up, writing would be an error: it goes nowhere.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            for descriptor in terminals:
+                os.dup2(nowhere, descriptor)
+            os.close(nowhere)
         if folder.stop_requested():
             raise KeyboardInterrupt
         folder.request_stop()
@@ -65,14 +65,6 @@ def stop_on_signal(folder: RunFolder) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _silence(descriptors: list[int]) -> None:
-    """Let what is written there go nowhere: on a terminal that hung up it would be an error."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for number in descriptors:
-        os.dup2(nowhere, number)
-    os.close(nowhere)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from sisr.metrics import perceptual
 from sisr.models import trust, weights
 from sisr.models.files import WEIGHTS, find_model
 from sisr.recipe import Recipe
-from sisr.training import contract, initial
+from sisr.training import contract, origin
 from sisr.training.dataset import TrainingData, open_data
 from sisr.training.run import Options, Run, check_name, explain_recipe_errors, read
 
@@ -107,7 +107,7 @@ def _init(order: Order, generator: nn.Module) -> dict[str, str]:
     state = resolve(order.init, order.runs)
     if problem := weights.misfit(state, generator.state_dict()):
         raise ConfigError(f"--init {order.init} does not fit the generator of this recipe as configured: {problem}")
-    return {"init": order.init, "init_sha256": initial.digest(state)}
+    return {"init": order.init, "init_sha256": origin.weights_digest(state)}
 
 
 def place_init(order: Order, run: Run, folder: RunFolder) -> None:
@@ -119,29 +119,26 @@ def place_init(order: Order, run: Run, folder: RunFolder) -> None:
     if order.init is None:
         return
     state = resolve(order.init, order.runs)
-    if initial.digest(state) != run.init_sha256:
+    if origin.weights_digest(state) != run.init_sha256:
         raise CheckpointError(f"--init {order.init} has changed while the run was prepared: start it again")
-    initial.write(folder.init, state)
+    origin.write_weights(folder.init, state)
 
 
 def resolve(spec: str, runs: Path) -> dict[str, Tensor]:
     """Return the weights that `--init` names; none of the code that may lie beside them is executed.
 
-    Args:
-        spec: A run's name or folder, a checkpoint or model folder, a weights file, or an MLflow address.
-        runs: The folder that holds all runs.
+    A `spec` is a run's name or folder, a checkpoint or model folder, a weights file, or an MLflow address.
 
     Raises:
         CheckpointError: There are none, or they can't be read.
     """
     try:
-        path = _downloaded(spec, runs) if spec.startswith(("models:/", "runs:/")) else find_model(spec, runs)
+        if spec.startswith(("models:/", "runs:/")):
+            from sisr.tracking.registry import download_model  # MLflow takes seconds to import
+
+            path = download_model(spec, runs=runs)
+        else:
+            path = find_model(spec, runs)
         return weights.read(path / WEIGHTS if path.is_dir() else path)
     except CheckpointError as error:
         raise CheckpointError(f"--init {spec}: {error}") from error
-
-
-def _downloaded(spec: str, runs: Path) -> Path:
-    from sisr.tracking.registry import download_model  # MLflow takes seconds to import
-
-    return download_model(spec, runs=runs)

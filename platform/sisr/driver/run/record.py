@@ -7,7 +7,7 @@ from sisr.data.index import changes as changed_files
 from sisr.disk.code_revision import code_revision
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import CheckpointError, ConfigError, DataError
-from sisr.terminal.console import err
+from sisr.terminal.console import note
 from sisr.tracking.outbox import Outbox, Status
 from sisr.training import origin
 from sisr.training import run as runs
@@ -38,14 +38,16 @@ def take_up(run: Run, folder: RunFolder, data: TrainingData, allow_changes: bool
     if previous is None or not any(folder.checkpoints.glob("step_*")):  # nothing learned yet: nothing to mix up
         runs.record(folder, run, {"data": data.facts, "held_out": data.held_out}, data.hashes)
         return any(folder.checkpoints.glob("step_*"))  # where only the record was lost
-    images, changes = _image_changes(previous, run, folder, data), _setting_changes(previous, run)
+    changes = _setting_changes(previous, run)
     wrong = ConfigError if changes else DataError
-    changes += images
+    if previous.fingerprint != run.fingerprint:
+        found_images = changed_files(folder.file_hashes(), data.hashes)
+        moved = f"images {previous.data} -> {run.data} ({found_images})"
+        changes.append(f"images of {run.data}: {found_images}" if previous.data == run.data else moved)
+    listed = "; ".join(changes)
     if changes and is_finished(previous, folder) and run.config["steps"] <= previous.config["steps"]:
-        listed = "; ".join(changes)
         raise ConfigError(f"run {run.name} is finished, and differs: {listed}. Choose another --name")
     if changes and not allow_changes:
-        listed = "; ".join(changes)
         raise wrong(
             f"run {run.name} exists and differs: {listed}. Choose another --name, or give --allow-changes "
             "to go on from its last checkpoint with the new ones"
@@ -64,27 +66,16 @@ def is_finished(run: Run, folder: RunFolder) -> bool:
     return status.get("state") == "finished" and status.get("step", 0) >= run.config["steps"] and folder.model.is_dir()
 
 
-def _image_changes(old: Run, new: Run, folder: RunFolder, data: TrainingData) -> list[str]:
-    if old.fingerprint == new.fingerprint:
-        return []
-    found = changed_files(folder.file_hashes(), data.hashes)
-    return [f"images of {new.data}: {found}" if old.data == new.data else f"images {old.data} -> {new.data} ({found})"]
-
-
 def _setting_changes(old: Run, new: Run) -> list[str]:
     """Return in words which settings differ that shape the result."""
     if old.recipe != new.recipe:
         return [f"recipe {old.recipe} -> {new.recipe}"]
     found = ["recipe file changed"] if old.recipe_source != new.recipe_source else []
     if old.init_sha256 != new.init_sha256:
-        found.append(
-            f"init {old.init or 'none'} -> {new.init or 'none'}" + ("" if old.init != new.init else " (other weights)")
-        )
-    pairs = [
-        (old.config, new.config, FREE_CONFIG),
-        (old.options.model_dump(), new.options.model_dump(), FREE_OPTIONS),
-    ]
-    for before, after, free in pairs:
+        weights = " (other weights)" if old.init == new.init else ""
+        found.append(f"init {old.init or 'none'} -> {new.init or 'none'}{weights}")
+    options = old.options.model_dump(), new.options.model_dump(), FREE_OPTIONS
+    for before, after, free in ((old.config, new.config, FREE_CONFIG), options):
         for name in sorted(before.keys() | after.keys()):
             if name not in free and before.get(name) != after.get(name):
                 found.append(f"{name} {before.get(name)} -> {after.get(name)}")
@@ -120,15 +111,14 @@ def announce(run: Run, folder: RunFolder, facts: dict[str, Any], resumed: bool) 
         if run.recipe_source:
             outbox.artifact("recipe.py")
     if resumed:
-        err.print(f"run {run.name} goes on from its last checkpoint", markup=False)
+        note(f"run {run.name} goes on from its last checkpoint")
 
 
 def close(run: Run, folder: RunFolder, status: dict[str, Any]) -> None:
     """Put what became of the run into its outbox."""
     with Outbox(folder.path) as outbox:
         outbox.artifact("run.json")  # as it was recorded after its checkpoint was restored
-        last = status.get("validation", {})
-        if last:
+        if last := status.get("validation"):
             outbox.metrics(int(status["step"]), {f"final/{name.removeprefix('val/')}": last[name] for name in last})
         outbox.tags({"sisr.state": status["state"], "sisr.checkpoints": _checkpoint_references(folder)})
         if status["state"] == "finished":

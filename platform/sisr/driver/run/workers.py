@@ -37,8 +37,7 @@ def parse(text: str) -> Workers:
     match = re.fullmatch(r"(\d+)(?::(\d+))?", text.strip())
     if match is None:
         raise ConfigError(f"--workers wants a number such as 4 or a range such as 2:8, got {text!r}")
-    least = int(match[1])
-    most = int(match[2]) if match[2] else least
+    least, most = int(match[1]), int(match[2] or match[1])
     if least < 1:
         raise ConfigError(f"--workers {text}: there must be one worker at least")
     if most < least:
@@ -55,7 +54,5 @@ def check_batch(batch_size: int, workers: Workers, accumulate: int) -> None:
     Raises:
         ConfigError: It can't be divided by that number, or has too few examples for the most of the range.
     """
-    if workers.elastic:
-        check_smallest(batch_size, workers.most, accumulate)
-    else:
-        check_equal(batch_size, workers.most, accumulate)
+    check = check_smallest if workers.elastic else check_equal
+    check(batch_size, workers.most, accumulate)

@@ -8,7 +8,7 @@ from sisr.data.index import changes as changed_files
 from sisr.disk.code_revision import code_revision
 from sisr.disk.run_folder import RunFolder
 from sisr.disk.sweep_folder import FILE, TRIALS
-from sisr.driver.run.execute import DRAIN_S, Tracking, say
+from sisr.driver.run.execute import DRAIN_S, Tracking
 from sisr.driver.run.hosts import stop_on_signal, ticking
 from sisr.driver.sweep.driver import Driver
 from sisr.driver.sweep.host import SweepHost
@@ -20,6 +20,7 @@ from sisr.sweep.plan import Plan
 from sisr.sweep.report.live import SweepDisplay
 from sisr.sweep.space.space import SearchSpace
 from sisr.sweep.state import LEDGER, LOST, Sweep, records
+from sisr.terminal.console import note
 from sisr.tracking import address, courier
 from sisr.training.dataset import TrainingData
 from sisr.training.run import versions
@@ -55,11 +56,11 @@ def execute(
         stack.callback(ledger.close)
         folder.clear_stop()
         driver = Driver(folder, ledger, space, recipe or plan.recipe, data.facts)
-        delivery = courier.start(folder.path, tracking.uri, tracking.experiment, say)
+        delivery = courier.start(folder.path, tracking.uri, tracking.experiment, note)
         drain_s = DRAIN_S
         try:
             if ledger.was_finished and driver.finished():
-                say(f"sweep {plan.name} is finished already; more --trials would go on")
+                note(f"sweep {plan.name} is finished already; more --trials would go on")
                 ledger.write("sweep", state="finished")
                 return ledger.sweep
             driver.take_up()
@@ -75,7 +76,7 @@ def execute(
             raise
         finally:
             host.close()
-            say(delivery.finish(drain_s).message)
+            note(delivery.finish(drain_s).message)
     if ledger.sweep.state == "stopped":
         raise StoppedError(f"sweep {plan.name} stopped; every trial is saved, and the same command goes on from there")
     return ledger.sweep

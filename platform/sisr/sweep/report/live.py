@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from rich.console import Group
@@ -37,9 +36,7 @@ class SweepDisplay:
             self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.refresh()
         if self._live:
             self._live.stop()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, cast
 
 from sisr.config.settings import build
-from sisr.config.suggest import did_you_mean
+from sisr.config.wording import did_you_mean
 from sisr.errors import ConfigError
 from sisr.sweep.state import Sweep
 

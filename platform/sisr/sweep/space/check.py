@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from sisr.config.settings import Settings, build
-from sisr.config.suggest import did_you_mean
-from sisr.config.wording import expected
+from sisr.config.wording import did_you_mean, expected
 from sisr.errors import ConfigError
 from sisr.metrics.catalogue import AT_VALIDATION, DISTANCES, Mode
 from sisr.sweep import schedulers

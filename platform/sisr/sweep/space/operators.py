@@ -8,8 +8,7 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from sisr.config.suggest import did_you_mean
-from sisr.config.wording import expected
+from sisr.config.wording import did_you_mean, expected
 from sisr.sweep.space.domains import Choice, Domain, Number, is_number, rounded
 
 DEVIATIONS = 4  # a normal domain ends here, so that all that it can give is known before a sweep starts

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 from sisr.config.settings import Settings
-from sisr.config.suggest import did_you_mean
+from sisr.config.wording import did_you_mean
 from sisr.errors import ConfigError
 from sisr.sweep.space.domains import Choice, Domain
 from sisr.sweep.space.operators import domain_of
