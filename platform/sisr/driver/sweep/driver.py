@@ -91,7 +91,10 @@ class Driver:
         record.break_off(self._folder, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
 
     def _task(self, found: Slice) -> Task:
-        trial = self._begun() if found.trial is None else self._sweep.trials[found.trial]
+        if found.trial is None:
+            params = search.suggest(self._sweep, self._space)
+            self._ledger.write("trial", trial=len(self._sweep.trials), params=params)
+        trial = self._sweep.trials[-1 if found.trial is None else found.trial]
         if found.donor is not None:
             self._exploit(trial, self._sweep.trials[found.donor], found.until)
         run, folder = trial_run(self._sweep.plan, trial), self._folder_of(trial)
@@ -106,12 +109,6 @@ class Driver:
         self._ledger.write("start", trial=trial.number, until=found.until)
         sweep = self._folder.path.resolve()
         return Task(trial=trial.number, run=run, folder=folder.path.resolve(), until=found.until, sweep=sweep)
-
-    def _begun(self) -> Trial:
-        """Ask the search for a new trial, and return it."""
-        params = search.suggest(self._sweep, self._space)
-        self._ledger.write("trial", trial=len(self._sweep.trials), params=params)
-        return self._sweep.trials[-1]
 
     def _exploit(self, trial: Trial, donor: Trial, until: int) -> None:
         """Let a trial go on as a copy of a better one, with its settings perturbed."""

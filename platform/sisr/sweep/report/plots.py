@@ -134,7 +134,7 @@ def draw_curves(sweep: Sweep, baseline: Mapping[str, float]) -> bytes:
 
 def _curves(plot: "Axes", sweep: Sweep, metric: str, mode: str) -> None:
     best, far, early, diverged = drawing.groups(sweep)
-    lines = {t.number: _line(t, metric) for t in sweep.trials}
+    lines = {trial.number: _line(trial, metric) for trial in sweep.trials}
     alpha = drawing.faint(len(sweep.trials))
     for trial in (*early, *diverged):
         plot.plot(*lines[trial.number], color=ORANGE if trial.state == "diverged" else GREY, alpha=alpha, lw=1)
