@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
-from sisr.config.wording import did_you_mean
 from sisr.disk.sweep_folder import FILE, is_sweep
+from sisr.driver.models import find_folder
 from sisr.errors import ConfigError
 from sisr.pipelines._options import Json, Runs
 from sisr.sweep import state
@@ -29,7 +29,10 @@ def main(
     json: Json = False,
 ) -> None:
     """Show a sweep's leaderboard."""
-    folder = find(sweep, runs)
+    places = (runs / sweep, Path(sweep))
+    if any((place / "run.json").is_file() for place in places) and not any(map(is_sweep, places)):
+        raise ConfigError(f"'{sweep}' is one run and no sweep: a leaderboard ranks the trials that a sweep started")
+    folder = find_folder(sweep, runs, FILE, "sweep")
     found = state.read(folder)
     written: list[Path] = []
     if page:
@@ -50,22 +53,6 @@ def main(
             console.out.print(f"trial {row.trial} {row.state}: {' '.join(row.message.split())}", markup=False)
     for path in written:
         console.out.print(str(path), markup=False)
-
-
-def find(name: str, runs: Path) -> Path:
-    """Return the folder of the sweep called `name`, or at the path `name`.
-
-    Raises:
-        ConfigError: There is none.
-    """
-    places = (runs / name, Path(name))
-    for folder in filter(is_sweep, places):
-        return folder
-    if any((folder / "run.json").is_file() for folder in places):
-        raise ConfigError(f"'{name}' is one run and no sweep: a leaderboard ranks the trials that a sweep started")
-    known = sorted(path.parent.name for path in runs.glob(f"*/{FILE}"))
-    there = f"there are {', '.join(known)}" if known else f"{runs} holds none: name their folder with --runs"
-    raise ConfigError(f"no sweep '{name}' in {runs}, and no folder of that name; {did_you_mean(name, known) or there}")
 
 
 def _title(sweep: Sweep) -> str:
