@@ -13,13 +13,12 @@ import typer
 
 from sisr.disk import atomic
 from sisr.disk.run_folder import RunFolder
-from sisr.driver.models import find_folder
 from sisr.errors import ConfigError, DiskError, RunLockedError
 from sisr.evaluation import samples
 from sisr.pictures import animation_files as files
 from sisr.pictures.animation import Artist
 from sisr.pictures.contact_sheet import size
-from sisr.pipelines._options import Json, Runs
+from sisr.pipelines._options import Json, Runs, folder_of
 from sisr.terminal import cli, console
 from sisr.tracking.outbox import Outbox
 
@@ -43,7 +42,7 @@ def main(
 ) -> None:
     """Animate a run's sample pictures."""
     first, last, every = _range(steps)
-    folder = find_folder(run, runs, "run.json")
+    folder = folder_of("run", run, runs, "run.json")
     target = output or folder / "evolution.webp"
     suffix = files.check(target)
     record = RunFolder(folder)

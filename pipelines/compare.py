@@ -17,7 +17,6 @@ import typer
 from sisr.config.wording import did_you_mean
 from sisr.driver import models
 from sisr.errors import ConfigError
-from sisr.metrics import protocol as protocols
 from sisr.metrics.catalogue import PSNR_Y, Mode, direction
 from sisr.pipelines._options import Device, HrImages, Json, Perceptual, ProtocolName, Recipes, Runs, Scale, TrackingUri
 from sisr.terminal import cli, console
@@ -54,7 +53,7 @@ def main(
     from sisr.driver import comparison
     from sisr.evaluation import compare, images
 
-    by = compare.measures(protocols.protocol(protocol), perceptual, models.chosen_device(device))
+    by = compare.measures(protocol, perceptual, models.chosen_device(device))
     named = {spec: spec for spec in _distinct(model or [])}
     if experiment and (top or not model):
         named |= _best(experiment, metric, mode, top or 5, tracking_uri, runs)
@@ -67,7 +66,7 @@ def main(
     result = compare.compare(opened, len(named), files, by, against, data, runs, warnings)
     logged = comparison.log(result, tracking_uri, experiment) if log else None
     if json:
-        console.print_json({**result.content, "folder": str(result.files.folder), "logged": logged == ""})
+        console.print_json({**result.content, "folder": str(result.folder), "logged": logged == ""})
     else:
         result.show()
     if logged:
@@ -83,7 +82,7 @@ def _distinct(specs: Sequence[str]) -> list[str]:
 
 def _best(experiment: str, metric: str, mode: Mode | None, top: int, uri: str | None, runs: Path) -> dict[str, str]:
     """Return the best runs of an experiment: what names each model, by the run's name."""
-    from sisr.tracking.search import best_runs
+    from sisr.tracking.selection import best_runs
 
     found = best_runs(experiment, metric, mode or direction(metric), top, tracking_uri=uri, runs=runs)
     return {run.name: run.model for run in found}

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sisr.driver import models
-from sisr.metrics import protocol as protocols
 from sisr.metrics.catalogue import METRICS
 from sisr.pipelines._options import Device, HrImages, Json, Perceptual, ProtocolName, Recipes, Runs, Scale
 from sisr.terminal import cli, console
@@ -36,7 +35,7 @@ def main(
     from sisr.evaluation.compare import measure, measures
     from sisr.evaluation.images import find, warnings
 
-    by = measures(protocols.protocol(protocol), perceptual, models.chosen_device(device))
+    by = measures(protocol, perceptual, models.chosen_device(device))
     files = find(data)
     opened = models.open_all(model, runs, scale, device, recipe or [])
     for line in warnings(models.places(model, runs), files):

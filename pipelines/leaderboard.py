@@ -12,9 +12,8 @@ from typing import Annotated
 import typer
 
 from sisr.disk.sweep_folder import FILE, is_sweep
-from sisr.driver.models import find_folder
 from sisr.errors import ConfigError
-from sisr.pipelines._options import Json, Runs
+from sisr.pipelines._options import Json, Runs, folder_of
 from sisr.sweep import state
 from sisr.sweep.report import board
 from sisr.sweep.state import Sweep
@@ -29,10 +28,7 @@ def main(
     json: Json = False,
 ) -> None:
     """Show a sweep's leaderboard."""
-    places = (runs / sweep, Path(sweep))
-    if any((place / "run.json").is_file() for place in places) and not any(map(is_sweep, places)):
-        raise ConfigError(f"'{sweep}' is one run and no sweep: a leaderboard ranks the trials that a sweep started")
-    folder = find_folder(sweep, runs, FILE, "sweep")
+    folder = find(sweep, runs)
     found = state.read(folder)
     written: list[Path] = []
     if page:
@@ -53,6 +49,18 @@ def main(
             console.out.print(f"trial {row.trial} {row.state}: {' '.join(row.message.split())}", markup=False)
     for path in written:
         console.out.print(str(path), markup=False)
+
+
+def find(name: str, runs: Path) -> Path:
+    """Return the folder of the sweep called `name`, or at the path `name`.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    places = (runs / name, Path(name))
+    if not any(map(is_sweep, places)) and any((folder / "run.json").is_file() for folder in places):
+        raise ConfigError(f"'{name}' is one run and no sweep: a leaderboard ranks the trials that a sweep started")
+    return folder_of("sweep", name, runs, FILE)
 
 
 def _title(sweep: Sweep) -> str:

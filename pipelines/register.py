@@ -15,7 +15,6 @@ import typer
 
 from sisr.driver import models
 from sisr.errors import ConfigError, GateError
-from sisr.metrics import protocol as protocols
 from sisr.metrics.catalogue import PSNR_Y, Mode
 from sisr.pipelines._options import HR_IMAGES, Device, Json, Perceptual, ProtocolName, Recipes, Runs, TrackingUri
 from sisr.terminal import cli, console
@@ -64,7 +63,7 @@ def main(
     else:
         if data is None:
             raise ConfigError("name the images that decide with --data: a folder no model was trained on, or demo")
-        measured = measures(protocols.protocol(protocol), perceptual, models.chosen_device(device))
+        measured = measures(protocol, perceptual, models.chosen_device(device))
         result = register.register(
             register.Registration(run, experiment, metric, mode, tracking_uri, runs, model_name, data_licence, force),
             Rules(data, measured, by, device, recipe or []),

@@ -80,7 +80,7 @@ def _first(
     spec: str, tracking_uri: str | None, runs: Path, recipes: Sequence[str]
 ) -> tuple[Release, ReleaseSource | None]:
     """Return the model that `spec` names, checked, and where it comes from if that can change."""
-    from sisr.tracking.alias import registered
+    from sisr.tracking.champion import registered
 
     found = registered(spec, tracking_uri, runs)
     if found is None:

@@ -10,9 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from sisr.disk.sweep_folder import is_sweep, sweep_of
-from sisr.driver.models import find_folder
 from sisr.errors import ConfigError, TrackingError
-from sisr.pipelines._options import Json, Runs, TrackingUri
+from sisr.pipelines._options import Json, Runs, TrackingUri, folder_of
 from sisr.terminal import cli, console
 from sisr.tracking import courier
 from sisr.tracking.outbox import FILE
@@ -26,7 +25,7 @@ def main(
     json: Json = False,
 ) -> None:
     """Deliver, print how it went, and fail unless everything arrived."""
-    named = [find_folder(name, runs, FILE) for name in run or ()]  # of a trial, its sweep is delivered
+    named = [folder_of("run", name, runs, FILE) for name in run or ()]  # of a trial, its sweep is delivered
     folders = [sweep_of(folder) or folder for folder in named] or sorted(p.parent for p in runs.glob(f"*/{FILE}"))
     if not folders:
         raise ConfigError(f"{runs} holds no runs: name their folder with --runs")

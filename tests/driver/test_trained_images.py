@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sisr import recipes
-from sisr.driver import register
+from sisr.driver import registration_gate
 from sisr.driver.run import execute, hosts
 from sisr.evaluation import images
 from sisr.evaluation.images import of_folder, trained_on, warnings
@@ -86,7 +86,7 @@ def test_whoever_judges_a_model_on_its_own_images_is_warned_whatever_they_are_ca
 
 @pytest.mark.parametrize("name", recipes.names())
 def test_which_recipes_are_judged_by_the_score(name: str) -> None:
-    assert register.is_adversarial({"recipe": name}) == (name not in ("pixelshuffle", "srresnet"))
+    assert registration_gate.is_adversarial({"recipe": name}) == (name not in ("pixelshuffle", "srresnet"))
 
 
 @pytest.mark.mlflow

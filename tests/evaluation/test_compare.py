@@ -392,7 +392,7 @@ def test_an_experiment_that_holds_nothing_to_compare_is_explained(setting, exper
 
 @pytest.mark.mlflow
 def test_the_smallest_value_is_best_where_asked(experiment):
-    from sisr.tracking.search import best_runs
+    from sisr.tracking.selection import best_runs
 
     found = best_runs("tried", "final/psnr_y", "min", 5, runs=experiment)
     assert [(run.name, run.value) for run in found] == [("poor", 27.0), ("good", 29.0), ("best", 30.0)]

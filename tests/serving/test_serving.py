@@ -249,7 +249,7 @@ class Gate(torch.nn.Module):
 @pytest.fixture
 def gated(release):
     """Return an engine for one picture at a time, with a gate before its generator."""
-    from sisr.serving.interruption import make_interruptible
+    from sisr.serving.engine import make_interruptible
 
     engine = Engine(release, CPU, LIMITS)
     gate = Gate()

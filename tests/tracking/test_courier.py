@@ -194,6 +194,33 @@ def test_a_record_that_can_not_be_delivered_does_not_hold_up_the_rest(run_dir, s
     assert progress.read(run_dir, run_id_of(run_dir)).refused == 3
 
 
+def test_a_record_that_breaks_the_server_is_set_aside_once_others_are_taken(run_dir, store, monkeypatch):
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    def breaks(*_, metrics=(), **__):
+        raise MlflowException("boom")  # as a 500 is raised
+
+    def breaks_over_poison(self, run_id, metrics=(), **others):
+        return breaks() if any(m.key == "poison" for m in metrics) else log_batch(self, run_id, metrics, **others)
+
+    log_batch = MlflowClient.log_batch
+    with Outbox(run_dir) as outbox:
+        record(outbox, [0])
+        outbox.metrics(1, {"poison": 1.0})
+        record(outbox, [2])
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_batch", breaks)
+        patch.setattr(MlflowClient, "set_tag", breaks)
+        assert {courier.deliver(run_dir, store).delivered for _ in range(delivery.TRIES + 2)} == {False}
+    (run_dir / progress.FILE).unlink()
+    monkeypatch.setattr(MlflowClient, "log_batch", breaks_over_poison)
+    reports = [courier.deliver(run_dir, store) for _ in range(delivery.TRIES + 1)]
+    assert [report.delivered for report in reports] == [False] * delivery.TRIES + [True]
+    assert history(run_dir, store) == [(0, 0.0), (2, 0.5)]
+    assert progress.read(run_dir, run_id_of(run_dir)).refused == 1
+
+
 def test_a_torn_line_in_the_middle_is_passed_over(run_dir, store):
     with Outbox(run_dir) as outbox:
         record(outbox, range(3))
@@ -569,6 +596,11 @@ def test_secrets_of_the_settings_are_nowhere_in_mlflow(run_dir, tmp_path):
     assert len([path for path in kept if path.name == "config.json"]) == 2
     assert not [path for path in kept if b"plant" in path.read_bytes()]
     assert "plant-1-abc" in (run_dir / "run.json").read_text()
+
+
+def test_asking_whether_a_server_answers_leaves_nothing_there(store):
+    courier.require(address.Address(store, "fresh"), write=False)
+    assert client(store).get_experiment_by_name("fresh") is None
 
 
 def test_a_required_server_must_take_what_a_run_needs(tmp_path):

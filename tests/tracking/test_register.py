@@ -372,13 +372,13 @@ def contest(place: Place) -> str:
 
 @pytest.mark.parametrize(("mode", "name"), [("max", "best"), ("min", "bad")])
 def test_the_best_is_a_finished_run_or_trial_and_of_equal_ones_the_first(client, contest, mode, name):
-    from sisr.tracking.search import ranked
+    from sisr.tracking.selection import ranked
 
     assert ranked(client, contest, "final/psnr_y", mode)[0].info.run_name == name
 
 
 def test_a_metric_that_no_run_has_is_answered_with_those_there_are(client, contest):
-    from sisr.tracking.search import ranked
+    from sisr.tracking.selection import ranked
 
     with pytest.raises(ConfigError, match=r"none of the 5 finished runs .* 'final/psnr'; did you mean 'final/psnr_y'"):
         ranked(client, contest, "final/psnr", "max")

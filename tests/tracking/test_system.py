@@ -3,7 +3,7 @@ import time
 
 import psutil
 
-from sisr.tracking.system import Sampler
+from sisr.tracking.service import Sampler
 
 
 def test_a_sample_has_the_names_of_mlflows_page_and_plausible_values():

@@ -18,7 +18,7 @@ from sisr.cluster import capacity, connection
 from sisr.errors import CheckpointError, ConfigError, SisrError
 from sisr.serving import proxy
 from sisr.serving.limits import Limits
-from sisr.serving.release import Release
+from sisr.serving.release import Release, ReleaseStore
 
 NAME = "sisr"  # of the application in Serve
 PLENTY = 10_000  # requests that Serve may hand to a replica at once: more than it ever takes
@@ -152,24 +152,6 @@ def stop() -> None:
             ending.start()
             ending.join(2 * STOP_S)
         connection.shutdown()
-
-
-class ReleaseStore:
-    """Holds the release that replicas take when they start, whenever that is; in a light process of its own."""
-
-    def __init__(self) -> None:
-        self._release: Release | None = None  # where it was started anew: until `Service.mend`
-
-    def put(self, release: Release) -> None:
-        self._release = release
-
-    def take(self) -> Release:
-        assert self._release is not None, "no release yet; Serve tries again"
-        return self._release
-
-    def version(self) -> str:
-        """Return the release's version; empty where there is none."""
-        return "" if self._release is None else self._release.version
 
 
 class _Replica:

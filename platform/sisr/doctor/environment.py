@@ -71,7 +71,7 @@ def tracking(runs: Path, tracking_uri: str | None) -> Diagnosis:
     try:
         place = address.decide(runs / "new", tracking_uri)
         if not place.tracking_uri.startswith("sqlite:"):
-            courier.require(place)
+            courier.require(place, write=False)
     except TrackingError as error:
         remedy = "start it, or correct MLFLOW_TRACKING_URI; runs start without it"
         return Diagnosis("error", "mlflow", str(error), remedy)

@@ -1,9 +1,11 @@
 """A comparison in MLflow: a run of its own."""
 
 import math
+import re
 
 from sisr.errors import RunLockedError
 from sisr.evaluation.compare import Comparison
+from sisr.evaluation.page import PAGE, RESULT
 from sisr.tracking import courier
 from sisr.tracking.outbox import Outbox
 
@@ -12,33 +14,27 @@ DELIVERY_S = 60.0  # how long MLflow may take; what has not arrived then, `sisr 
 
 def log(comparison: Comparison, tracking_uri: str | None, experiment: str | None) -> str:
     """Record a comparison as an MLflow run and deliver it; return a message for the user, or nothing."""
-    folder = comparison.files.folder
     try:
-        with Outbox(folder) as outbox:
+        with Outbox(comparison.folder) as outbox:
             _record(comparison, outbox)
     except RunLockedError as error:
         return f"not logged: {error}"
-    return courier.start(folder, tracking_uri, experiment).finish(DELIVERY_S).message
+    return courier.start(comparison.folder, tracking_uri, experiment).finish(DELIVERY_S).message
 
 
 def _record(comparison: Comparison, outbox: Outbox) -> None:
-    content, files = comparison.content, comparison.files
+    content = comparison.content
     outbox.params({n: content[n] for n in ("data", "num_images", "protocol", "scale", "against")})
     verdicts = {row.model: row.verdict for row in comparison.rows}
     outbox.tags({"sisr.kind": "compare", "sisr.models": list(verdicts), "sisr.verdicts": verdicts})
     outbox.status("RUNNING")
-    for place, row in enumerate(comparison.rows):
+    for place, row in enumerate(comparison.rows, 1):
         values = {**row.measured.mean, "ms_per_image": row.ms}
-        finite = {name: value for name, value in values.items() if math.isfinite(value)}
-        outbox.metrics(0, {f"{_metric_prefix(row.model, place)}/{name}": value for name, value in finite.items()})
-    for number, sheet in enumerate(files.sheets):
-        outbox.image(0, f"places/{number + 1}", sheet)
-    outbox.artifact(files.page)
-    outbox.artifact(files.result)
+        # What MLflow can write in a metric's name; places tell apart models whose names become alike.
+        model = re.sub(r"[^A-Za-z0-9_.-]", "_", row.model)[-100:]
+        outbox.metrics(0, {f"{place}_{model}/{name}": v for name, v in values.items() if math.isfinite(v)})
+    for number, sheet in enumerate(comparison.sheets, 1):
+        outbox.image(0, f"places/{number}", sheet)
+    outbox.artifact(PAGE)
+    outbox.artifact(RESULT)
     outbox.status("FINISHED")
-
-
-def _metric_prefix(model: str, place: int) -> str:
-    """Return a model's name as MLflow can write it in a metric's, told apart from the others by its place."""
-    letters = "".join(c if c.isascii() and (c.isalnum() or c in "_-.") else "_" for c in model)
-    return f"{place + 1}_{letters[-100:]}"

@@ -1,11 +1,10 @@
-"""From what a person calls a model, a run or a sweep to it: a name, a folder, a file, or an address in MLflow."""
+"""From what a person calls a model to the model: a run, a folder, a file, or an address in MLflow."""
 
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sisr.config.wording import did_you_mean
 from sisr.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -90,20 +89,6 @@ def locate(spec: str, runs: Path, tracking_uri: str | None = None) -> Path:
     from sisr.models.files import find_model
 
     return find_model(spec, runs)
-
-
-def find_folder(name: str, runs: Path, file: str, kind: str = "run") -> Path:
-    """Return the folder of the run or sweep called `name`, or at the path `name`, which holds `file`.
-
-    Raises:
-        ConfigError: There is none.
-    """
-    for folder in (runs / name, Path(name)):
-        if (folder / file).is_file():
-            return folder
-    known = sorted(path.parent.name for path in runs.glob(f"*/{file}"))
-    there = f"there are {', '.join(known)}" if known else f"{runs} holds none: name their folder with --runs"
-    raise ConfigError(f"no {kind} '{name}' in {runs}, and no folder of that name; {did_you_mean(name, known) or there}")
 
 
 def places(specs: Iterable[str], runs: Path) -> dict[str, Path]:

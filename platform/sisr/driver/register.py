@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sisr import recipes
 from sisr.driver.registration_gate import Decision, Gate, Rules
 from sisr.errors import ConfigError
 from sisr.metrics.catalogue import Mode, direction
-from sisr.recipe import build_recipe, roles_of
 from sisr.terminal.console import err
-from sisr.tracking import address, candidate, card, champion, registry, search, selection
+from sisr.tracking import address, candidate, card, champion, registry, selection
 from sisr.tracking.candidate import Candidate
 from sisr.tracking.card import Facts
 
@@ -43,7 +41,7 @@ def register(request: Registration, rules: Rules) -> dict[str, Any]:
     server = address.choose(request.tracking_uri, request.runs, folder)
     with selection.asking(server) as client:
         found = candidate.fetch(client, server, _run_id(client, request, folder, server), request.runs)
-        gate = Gate(found, rules, request.runs, is_adversarial)
+        gate = Gate(found, rules, request.runs)
         name = champion.check_name(request.name or str(gate.model.meta["recipe"]))
 
         def files_of(version: str) -> Path:
@@ -57,12 +55,12 @@ def register(request: Registration, rules: Rules) -> dict[str, Any]:
             decision = gate.decide(before, files_of)
             facts = _facts(name, found, gate, decision, request)
             if not decision.passed and not request.force:
-                return _result(facts, decision, "refused", None, before)
-            registry.add_files(client, found.model_id, _files(facts, found))
+                return _result(facts, "refused", None, before)
+            picture = {} if found.picture is None else {card.PICTURE: found.picture}
+            registry.add_files(client, found.model_id, {card.README: card.readme(facts).encode(), **picture})
             version = champion.promote(client, _entry(facts), before)
             if version is not None:
-                state = "forced" if facts.forced else "registered"
-                return _result(facts, decision, state, str(version.version), before)
+                return _result(facts, "forced" if facts.forced else "registered", str(version.version), before)
 
 
 def roll_back(name: str | None, tracking_uri: str | None, runs: Path) -> dict[str, Any]:
@@ -97,16 +95,10 @@ def _run_id(client: Any, request: Registration, folder: Path | None, server: str
     if request.experiment is None:
         return str(request.run) if folder is None else selection.delivered(folder, server)
     mode = request.mode or direction(request.metric)
-    run = search.ranked(client, request.experiment, request.metric, mode)[0]
+    run = selection.ranked(client, request.experiment, request.metric, mode)[0]
     value = run.data.metrics[request.metric]
     err.print(f"best of {request.experiment} by {request.metric}: {run.info.run_name} ({value:.6g})", markup=False)
     return str(run.info.run_id)
-
-
-def is_adversarial(meta: dict[str, Any]) -> bool:
-    """Return whether the recipe of a model has a judge."""
-    module = recipes.load(meta["recipe"], meta.get("recipe_source", ""))
-    return bool(roles_of(build_recipe(module, module.tiny())).judges)
 
 
 def _facts(name: str, found: Candidate, gate: Gate, decision: Decision, request: Registration) -> Facts:
@@ -135,12 +127,6 @@ def _facts(name: str, found: Candidate, gate: Gate, decision: Decision, request:
     )
 
 
-def _files(facts: Facts, found: Candidate) -> dict[str, bytes]:
-    """Return the card and its picture by file name."""
-    written = {card.README: card.readme(facts).encode()}
-    return written if found.picture is None else written | {card.PICTURE: found.picture}
-
-
 def _entry(facts: Facts) -> champion.Entry:
     """Return what becomes a version: the card as its description, and its main facts as tags."""
     tags = {
@@ -149,7 +135,7 @@ def _entry(facts: Facts) -> champion.Entry:
         "sisr.data": facts.data,
         "sisr.protocol": facts.protocol,
         "sisr.gate": json.dumps(facts.findings),
-        champion.SHA256_TAG: json.dumps(dict(facts.sha256)),
+        registry.SHA256_TAG: json.dumps(dict(facts.sha256)),
         **{f"sisr.{metric}": f"{value:.4f}" for metric, value in next(iter(facts.means.values())).items()},
         **({"sisr.forced": facts.forced} if facts.forced else {}),
         **({"sisr.data_licence": facts.data_licence} if facts.data_licence else {}),
@@ -157,7 +143,7 @@ def _entry(facts: Facts) -> champion.Entry:
     return champion.Entry(facts.name, facts.model_id, facts.run_id, card.description(facts), tags)
 
 
-def _result(facts: Facts, decision: Decision, state: str, version: str | None, previous: str | None) -> dict[str, Any]:
+def _result(facts: Facts, state: str, version: str | None, previous: str | None) -> dict[str, Any]:
     return {
         "state": state,
         "model": facts.name,
@@ -169,5 +155,5 @@ def _result(facts: Facts, decision: Decision, state: str, version: str | None, p
         "images": facts.images,
         "by": facts.by,
         "tests": [{"name": name, "passed": passed, "finding": words} for name, passed, words in facts.findings],
-        "mean": {measured.model: measured.mean for measured in decision.measured},
+        "mean": facts.means,
     }

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from sisr import recipes
 from sisr.data.sources import ImageFile, catalogue
 from sisr.driver.models import open_model
 from sisr.errors import CheckpointError, ConfigError
@@ -14,6 +15,7 @@ from sisr.evaluation.compare import BICUBIC, Measures, measure
 from sisr.evaluation.gate import Check
 from sisr.evaluation.measure import Measurement, with_scores
 from sisr.models.model import Model
+from sisr.recipe import build_recipe, roles_of
 from sisr.tracking.candidate import Candidate
 
 
@@ -44,9 +46,7 @@ class Rules:
 class Gate:
     """Measures each model once, however often it has to decide."""
 
-    def __init__(
-        self, found: Candidate, rules: Rules, runs: Path, is_adversarial: Callable[[dict[str, Any]], bool]
-    ) -> None:
+    def __init__(self, found: Candidate, rules: Rules, runs: Path) -> None:
         """Open the candidate and find the images.
 
         Raises:
@@ -120,6 +120,12 @@ class Gate:
 
     def _measure(self, model: Model) -> Measurement:
         return measure([model], self.files, self.rules.measures)[0][0]
+
+
+def is_adversarial(meta: dict[str, Any]) -> bool:
+    """Return whether the recipe of a model has a judge."""
+    module = recipes.load(meta["recipe"], meta.get("recipe_source", ""))
+    return bool(roles_of(build_recipe(module, module.tiny())).judges)
 
 
 def _images(data: str, run: dict[str, Any]) -> tuple[list[ImageFile], str]:

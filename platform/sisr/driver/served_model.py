@@ -10,7 +10,7 @@ from sisr.serving.release import Release
 from sisr.terminal.console import err
 
 if TYPE_CHECKING:
-    from sisr.tracking.alias import Registered
+    from sisr.tracking.champion import Registered
 
 
 class Replicas(Protocol):

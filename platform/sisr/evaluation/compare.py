@@ -16,13 +16,13 @@ from sisr.evaluation import ranking
 from sisr.evaluation.gallery import Gallery
 from sisr.evaluation.images import decoded
 from sisr.evaluation.measure import Measurement, SideBySide, Upscaler, evaluate_models
-from sisr.evaluation.page import Files, cells, columns, write
+from sisr.evaluation.page import PAGE, cells, columns, write
 from sisr.evaluation.ranking import Cost, Ranked
 from sisr.inference.probe import multiply_adds
 from sisr.metrics import perceptual
 from sisr.metrics.catalogue import ALWAYS
 from sisr.metrics.perceptual import Distance
-from sisr.metrics.protocol import Protocol
+from sisr.metrics.protocol import Protocol, protocol
 from sisr.models.model import Model
 from sisr.recipe import parameter_count
 from sisr.terminal import console
@@ -45,29 +45,31 @@ class Comparison:
     content: dict[str, Any]  # for JSON
     rows: list[Ranked]
     notes: list[str]
-    files: Files
+    folder: Path
+    sheets: list[str]  # pictures of the places, by their path in the folder
 
     def show(self) -> None:
         """Print the table, the notes and where the page is."""
         content = self.content
         title = f"{content['num_images']} images of {content['data']}, against {content['against']}"
         console.table(title, columns(self.rows), [cells(row) for row in self.rows])
-        for line in (f"protocol: {content['protocol']}", *self.notes, f"page: {self.files.folder / self.files.page}"):
+        for line in (f"protocol: {content['protocol']}", *self.notes, f"page: {self.folder / PAGE}"):
             console.out.print(line, markup=False)
 
 
-def measures(rule: Protocol, request: str, device: torch.device) -> Measures:
+def measures(name: str, request: str, device: torch.device) -> Measures:
     """Return what models are judged by.
 
     Args:
-        rule: The protocol.
+        name: The protocol's.
         request: Of the perceptual distance, as `sisr.metrics.perceptual.offered` takes it; `auto` is none where the
             protocol has no RGB images.
         device: The distance's.
 
     Raises:
-        ConfigError: The distance can't be had.
+        ConfigError: There is no such protocol, or the distance can't be had.
     """
+    rule = protocol(name)
     offered = [] if request == "auto" and rule.luma_first else perceptual.offered(request)
     return Measures(rule, perceptual.build(offered[0], device) if offered else None)
 
@@ -88,8 +90,8 @@ def measure(
         files: The images.
         by: What models are judged by.
         gallery: Looks at every image.
-        num_compared: The first so many models choose the places that the gallery shows.
-        metrics: As in `sisr.evaluation.measure.evaluate_models`.
+        num_compared: See `Gallery.add`.
+        metrics: See `evaluate_models`.
     """
     # MATLAB's own bicubic rounds between the two axes; the network of the same name can't.
     upscalers: list[tuple[str, Upscaler]] = [(m.name, BICUBIC if m.name == BICUBIC else m.generator) for m in models]
@@ -123,7 +125,7 @@ def compare(
         models: All of one scale, under different names.
         num_named: The first so many were asked for; they choose the places that are shown.
         files: The images.
-        by: What they are judged by.
+        by: What models are judged by.
         against: The model that the others are compared with.
         data: What the user calls the images.
         runs: The comparison's folder is made in it.
@@ -154,8 +156,8 @@ def compare(
     }
     name = _folder_name({"models": digests, "against": against, "protocol": stamp, "images": images})
     facts = [f"{len(files)} images: {data}", f"Protocol: {stamp}", f"Reference: {against}", f"Device: {device}"]
-    written = write(runs / name, console.finite(content), rows, gallery.places, facts, notes)
-    return Comparison(content, rows, notes, written)
+    sheets = write(runs / name, console.finite(content), rows, gallery.places, facts, notes)
+    return Comparison(content, rows, notes, runs / name, sheets)
 
 
 def _folder_name(identity: Any) -> str:

@@ -123,12 +123,7 @@ def png(pixels: Pixels) -> bytes:
 
 
 def contact_sheet(place: Place, names: Sequence[str]) -> Image.Image:
-    """Return one place as a picture: in columns hr and each model, with the error map below each model's patch.
-
-    Args:
-        place: What to show.
-        names: Of the models.
-    """
+    """Return one place as a picture: in columns hr and each model, with the error map below each model's patch."""
     hr, *sr = (place.patch(region) for region in place.regions)
     side = place.side * ZOOM
     picture = Image.new("RGB", (MARGIN + (len(sr) + 1) * (side + MARGIN), HEADER + 2 * (side + MARGIN)), "white")

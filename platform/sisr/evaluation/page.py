@@ -5,7 +5,6 @@ The page has a table, a slider between two pictures, crops and error maps.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +27,6 @@ ABOUT = (
 )
 
 
-@dataclass(frozen=True)
-class Files:
-    """What a comparison wrote, by its path in the folder."""
-
-    folder: Path
-    page: str
-    result: str
-    sheets: list[str]  # one picture for each place
-
-
 def write(
     folder: Path,
     result: dict[str, Any],
@@ -45,16 +34,13 @@ def write(
     places: Sequence[Place],
     facts: Sequence[str],
     notes: Sequence[str],
-) -> Files:
-    """Write the page, the numbers and a picture for each place into `folder`, replacing older ones.
+) -> list[str]:
+    """Write `PAGE`, `RESULT` and a picture for each place into `folder`, replacing older ones; return the pictures.
 
     Args:
         folder: Created where missing.
         result: What the JSON file holds; finite numbers only.
-        rows: See `page`.
-        places: See `page`.
-        facts: See `page`.
-        notes: See `page`.
+        rows: This and what follows: as `page` takes them.
 
     Raises:
         DiskError: It can't be written.
@@ -68,7 +54,7 @@ def write(
     for path, place in zip(sheets, places, strict=True):
         with atomic.file(folder / path) as unfinished:
             contact_sheet(place, [row.model for row in rows]).save(unfinished)
-    return Files(folder, PAGE, RESULT, sheets)
+    return sheets
 
 
 def page(rows: Sequence[Ranked], places: Sequence[Place], facts: Sequence[str], notes: Sequence[str]) -> str:

@@ -89,14 +89,11 @@ def rank(measured: Sequence[Measurement], costs: Sequence[Cost], reference: str)
         reference: The model that the others are compared with.
     """
     against = next(found for found in measured if found.model == reference)
-    return [Ranked(m, c, _differences(m, against)) for m, c in zip(measured, costs, strict=True)]
-
-
-def _differences(ours: Measurement, against: Measurement) -> dict[str, PairedDifference]:
-    if ours is against:
-        return {}
-    found = {name: difference(ours, against, METRICS[name]) for name in ours.mean}
-    return {name: value for name, value in found.items() if value}
+    rows = []
+    for ours, cost in zip(measured, costs, strict=True):
+        found = {} if ours is against else {name: difference(ours, against, METRICS[name]) for name in ours.mean}
+        rows.append(Ranked(ours, cost, {name: value for name, value in found.items() if value}))
+    return rows
 
 
 def notes(rows: Sequence[Ranked]) -> list[str]:

@@ -40,7 +40,6 @@ class BatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(num_features))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x normalised: same shape and type."""
         if self.training and num_workers() > 1:
             return self._over_all_workers(x)
         keep = self.training or not self.batch_statistics

@@ -9,14 +9,15 @@ from urllib.parse import quote
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 import sisr
 from sisr.data.writing import QUALITY
-from sisr.serving import body, pages
+from sisr.pictures.page import Page, render
+from sisr.serving import body
 from sisr.serving.engine import Engine, Upscaled
 from sisr.serving.formats import MEDIA_TYPES, choose
 from sisr.serving.hosts import HeadAsGet, OnlyFor
@@ -81,18 +82,17 @@ BODY = {
         "multipart/form-data": {"schema": FORM},
     },
 }
+ABOUT = "Enlarges pictures with a super-resolution model. The model may be replaced at any time; answers name it."
 CLIENT_GONE = 499  # as nginx calls it in its log
 FORMAT = "Of the answer; default: the first of image/png, image/webp, image/jpeg that Accept names."
 
 
 def build(engine: Engine, names: Iterable[str] = ()) -> FastAPI:
     """Return the service on an engine, which may be called by `names` besides localhost and addresses."""
-    app = FastAPI(
-        title="sisr", version=sisr.__version__, description=pages.ABOUT, docs_url=None, redoc_url=None, debug=False
-    )
+    app = FastAPI(title="sisr", version=sisr.__version__, description=ABOUT, docs_url=None, redoc_url=None, debug=False)
     _add_upscale(app, engine)
     _add_state(app, engine)
-    pages.add(app)
+    _add_pages(app)
     for kind, answer in {
         Refusal: _refused,
         ClientDisconnect: _gone,
@@ -154,6 +154,30 @@ def _add_state(app: FastAPI, engine: Engine) -> None:
         return JSONResponse(state.model_dump(), 200 if state.ready else 503)
 
 
+def _add_pages(app: FastAPI) -> None:
+    """Add the pages for people, which need nothing from elsewhere: one to try the service, one that describes it."""
+    try_it = render(
+        "serving/try.html",
+        styles=["serving/header.css", "pictures/slider.css", "serving/try.css"],
+        scripts=["pictures/slider.js", "serving/try.js"],
+        allow="img-src blob: data:; connect-src 'self'",
+    )
+    description = render(
+        "serving/docs.html",
+        styles=["serving/header.css", "serving/docs.css"],
+        scripts=["serving/docs.js"],
+        allow="img-src data:; connect-src 'self'",
+        about=ABOUT,
+    )
+
+    def answer(page: Page) -> HTMLResponse:
+        policy = f"{page.policy}; frame-ancestors 'none'"  # which only a header can say
+        return HTMLResponse(page.html, headers={"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"})
+
+    app.add_api_route("/", lambda: answer(try_it), include_in_schema=False)
+    app.add_api_route("/docs", lambda: answer(description), include_in_schema=False)
+
+
 def _described(done: Upscaled) -> dict[str, str]:
     release = done.serving.release
     return {
@@ -174,17 +198,17 @@ async def _gone(request: Request, error: Any) -> Response:
 
 
 async def _failed(request: Request, error: Any) -> JSONResponse:
-    phrase = HTTPStatus(error.status_code).phrase.lower()
-    detail = f"{request.method} {request.url.path}; /docs lists what there is"
-    return JSONResponse({"error": phrase, "detail": detail, "limit": None}, error.status_code, error.headers)
+    status = HTTPStatus(error.status_code)
+    refusal = Refusal(status, status.phrase.lower(), f"{request.method} {request.url.path}; /docs lists what there is")
+    return JSONResponse(refusal.body, status, error.headers)
 
 
 async def _invalid(request: Request, error: Any) -> JSONResponse:
     detail = "; ".join(f"{found['loc'][-1]}: {found['msg']}, got {found['input']!r}" for found in error.errors())
-    return JSONResponse({"error": "unknown option", "detail": detail, "limit": None}, 422)
+    return await _refused(request, Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "unknown option", detail))
 
 
 async def _crashed(request: Request, error: Exception) -> JSONResponse:
     _log.error("%s %s", request.method, request.url.path, exc_info=error)
     detail = f"this is our mistake: {type(error).__name__}; the process goes on, and its log has the traceback"
-    return JSONResponse({"error": "internal error", "detail": detail, "limit": None}, 500)
+    return await _refused(request, Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error", detail))

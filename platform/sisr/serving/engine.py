@@ -1,26 +1,73 @@
-"""A model at work for many requests: how many wait, how long each may take, and how one model follows another."""
+"""A model at work for many requests: how many wait, how long each may take, and how one model follows another.
+
+Work for which nobody waits any more is ended between two layers of the generator.
+"""
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import IO
+from typing import IO, Any
 
 import torch
+from torch import nn
 
 from sisr.data.writing import Saving
 from sisr.errors import DataError, OutOfMemoryError
 from sisr.inference.enlarge import Enlarged, enlarge_bytes
 from sisr.models.model import Model
-from sisr.serving.interruption import Interruption, make_interruptible
 from sisr.serving.limits import Limits, Refusal, busy, refusal_of
 from sisr.serving.opening import open_release
 from sisr.serving.release import Release
 
 REMEMBERED = 0.9  # of the mean time per picture, at each new picture
+
+_current = threading.local()  # the interruption that a thread works under
+
+
+class InterruptedWorkError(Exception):
+    """Nobody waits for the result any more."""
+
+
+class Interruption:
+    """Whether somebody waits for the result of a `with` block of this.
+
+    After `set`, the generator's next layer raises InterruptedWorkError inside the block.
+    """
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        """End the work."""
+        self._event.set()
+
+    def __enter__(self) -> None:
+        _current.interruption = self
+        self.check()
+
+    def __exit__(self, *_: object) -> None:
+        _current.interruption = None
+
+    def check(self) -> None:
+        """Raise if nobody waits for the result any more."""
+        if self._event.is_set():
+            raise InterruptedWorkError
+
+
+def make_interruptible(generator: nn.Module) -> None:
+    """Let an `Interruption` end the generator's work before each of its layers."""
+
+    def check(module: nn.Module, args: Any) -> None:
+        if interruption := getattr(_current, "interruption", None):
+            interruption.check()
+
+    for module in generator.modules():
+        module.register_forward_pre_hook(check)
 
 
 @dataclass(frozen=True)

@@ -78,10 +78,7 @@ def artifact_location(tracking_uri: str) -> str | None:
 def choose(tracking_uri: str | None, runs: Path, run_dir: Path | None = None) -> str:
     """Return an MLflow address: as asked for, else `MLFLOW_TRACKING_URI`, else the run's last one, else the embedded.
 
-    Args:
-        tracking_uri: Any MLflow tracking address; a relative SQLite path counts from the current folder.
-        runs: The folder that holds the runs.
-        run_dir: Of a run whose last address counts; `None`: no run's.
+    A relative SQLite path counts from the current folder; `run_dir` is the run whose last address counts.
 
     Raises:
         TrackingError: The run was recorded at an address that its user must confirm: its password is not kept, or it
@@ -89,7 +86,7 @@ def choose(tracking_uri: str | None, runs: Path, run_dir: Path | None = None) ->
     """
     embedded = default_uri(runs)
     if named := tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"):
-        uri = absolute(named)
+        uri = f"{SQLITE}{file}" if (file := database(named)) else named
         if uri != embedded:
             trust.remember(TRUSTED_AS, uri, redact_text(uri))
         return uri
@@ -109,12 +106,9 @@ def choose(tracking_uri: str | None, runs: Path, run_dir: Path | None = None) ->
 
 
 def decide(run_dir: Path, tracking_uri: str | None = None, experiment: str | None = None) -> Address:
-    """Return where a run is recorded, a trial with its sweep.
+    """Return where a run is recorded, a trial with its sweep; see `choose`, also for what is raised.
 
-    Args:
-        run_dir: The run's folder.
-        tracking_uri: See `choose`; and what is raised.
-        experiment: MLflow's experiment; `None`: as before, "sisr" for a new run.
+    `experiment` is as before where it is `None`, and "sisr" for a new run.
     """
     if (sweep := sweep_of(run_dir)) is not None:
         return of_trial(run_dir, decide(sweep, tracking_uri, experiment))
@@ -177,9 +171,3 @@ def _was_embedded(uri: str, runs: Path) -> bool:
 
 def _run_there(before: Address | None, uri: str) -> str | None:
     return before.run_id if before is not None and before.tracking_uri == redact_text(uri) else None
-
-
-def absolute(uri: str) -> str:
-    """Return a tracking address that does not depend on the current folder."""
-    file = database(uri)
-    return uri if file is None else f"{SQLITE}{file}"

@@ -1,4 +1,4 @@
-"""Versions of a registered model, and the aliases `champion` (what others use) and `previous` (what they used before).
+"""Versions of a registered model, and its aliases: `champion`, which others use, and `previous`, from before.
 
 MLflow has no transactions, but it gives out version numbers one by one. A version is therefore a ticket: it is created
 as a candidate, waits until no lower one is a candidate, and only then looks at the champion. If that is still the one
@@ -11,19 +11,23 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from sisr.errors import ConfigError, TrackingError
-from sisr.tracking.registry import SHA256_TAG
+from sisr.config.wording import did_you_mean
+from sisr.errors import CheckpointError, ConfigError, TrackingError
+from sisr.tracking import address, registry, selection
+from sisr.tracking.redact import redact_text
 
 CHAMPION, PREVIOUS = "champion", "previous"
 STATE = "sisr.state"
 POLL_S = 0.2
 PATIENCE_S = 60.0  # with a candidate in front that does not move; its process has died, for it needs a second
 
+_ADDRESS = re.compile(r"models:/+([^/@]+)(?:@([^/@]+)|/(\d+))/?")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -64,21 +68,22 @@ def holder(client: MlflowClient, name: str, alias: str = CHAMPION) -> ModelVersi
 
 def files_of(version: ModelVersion) -> dict[str, str]:
     """Return the SHA-256 of each file of a version, as recorded; empty for one that was registered by other means."""
-    return dict(json.loads(version.tags.get(SHA256_TAG, "{}")))
+    return dict(json.loads(version.tags.get(registry.SHA256_TAG, "{}")))
 
 
 def promote(client: MlflowClient, entry: Entry, against: str | None) -> ModelVersion | None:
     """Make a new version the champion, and the champion `previous`; inside `selection.asking`.
 
-    Args:
-        client: Speaks to the registry.
-        entry: What becomes the version.
-        against: Version of the champion that the gate has compared it with; None: there was none.
+    `against` is the version of the champion that the gate has compared it with; None: there was none.
 
     Returns:
         The new version; None where another has become champion meanwhile, and nothing was changed.
     """
-    _ensure_model(client, entry.name)
+    try:
+        client.create_registered_model(entry.name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
     ours = client.create_model_version(
         entry.name,
         f"models:/{entry.model_id}",
@@ -116,7 +121,8 @@ def roll_back(client: MlflowClient, name: str) -> tuple[str, str]:
     _await_turn(client, name, None)
     champion, previous = holder(client, name), holder(client, name, PREVIOUS)
     if champion is None:
-        raise ConfigError(f"no registered model '{name}' with a champion; {_known(client)}")
+        known = ", ".join(names(client)) or "none"
+        raise ConfigError(f"no registered model '{name}' with a champion; there are {known}")
     if previous is None or previous.version == champion.version:
         raise ConfigError(f"models:/{name}@champion is version {champion.version}, and no version was champion before")
     client.set_registered_model_alias(name, CHAMPION, previous.version)
@@ -132,18 +138,6 @@ def names(client: MlflowClient) -> list[str]:
     return sorted(
         model.name for model in client.search_registered_models(max_results=1000) if CHAMPION in (model.aliases or {})
     )
-
-
-def _known(client: MlflowClient) -> str:
-    return f"there are {', '.join(names(client)) or 'none'}"
-
-
-def _ensure_model(client: MlflowClient, name: str) -> None:
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
 
 
 def _await_turn(client: MlflowClient, name: str, ours: int | None) -> None:
@@ -163,3 +157,42 @@ def _candidates(client: MlflowClient, name: str) -> list[ModelVersion]:
     champion = holder(client, name)  # one that died just before it could say that it was promoted
     found = client.search_model_versions(f"name = '{name}' and tags.`{STATE}` = 'candidate'")
     return [version for version in found if champion is None or version.version != champion.version]
+
+
+@dataclass(frozen=True)
+class Registered:
+    """What an address such as models:/NAME@ALIAS or models:/NAME/VERSION names."""
+
+    name: str
+    alias: str | None  # None: always the same version
+    fixed: str | None  # the version, where it is always the same
+    server: str  # MLflow's address
+    runs: Path  # the folder that holds the runs
+
+    def version(self) -> str:
+        """Return the version as of now.
+
+        Raises:
+            CheckpointError: There is no such model, or it has no such alias.
+            TrackingError: The server does not answer.
+        """
+        if self.alias is None:
+            return str(self.fixed)
+        with selection.asking(self.server) as client:
+            held = holder(client, self.name, self.alias)
+            if held is not None:
+                return str(held.version)
+            known = names(client)
+        where = f"no models:/{self.name}@{self.alias} at {redact_text(self.server)}"
+        hint = did_you_mean(self.name, known) or f"models with a champion: {', '.join(known) or 'none'}"
+        raise CheckpointError(f"{where}; {hint}")
+
+    def fetch(self, version: str) -> Path:
+        """Return a folder with the files of a version; errors as `registry.download_model`."""
+        return registry.download_model(f"models:/{self.name}/{version}", tracking_uri=self.server, runs=self.runs)
+
+
+def registered(spec: str, tracking_uri: str | None, runs: Path) -> Registered | None:
+    """Return what `spec` names in the registry, by `address.choose`; None where it names no registered model."""
+    found = _ADDRESS.fullmatch(spec)
+    return found and Registered(found[1], found[2], found[3], address.choose(tracking_uri, runs), runs)

@@ -61,10 +61,9 @@ def start(
 
 
 class Courier:
-    """A running courier. One that is killed is started again."""
+    """A running courier; see `start`. One that is killed is started again."""
 
     def __init__(self, folder: Path, tracking_uri: str, notify: Notify):
-        """Start it; see `start`."""
         self._folder, self._uri, self._notify = folder, tracking_uri, notify
         self._ending = self._given_up = False
         self._lock = threading.Lock()
@@ -134,12 +133,7 @@ def standing(folder: Path) -> DeliveryState:
 
 
 def deliver(folder: Path, tracking_uri: str | None = None, experiment: str | None = None) -> DeliveryState:
-    """Deliver the outboxes of a run or a sweep now, in this process.
-
-    Args:
-        folder: Of a run or a sweep; of a trial: means its sweep.
-        tracking_uri: See `address.decide`.
-        experiment: See `address.decide`.
+    """Deliver the outboxes of a run or a sweep (of a trial: its sweep's) now, in this process; see `address.decide`.
 
     Raises:
         TrackingError: The run was deleted in MLflow, or its address had a password and must be given again.
@@ -151,8 +145,8 @@ def deliver(folder: Path, tracking_uri: str | None = None, experiment: str | Non
 
         problem = service.deliver_once(folder, place)
     reached = address.read(folder)
-    there = reached is not None and reached.tracking_uri == redact_text(place.tracking_uri)
-    if not there:  # what another server has received says nothing about the one that was asked for
+    if reached is None or reached.tracking_uri != redact_text(place.tracking_uri):
+        # What another server has received says nothing about the one that was asked for.
         return replace(_count(folder, None), message=problem)
     report = standing(folder)
     return replace(report, message=problem or report.message)
@@ -168,13 +162,15 @@ def _count(folder: Path, place: Address | None) -> DeliveryState:
     return DeliveryState(pending == 0, pending, "", of_trials)
 
 
-def require(place: Address) -> None:
+def require(place: Address, *, write: bool = True) -> None:
     """Try what recording a run at `place` will need: a run with a metric and a file, which is removed again.
+
+    Without `write` it only asks whether the server answers, and leaves nothing there.
 
     Raises:
         TrackingError: It is not possible; the message says why.
     """
-    command = [sys.executable, "-m", MODULE, "--check", "--experiment", place.experiment]
+    command = [sys.executable, "-m", MODULE, "--check", "write" if write else "read", "--experiment", place.experiment]
     command += ["--run-id", place.run_id] if place.run_id else []
     try:
         done = subprocess.run(
@@ -213,7 +209,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m sisr.tracking.courier", description="Deliver outboxes.")
     parser.add_argument("folder", type=Path, nargs="?", help="of the run or sweep")
     parser.add_argument("--parent-pid", type=int, help="end when this process is gone or closes the standard input")
-    parser.add_argument("--check", action="store_true", help="only try whether a run can be recorded")
+    parser.add_argument("--check", choices=["read", "write"], help="only try whether a run can be recorded")
     parser.add_argument("--experiment", help="for --check")
     parser.add_argument("--run-id", help="for --check: the run that is to go on")
     options = parser.parse_args()
@@ -222,7 +218,8 @@ def main() -> None:
     from sisr.tracking import service
 
     if options.check:
-        sys.exit(service.check(Address(server, options.experiment, options.run_id)))
+        place = Address(server, options.experiment, options.run_id)
+        sys.exit(service.check(place, write=options.check == "write"))
     sys.exit(service.serve(options.folder, address.at(options.folder, server), options.parent_pid))
 
 

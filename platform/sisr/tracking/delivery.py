@@ -1,7 +1,7 @@
 """Records of an outbox, sent to MLflow in order. Sending one again changes nothing, so a crash costs a repetition.
 
 Files go another way than numbers, to the artifact store. Where that takes none, they wait, and the records behind them
-pass. What the server refuses for good is set aside in a file.
+pass. What the server refuses for good, or again and again breaks over, is set aside in a file.
 """
 
 import json
@@ -22,33 +22,41 @@ from PIL import Image, UnidentifiedImageError
 from sisr.errors import CheckpointError, DataError, TrackingError
 from sisr.tracking import address, mlflow_run, outbox, progress, registry, store, upload
 from sisr.tracking.address import Address
-from sisr.tracking.batching import Record, batches, groups
-from sisr.tracking.failures import FAILURES, FilesWaitError, OfflineError, RecordRefusedError, is_refusal, why
+from sisr.tracking.failures import (
+    FAILURES,
+    FilesWaitError,
+    OfflineError,
+    RecordRefusedError,
+    is_refusal,
+    status_of,
+    why,
+)
+from sisr.tracking.mlflow_run import Record, batches, groups
 from sisr.tracking.redact import redact_text
 
 T = TypeVar("T")
 
 REFUSED = "outbox.refused.jsonl"  # records that are set aside, each with the reason
 WITH_FILES = {"image", "artifact", "model"}
+TRIES = 5  # of numbers or settings over which the server breaks, although it takes other writes
 THUMBNAIL_SIDE = 256  # px, as MLflow's own log_image makes it
 
 _log = logging.getLogger(__name__)
 
 
 class Delivery:
-    """The way of one run's records to one MLflow run, which is found or created with the first of them."""
+    """The way of one run's records to one MLflow run, which is found or created with the first of them.
+
+    Args:
+        run_dir: The run's folder.
+        place: Where it is recorded.
+        parent_id: See `mlflow_run.find_or_create`.
+        notify: Gets a line when records are set aside.
+    """
 
     def __init__(
         self, run_dir: Path, place: Address, parent_id: str | None = None, notify: Callable[[str], None] = _log.warning
     ):
-        """Prepare; nothing is sent yet.
-
-        Args:
-            run_dir: The run's folder.
-            place: Where it is recorded.
-            parent_id: See `mlflow_run.find_or_create`.
-            notify: Gets a line when records are set aside.
-        """
         self.run_dir, self.place, self._parent_id, self._notify = run_dir, place, parent_id, notify
         self.progress = progress.read(run_dir, place.run_id)
         self._client: MlflowClient | None = None
@@ -84,7 +92,7 @@ class Delivery:
                 except FilesWaitError as error:
                     failed.append(str(error))
                     waiting = (*waiting, self.progress.offset)
-            self._advance(offset=end, refused=self.progress.refused + refused, waiting=waiting)
+            self._advance(offset=end, refused=self.progress.refused + refused, waiting=waiting, tries=0)
         return failed
 
     def log_system(self, step: int, timestamp: int, values: dict[str, float]) -> None:
@@ -142,7 +150,7 @@ class Delivery:
         if not group:
             return 0
         try:
-            self._attempt(lambda: self._send(group), may_wait=group[0]["op"] in WITH_FILES)
+            self._attempt(lambda: self._send(group), group[0]["op"])
             return 0
         except RecordRefusedError as error:
             if len(group) == 1:
@@ -160,32 +168,38 @@ class Delivery:
         if self.progress.refused == 0:  # the first; the file has the others
             self._notify(message)
 
-    def _attempt(self, action: Callable[[], T], *, may_wait: bool = False) -> T:
-        """Do `action`, and distinguish a server that can't be reached from a record that it does not accept."""
+    def _attempt(self, action: Callable[[], T], op: str = "") -> T:
+        """Do `action`, and distinguish a server that can't be reached from a record (`op`) that it does not accept."""
         try:
             return action()
         except (FileNotFoundError, UnidentifiedImageError, CheckpointError, DataError) as error:
             raise RecordRefusedError(redact_text(str(error))) from error
         except FAILURES as error:
-            kind = OfflineError
-            if self._run_answers():  # only then it is about the record, not about where we knocked
-                kind = RecordRefusedError if is_refusal(error) else FilesWaitError if may_wait else OfflineError
-            raise kind(why(error)) from error
+            raise self._judge(error, op)(why(error)) from error
         except TrackingError:
             raise
         except Exception as error:  # our mistake or a library's: it must not hold up the records behind it
             _log.exception("a record can't be delivered")
             raise RecordRefusedError(redact_text(repr(error))) from error
 
-    def _run_answers(self) -> bool:
-        """Whether the server knows our run."""
-        if self.place.run_id is None:
-            return False
+    def _judge(self, error: Exception, op: str) -> type[OfflineError]:
+        """Return what an error means: only if the server knows our run, it is about the record."""
         try:
+            if self.place.run_id is None:
+                return OfflineError
             mlflow_run.check(self._connect(), self.place.run_id)
-            return True
+            if is_refusal(error):
+                return RecordRefusedError
+            if op in WITH_FILES:
+                return FilesWaitError
+            if op in ("metrics", "params") and status_of(error) == 500:
+                self._advance(tries=self.progress.tries + 1)
+                if self.progress.tries > TRIES:
+                    mlflow_run.write_again(self._connect(), self.place.run_id)
+                    return RecordRefusedError
         except FAILURES:
-            return False
+            pass
+        return OfflineError
 
     def _send(self, group: list[Record]) -> None:
         run_id, first = self.place.run_id, group[0]
@@ -201,20 +215,16 @@ class Delivery:
             case "model":
                 key = mlflow_run.record_uuid(run_id, first)
                 registry.log_generator(self._connect(), run_id, upload.inside(self.run_dir, first["path"]), key)
+            case "status" if first["status"] == "RUNNING":
+                self._connect().update_run(run_id, status="RUNNING")
             case "status":
-                self._send_status(run_id, first)
+                began = self._connect().get_run(run_id).info.start_time  # later, where the clock was set back since
+                self._connect().set_terminated(run_id, first["status"], end_time=max(first["t"], began))
             case "metrics" | "params" | "tags":
                 for batch in batches(group):
                     self._connect().log_batch(run_id, **batch)
             case _:
                 pass  # "open", and what later versions may add
-
-    def _send_status(self, run_id: str, record: Record) -> None:
-        if record["status"] == "RUNNING":
-            self._connect().update_run(run_id, status="RUNNING")
-            return
-        began = self._connect().get_run(run_id).info.start_time  # later, where the clock was set back since
-        self._connect().set_terminated(run_id, record["status"], end_time=max(record["t"], began))
 
     @contextmanager
     def _picture(self, record: Record) -> Iterator[Path]:

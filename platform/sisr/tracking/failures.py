@@ -51,11 +51,13 @@ def _proxy() -> str:
     return f"the proxy of {', '.join(named)} can't be used (no_proxy lists addresses that need none): "
 
 
+def status_of(error: Exception) -> int:
+    """Return HTTP's code for what a server answered; 0 where it did not answer."""
+    if isinstance(error, MlflowException):
+        return int(error.get_http_status_code())
+    return error.response.status_code if isinstance(error, requests.HTTPError) and error.response is not None else 0
+
+
 def is_refusal(error: Exception) -> bool:
     """Whether the server understood, and will answer the same again."""
-    status: int | None = None
-    if isinstance(error, MlflowException):
-        status = error.get_http_status_code()
-    elif isinstance(error, requests.HTTPError) and error.response is not None:
-        status = error.response.status_code
-    return status is not None and 400 <= status < 500 and status not in (401, 403, 407, 408, 429)
+    return 400 <= status_of(error) < 500 and status_of(error) not in (401, 403, 407, 408, 429)

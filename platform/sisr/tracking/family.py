@@ -22,16 +22,14 @@ class Family:
     """The outboxes that one process delivers together; trials are found as they appear.
 
     Between two deliveries only the size of a trial's outbox is kept: hundreds of trials take no memory or open files.
+
+    Args:
+        folder: Of a run or a sweep.
+        place: Where it is recorded.
+        notify: Gets a line about each trial, and each run's first record, that can't be delivered for good.
     """
 
     def __init__(self, folder: Path, place: Address, notify: Callable[[str], None]):
-        """Prepare; nothing is sent yet.
-
-        Args:
-            folder: Of a run or a sweep.
-            place: Where it is recorded.
-            notify: Gets a line about each trial, and each run's first record, that can't be delivered for good.
-        """
         self.head = Delivery(folder, place, notify=notify)  # the run's own outbox, or the sweep's
         self.files_wait = ""  # why the artifact store does not take files; empty: all are there
         self._notify = notify
@@ -53,9 +51,8 @@ class Family:
         attempts = ATTEMPTS if at_once or time.monotonic() >= self._next_round else 0
         failed = self.head.deliver(attempts)
         waits = bool(self.head.progress.waiting)
-        if (
-            self.head.place.run_id is not None
-        ):  # else its outbox is still empty, and trials' runs must know their parent
+        # While the sweep has no MLflow run its outbox is empty, and its trials' runs must know their parent.
+        if self.head.place.run_id is not None:
             for folder, size in sorted(self._grown(), key=lambda trial: self._failures[trial[0]]):
                 trial_failed, trial_waits = self._deliver_trial(folder, attempts - len(failed))
                 failed += trial_failed

@@ -188,12 +188,9 @@ def records(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any] | None
     A line that is no whole record, torn by a crash or written by somebody else, is yielded as `None`.
     """
     for row, end in rows(path, offset):
-        yield row if row is not None and _is_whole(row) else None, end
-
-
-def _is_whole(row: dict[str, Any]) -> bool:
-    fields = EVERY | (FIELDS.get(row["op"], {}) if isinstance(row["op"], str) else {})
-    return all(isinstance(row.get(name), kind) for name, kind in fields.items())
+        fields = EVERY | FIELDS.get(str(row and row.get("op")), {})
+        whole = row is not None and all(isinstance(row.get(name), kind) for name, kind in fields.items())
+        yield row if whole else None, end
 
 
 def last_status(run_dir: Path) -> str | None:

@@ -18,19 +18,21 @@ class Acknowledged:
     offset: int = 0  # bytes of the outbox file
     refused: int = 0  # records that the server never accepts, or whose files are gone
     waiting: tuple[int, ...] = ()  # offsets of earlier records whose files could not be stored yet
+    tries: int = 0  # how often the server broke over the records at `offset`
 
 
 def read(run_dir: Path, run_id: str | None) -> Acknowledged:
     """Return how far the MLflow run `run_id` has received the outbox; nothing yet if it is another run than before."""
     try:
         found = dict(json.loads((run_dir / FILE).read_text()))
-        offset, refused = (max(int(found[name]), 0) for name in ("offset", "refused"))
-        waiting = tuple(map(int, found.get("waiting", ())))  # which earlier versions did not have
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        # Earlier versions had no `waiting` and no `tries`.
+        offset, refused, tries = (max(int(found.get(name, 0)), 0) for name in ("offset", "refused", "tries"))
+        waiting = tuple(map(int, found.get("waiting", ())))
+    except (FileNotFoundError, ValueError, TypeError):
         return Acknowledged(run_id)
     if found.get("run_id") != run_id or run_id is None:
         return Acknowledged(run_id)
-    return Acknowledged(run_id, offset, refused, waiting)
+    return Acknowledged(run_id, offset, refused, waiting, tries)
 
 
 def write(run_dir: Path, progress: Acknowledged) -> None:

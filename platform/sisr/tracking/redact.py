@@ -5,7 +5,7 @@ values are searched for the forms that well-known secrets have. Redact before wr
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -46,30 +46,45 @@ def is_secret_name(name: str) -> bool:
 
 def redact_text(text: str) -> str:
     """Return `text` with everything that looks like a secret replaced by `[redacted]`."""
-    for form in _SECRET_FORMS:
-        text = form.sub(lambda m: (m.groupdict().get("keep") or "") + HIDDEN, text)
-    return text
+    return str(redact(text))
 
 
-def secrets(value: Any) -> Iterator[str]:
-    """Yield each piece of text that `redact` takes out of `value`."""
+def redact(value: Any, taken: set[str] | None = None) -> Any:
+    """Return a copy of `value` (nested dicts, lists and text) without secrets; other values are returned unchanged.
+
+    Args:
+        value: What is to be recorded.
+        taken: Gets each piece of text that is taken out.
+    """
     if isinstance(value, str):
-        for form in _SECRET_FORMS:
-            yield from (m[0].removeprefix(m.groupdict().get("keep") or "") for m in form.finditer(value))
-    elif isinstance(value, Mapping):
-        for name, inner in value.items():
-            if name != CODE:
-                yield from _texts(inner) if is_secret_name(str(name)) else secrets(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from secrets(inner)
+        return _redacted_text(value, taken)
+    if isinstance(value, Mapping):
+        return {name: _redacted_field(str(name), inner, taken) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact(inner, taken) for inner in value]
+    return value
 
 
-def without(text: str, known: Iterable[str]) -> str:
-    """Return `text` with `[redacted]` for each of the `known` secrets."""
-    for secret in sorted(known, key=len, reverse=True):
-        text = text.replace(secret, HIDDEN)
-    return text
+def _redacted_text(text: str, taken: set[str] | None) -> str:
+    def kept(found: re.Match[str]) -> str:
+        return found.groupdict().get("keep") or ""
+
+    clean = text
+    for form in _SECRET_FORMS:
+        if taken is not None:
+            taken.update(found[0].removeprefix(kept(found)) for found in form.finditer(text))
+        clean = form.sub(lambda found: kept(found) + HIDDEN, clean)
+    return clean
+
+
+def _redacted_field(name: str, value: Any, taken: set[str] | None) -> Any:
+    if name == CODE:
+        return value
+    if not is_secret_name(name) or value in (None, ""):
+        return redact(value, taken)
+    if taken is not None:
+        taken.update(_texts(value))
+    return HIDDEN
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -78,20 +93,3 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(inner)
     elif value not in (None, ""):
         yield str(value)
-
-
-def redact(value: Any) -> Any:
-    """Return a copy of `value` (nested dicts, lists and text) without secrets; other values are returned unchanged."""
-    if isinstance(value, str):
-        return redact_text(value)
-    if isinstance(value, Mapping):
-        return {name: _redacted_field(str(name), inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [redact(v) for v in value]
-    return value
-
-
-def _redacted_field(name: str, value: Any) -> Any:
-    if name == CODE:
-        return value
-    return HIDDEN if is_secret_name(name) and value not in (None, "") else redact(value)

@@ -1,13 +1,18 @@
-"""Which run a person means by its folder or id, and a client of the server that holds it."""
+"""Which runs a person means: by folder, by id, or as an experiment's best; and a client of the server that has them."""
 
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
+from sisr.config.wording import did_you_mean
 from sisr.errors import ConfigError, SisrError, TrackingError
+from sisr.metrics.catalogue import Mode
 from sisr.tracking import address, courier, store
 from sisr.tracking.failures import FAILURES, why
 from sisr.tracking.redact import redact_text
@@ -61,3 +66,79 @@ def delivered(folder: Path, server: str) -> str:
         reason = report.message or f"{folder / 'outbox.jsonl'} is empty"
         raise TrackingError(f"run {folder.name} is not in MLflow: {reason}")
     return place.run_id
+
+
+@dataclass(frozen=True)
+class BestRun:
+    """A run that came to its end."""
+
+    name: str  # of two runs never the same
+    value: float  # of the metric that it was chosen by
+    model: str  # what names its model: its folder where that is on this machine, else runs:/ID
+
+
+def best_runs(
+    experiment: str, metric: str, mode: Mode, top: int, *, tracking_uri: str | None = None, runs: Path = Path("runs")
+) -> list[BestRun]:
+    """Return the `top` best runs of an experiment on a server as models that can be opened; see `ranked`.
+
+    The server is `MLFLOW_TRACKING_URI`'s where `tracking_uri` is `None`, else the SQLite file in `runs`.
+
+    Raises:
+        TrackingError: The server does not answer.
+    """
+    with asking(address.choose(tracking_uri, runs)) as client:
+        found = ranked(client, experiment, metric, mode)[:top]
+    names = [str(run.info.run_name) for run in found]
+    result = []
+    for run, name in zip(found, names, strict=True):
+        folder = Path(run.data.tags.get("sisr.folder", ""))
+        model = str(folder) if (folder / "run.json").is_file() else f"runs:/{run.info.run_id}"
+        unique = name if names.count(name) == 1 else f"{name} {run.info.run_id[:8]}"
+        result.append(BestRun(unique, run.data.metrics[metric], model))
+    return result
+
+
+def ranked(client: MlflowClient, experiment: str, metric: str, mode: Mode) -> list[Run]:
+    """Return an experiment's finished runs and sweep trials, the best first; of equal ones the earliest.
+
+    The last value of `metric` counts. Runs without it, or with one that is not finite, are skipped.
+
+    Raises:
+        ConfigError: There is no such experiment, or no finished run that has the metric.
+    """
+    finished = [
+        run
+        for run in _all_runs(client, experiment)
+        if run.data.tags.get("sisr.state") == "finished"
+        and run.data.tags.get("sisr.kind") not in ("sweep", "compare")  # which are no models
+    ]
+    found = [run for run in finished if math.isfinite(run.data.metrics.get(metric, math.nan))]
+    if not found:
+        raise ConfigError(_no_metric(experiment, metric, finished))
+    sign = -1 if mode == "max" else 1
+    return sorted(found, key=lambda run: (sign * run.data.metrics[metric], run.info.start_time))
+
+
+def _all_runs(client: MlflowClient, experiment: str) -> Iterator[Run]:
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        known = sorted(e.name for e in client.search_experiments())
+        raise ConfigError(
+            f"no experiment '{experiment}'; {did_you_mean(experiment, known) or 'there are ' + ', '.join(known)}"
+        )
+    page = client.search_runs([found.experiment_id])
+    yield from page
+    while page.token:
+        page = client.search_runs([found.experiment_id], page_token=page.token)
+        yield from page
+
+
+def _no_metric(experiment: str, metric: str, finished: list[Run]) -> str:
+    if not finished:
+        return f"experiment '{experiment}' has no finished run"
+    known = sorted({name for run in finished for name in run.data.metrics if name.startswith(("final/", "val/"))})
+    hint = did_you_mean(metric, known) or f"there are {', '.join(known) or 'none'}"
+    return (
+        f"none of the {len(finished)} finished runs in experiment '{experiment}' has a finite metric '{metric}'; {hint}"
+    )

@@ -6,19 +6,23 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
+from mlflow.system_metrics.metrics.base_metrics_monitor import BaseMetricsMonitor
+from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
 
 from sisr.disk import lock
 from sisr.errors import RunLockedError, TrackingError
-from sisr.tracking import outbox, probe
+from sisr.tracking import mlflow_run, outbox
 from sisr.tracking.address import Address
 from sisr.tracking.failures import FAILURES, OfflineError, why
 from sisr.tracking.family import Family
 from sisr.tracking.redact import redact_text
-from sisr.tracking.system import Sampler
 
+LOCK = ".courier.lock"  # in the folder of a run or sweep: who has it delivers
 POLL_S = 1.0
 MAX_PAUSE_S = 30.0
 SAMPLE_S = 10.0
@@ -38,7 +42,7 @@ def serve(run_dir: Path, place: Address, parent_pid: int | None) -> int:
     if parent_pid is not None:
         threading.Thread(target=_await_parent, args=(ending,), daemon=True).start()
     try:
-        with _alone(run_dir, ending):
+        with lock.held(run_dir / LOCK, give_up=ending.is_set):
             _DeliveryLoop(Family(run_dir, place, _print), parent_pid, ending).run()
     except RunLockedError:
         pass  # another courier delivers, and we were asked to end
@@ -52,7 +56,7 @@ def deliver_once(run_dir: Path, place: Address) -> str:
     """Deliver what a run or a sweep holds, and return what went wrong (empty: nothing)."""
     problems: list[str] = []
     try:
-        with _alone(run_dir, None):
+        with lock.held(run_dir / LOCK, give_up=lambda: True):
             family = Family(run_dir, place, problems.append)
             family.deliver(at_once=True)
             family.close_lost_runs(driver_ends=False)
@@ -65,14 +69,19 @@ def deliver_once(run_dir: Path, place: Address) -> str:
     return "; ".join(problems)
 
 
-def check(place: Address) -> int:
+def check(place: Address, *, write: bool) -> int:
     """Try what recording a run will need, print what is wrong, and return the exit code."""
     try:
-        probe.try_out(place)
+        mlflow_run.try_out(place, write=write)
     except (*FAILURES, TrackingError) as error:
         print(why(error))
         return TrackingError.exit_code
     return 0
+
+
+def _await_parent(ending: threading.Event) -> None:
+    sys.stdin.read()
+    ending.set()
 
 
 class _DeliveryLoop:
@@ -89,7 +98,7 @@ class _DeliveryLoop:
             ending = lost or self._ending.is_set()
             last = ending and not self._more_comes(lost)
             online = self._deliver(ending)
-            if online:
+            if online and time.monotonic() >= self._next_sample:
                 self._sample()
             complete = online and not self._family.files_wait
             self._failures_at_end += (ending and not online) or (last and not complete)
@@ -125,8 +134,6 @@ class _DeliveryLoop:
 
     def _sample(self) -> None:
         """Send how busy the machine is. What can't be sent is not kept: it says nothing about the result."""
-        if time.monotonic() < self._next_sample:
-            return
         self._next_sample = time.monotonic() + SAMPLE_S
         now = time.time_ns() // 1_000_000
         with suppress(OfflineError):
@@ -145,22 +152,42 @@ class _DeliveryLoop:
         return time.monotonic() < self._patience_ends and self._family.is_written(driver_ends=not lost)
 
 
-def _await_parent(ending: threading.Event) -> None:
-    sys.stdin.read()
-    ending.set()
-
-
-@contextmanager
-def _alone(run_dir: Path, ending: threading.Event | None) -> Iterator[None]:
-    """Hold the right to deliver this run or sweep: wait for it until `ending`, or not at all.
-
-    Raises:
-        RunLockedError: Another process has it, and `ending` is set or `None`.
-    """
-    with lock.held(run_dir / ".courier.lock", give_up=ending.is_set if ending else lambda: True):
-        yield
-
-
 def _print(line: str) -> None:
     with suppress(OSError):  # nobody may be listening any more
         print(line, flush=True)
+
+
+class Sampler:
+    """How busy the machine is, under the names that MLflow's page calls system metrics.
+
+    Args:
+        pid: The process whose memory is counted together with all its descendants'; `None`: no process.
+    """
+
+    def __init__(self, pid: int | None):
+        self._pid = pid
+        self._monitors: list[BaseMetricsMonitor] = [CPUMonitor()]
+        with suppress(ImportError, RuntimeError):  # there is no NVIDIA GPU
+            self._monitors.append(GPUMonitor())
+        psutil.cpu_percent()  # the first call only starts the clock
+
+    def sample(self) -> dict[str, float]:
+        """Return CPU (percent since the last call), memory (MB, percent) and what NVIDIA's library says of each GPU."""
+        found: dict[str, float] = {}
+        for monitor in self._monitors:
+            monitor.collect_metrics()
+            found |= {f"system/{name}": float(value) for name, value in monitor.aggregate_metrics().items()}
+            monitor.clear_metrics()
+        if self._pid is not None:
+            found["system/run_memory_usage_megabytes"] = round(_tree_bytes(self._pid) / 1e6, 1)
+        return found
+
+
+def _tree_bytes(pid: int) -> int:
+    total = 0
+    with suppress(psutil.Error):
+        root = psutil.Process(pid)
+        for process in [root, *root.children(recursive=True)]:
+            with suppress(psutil.Error):
+                total += process.memory_info().rss
+    return total

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sisr.errors import DataError
-from sisr.tracking.redact import HIDDEN, redact, redact_text, secrets, without
+from sisr.tracking.redact import HIDDEN, redact, redact_text
 
 SETTINGS = ("run.json", "sweep.json", "config.json", "model/config.json")  # where a run's secrets may stand
 LINES, TEXTS, PAGES = {".jsonl"}, {".yaml", ".yml", ".csv", ".txt", ".md", ".log"}, {".html", ".svg"}
@@ -56,28 +56,28 @@ def staged(folder: Path, relative: str) -> Iterator[Path]:
     Raises as `inside`, also for a link among what a folder holds.
     """
     source = inside(folder, relative)
-    known = known_secrets(folder)
+    known = _known_secrets(folder)
     with tempfile.TemporaryDirectory() as temporary:
         copy = Path(temporary) / source.name  # MLflow keeps the name of a model's folder
         copy.mkdir()
         for file in sorted(source.rglob("*")) if source.is_dir() else [source]:
             within = inside(folder, str(PurePosixPath(relative) / file.relative_to(source)))
             if within.is_file():
-                target = copy / (file.relative_to(source) if source.is_dir() else file.name)
-                target.parent.mkdir(parents=True, exist_ok=True)
+                place = copy / (file.relative_to(source) if source.is_dir() else file.name)
+                place.parent.mkdir(parents=True, exist_ok=True)
                 if (text := redacted(within, known)) is None:
-                    shutil.copyfile(within, target)
+                    shutil.copyfile(within, place)
                 else:
-                    target.write_bytes(text)
+                    place.write_bytes(text)
         yield copy
 
 
-def known_secrets(folder: Path) -> set[str]:
+def _known_secrets(folder: Path) -> set[str]:
     """Return the secrets in the settings of a run, a sweep or a model, as they may stand in a text or a page."""
     found: set[str] = set()
     for name in SETTINGS:
         if (folder / name).is_file():
-            found |= set(secrets(_parsed((folder / name).read_text(errors="replace"))))
+            redact(_parsed((folder / name).read_text(errors="replace")), found)
     return {form for secret in found if len(secret) >= SHORTEST for form in (secret, escape(secret))} - {HIDDEN}
 
 
@@ -92,7 +92,8 @@ def redacted(path: Path, known: Set[str] = frozenset()) -> bytes | None:
         after = "".join(_redacted_json(line, None) for line in before.splitlines(keepends=True))
     else:
         after = redact_text(before) if path.suffix in TEXTS else before
-    after = without(after, known)
+    for secret in sorted(known, key=len, reverse=True):
+        after = after.replace(secret, HIDDEN)
     return None if after == before else after.encode(errors="surrogateescape")
 
 
