@@ -53,19 +53,14 @@ def check(ray: Any, run_folder: Path, *, grows: bool) -> None:
     """
     if not grows and sum(bool(node["Alive"]) for node in ray.nodes()) < 2:
         return
-    check_tracking(run_folder)
+    place = address.read(run_folder)
+    if place and place.tracking_uri.startswith(("sqlite:", "file:", "/", ".")):
+        uri = redact_text(place.tracking_uri)
+        raise ConfigError(f"a run on a cluster can't be recorded in {uri}, a file: {TRACKING_SERVER}")
     with _probe(run_folder) as (name, text):
         seen = _ask_nodes(ray, str(run_folder.resolve()), name)
         written = {path.name for path in run_folder.glob(f"{name}.*")}
     require_agreement(seen, text, written, name, run_folder)
-
-
-def check_tracking(run_folder: Path) -> None:
-    """Raise ConfigError where a cluster's run would be recorded in a SQLite file or folder instead of by a server."""
-    place = address.read(run_folder)
-    uri = place.tracking_uri if place else ""
-    if uri.startswith(("sqlite:", "file:", "/", ".")):
-        raise ConfigError(f"a run on a cluster can't be recorded in {redact_text(uri)}, a file: {TRACKING_SERVER}")
 
 
 def require_agreement(seen: Sequence[NodeView], text: str, written: set[str], name: str, run_folder: Path) -> None:
