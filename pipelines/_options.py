@@ -1,11 +1,13 @@
-"""Options that several verbs have: one name, one text. Imports little, so that help is quick."""
+"""What several verbs are asked: one name, one text, one search. Imports little, so that help is quick."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from sisr.config.wording import did_you_mean
 from sisr.data.sources import ACCEPTED
+from sisr.errors import ConfigError
 
 RECIPES = (
     "Recipe file, or dotted module, whose code a model from elsewhere may run; repeatable. Its SHA-256 must be the one "
@@ -33,3 +35,17 @@ HrImages = Annotated[str, typer.Option(help=HR_IMAGES)]
 Scale = Annotated[int | None, typer.Option(min=1, help="HR side / LR side; default: the models' own, else 4.")]
 ProtocolName = Annotated[str, typer.Option(help=PROTOCOL)]
 Perceptual = Annotated[str, typer.Option(help=PERCEPTUAL)]
+
+
+def folder_of(kind: str, name: str, runs: Path, file: str) -> Path:
+    """Return the folder of the run or sweep called `name`, or at the path `name`; what holds `file` is of its kind.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    for folder in (runs / name, Path(name)):
+        if (folder / file).is_file():
+            return folder
+    known = sorted(path.parent.name for path in runs.glob(f"*/{file}"))
+    there = f"there are {', '.join(known)}" if known else f"{runs} holds none: name their folder with --runs"
+    raise ConfigError(f"no {kind} '{name}' in {runs}, and no folder of that name; {did_you_mean(name, known) or there}")

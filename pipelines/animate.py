@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 import typer
 
-from sisr.config.wording import did_you_mean
 from sisr.disk import atomic
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import ConfigError, DiskError, RunLockedError
@@ -19,7 +18,7 @@ from sisr.evaluation import samples
 from sisr.pictures import animation_files as files
 from sisr.pictures.animation import Artist
 from sisr.pictures.contact_sheet import size
-from sisr.pipelines._options import Json, Runs
+from sisr.pipelines._options import Json, Runs, folder_of
 from sisr.terminal import cli, console
 from sisr.tracking.outbox import Outbox
 
@@ -43,7 +42,7 @@ def main(
 ) -> None:
     """Animate a run's sample pictures."""
     first, last, every = _range(steps)
-    folder = _find(run, runs)
+    folder = folder_of("run", run, runs, "run.json")
     target = output or folder / "evolution.webp"
     suffix = files.check(target)
     record = RunFolder(folder)
@@ -72,16 +71,6 @@ def main(
         console.print_json(result)
     else:
         _print(result)
-
-
-def _find(name: str, runs: Path) -> Path:
-    """Return the folder of the run called `name`, or at the path `name`."""
-    for folder in (runs / name, Path(name)):
-        if (folder / "run.json").is_file():
-            return folder
-    known = sorted(path.parent.name for path in runs.glob("*/run.json"))
-    there = f"there are {', '.join(known)}" if known else f"{runs} holds none: name their folder with --runs"
-    raise ConfigError(f"no run '{name}' in {runs}, and no folder of that name; {did_you_mean(name, known) or there}")
 
 
 def _range(text: str) -> tuple[int, int | None, int]:

@@ -11,10 +11,9 @@ from typing import Annotated
 
 import typer
 
-from sisr.config.wording import did_you_mean
 from sisr.disk.sweep_folder import FILE, is_sweep
 from sisr.errors import ConfigError
-from sisr.pipelines._options import Json, Runs
+from sisr.pipelines._options import Json, Runs, folder_of
 from sisr.sweep import state
 from sisr.sweep.report import board
 from sisr.sweep.state import Sweep
@@ -59,20 +58,15 @@ def find(name: str, runs: Path) -> Path:
         ConfigError: There is none.
     """
     places = (runs / name, Path(name))
-    for folder in filter(is_sweep, places):
-        return folder
-    if any((folder / "run.json").is_file() for folder in places):
+    if not any(map(is_sweep, places)) and any((folder / "run.json").is_file() for folder in places):
         raise ConfigError(f"'{name}' is one run and no sweep: a leaderboard ranks the trials that a sweep started")
-    known = sorted(path.parent.name for path in runs.glob(f"*/{FILE}"))
-    there = f"there are {', '.join(known)}" if known else f"{runs} holds none: name their folder with --runs"
-    raise ConfigError(f"no sweep '{name}' in {runs}, and no folder of that name; {did_you_mean(name, known) or there}")
+    return folder_of("sweep", name, runs, FILE)
 
 
 def _title(sweep: Sweep) -> str:
-    objectives = (f"{metric} {mode}" for metric, mode in zip(sweep.plan.objective, sweep.plan.mode, strict=True))
-    states = ", ".join(f"{count} {state}" for state, count in board.counts(sweep).items())
-    named = f"sweep {sweep.plan.name} ({sweep.plan.recipe}; {', '.join(objectives)})"
-    return f"{named}: {sweep.state}; {states or 'no trial'}"
+    objectives = ", ".join(f"{metric} {mode}" for metric, mode in sweep.plan.measures)
+    named = f"sweep {sweep.plan.name} ({sweep.plan.recipe}; {objectives})"
+    return f"{named}: {sweep.state}; {board.states(sweep)}"
 
 
 if __name__ == "__main__":

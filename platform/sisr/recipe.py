@@ -66,8 +66,7 @@ class Update(Protocol):
 class Recipe(Protocol):
     """What the training loop needs of a recipe.
 
-    Networks and optimizers are attributes of any name, see `parts_of`; what some of them are for says `roles`, see
-    `roles_of`.
+    Networks and optimizers are attributes of any name (`parts_of`); `roles` says what some are for (`roles_of`).
     """
 
     @property
@@ -102,11 +101,7 @@ class RecipeModule(Protocol):
 
 
 def build_recipe(module: RecipeModule, config: Any) -> Recipe:
-    """Return a module's recipe with new networks and optimizers; its generator has a `tiling`.
-
-    Raises:
-        ConfigError: It has no generator, or one that does not say how it may be tiled.
-    """
+    """Return a module's recipe with new networks and optimizers; raise ConfigError if no generator has a `tiling`."""
     recipe = module.Recipe(config)
     network = getattr(recipe, "generator", None)
     if not isinstance(network, nn.Module):

@@ -9,7 +9,7 @@ from PIL import Image
 from sisr.data.packing import pack
 from sisr.data.sources.folder import find_images
 from sisr.data.store import Store
-from sisr.data.validation import validation_images
+from sisr.data.validation import ValidationImages
 from sisr.errors import DataError
 from sisr.recipe import Crop
 
@@ -23,19 +23,19 @@ def held(tmp_path: Path) -> Store:
 
 
 def test_without_a_box_the_centre_is_cut_to_a_multiple_of_the_scale(held: Store) -> None:
-    first, second = validation_images(held, Crop(side=512), 4, limit_side=50)
+    first, second = ValidationImages(held, Crop(side=512), 4, limit_side=50)
     np.testing.assert_array_equal(first, held[0][:, 6:54])  # 40 x 48 of 40 x 61
     np.testing.assert_array_equal(second, held[2][1:29, 1:29])  # b is smaller than 11 + 2 * 4
 
 
 def test_without_a_box_the_centre_is_cut_to_what_the_generator_accepts(held: Store) -> None:
-    (only,) = validation_images(held, Crop(side=512), 4, size_multiple=4)
+    (only,) = ValidationImages(held, Crop(side=512), 4, size_multiple=4)
     np.testing.assert_array_equal(only, held[0][4:36, 6:54])  # 32 x 48 of 40 x 61: multiples of 16; the others are less
 
 
 def test_with_a_box_the_window_at_its_centre_is_averaged(held: Store) -> None:
     crop = Crop(side=4, source_side=8, box=(10, 2, 20, 12))
-    images = validation_images(held, crop, 4)
+    images = ValidationImages(held, crop, 4)
     assert [image.shape for image in images] == [(4, 4, 3)] * 3
     window = held[0][4:12, 16:24].astype(float)
     assert images[0][1, 3].tolist() == np.floor(window[2:4, 6:8].mean((0, 1)) + 0.5).tolist()
@@ -43,8 +43,8 @@ def test_with_a_box_the_window_at_its_centre_is_averaged(held: Store) -> None:
 
 def test_images_all_too_small_are_an_error(held: Store) -> None:
     with pytest.raises(DataError, match="none of 3 held-out images has 90x90"):
-        validation_images(held, Crop(side=80, box=(0, 0, 90, 90)), 4)
+        ValidationImages(held, Crop(side=80, box=(0, 0, 90, 90)), 4)
 
 
 def test_the_examples_are_copies(held: Store) -> None:
-    assert all(image.flags.writeable for image in validation_images(held, Crop(side=8), 2))
+    assert all(image.flags.writeable for image in ValidationImages(held, Crop(side=8), 2))

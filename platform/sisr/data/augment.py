@@ -41,14 +41,10 @@ def to_hr(
     dtype: torch.dtype = torch.float32,
     channels_last: bool = False,
 ) -> Tensor:
-    """Return hr (n, 3, side, side) in [0, 1], on the pixels' device.
+    """Return hr (n, 3, side, side) in [0, 1] of pixels, uint8 (n, window, window, 3), on their device.
 
-    Args:
-        pixels: uint8 (n, window, window, 3), as `Batches.take` gives them.
-        crop: Averaged to `side`, then saturation, brightness, contrast and rotation as it says.
-        draws: The random numbers of these examples.
-        dtype: Of the result; the arithmetic is float32, or float64 where that is asked for.
-        channels_last: The result's memory format.
+    They are averaged to `side`, then saturation, brightness, contrast and rotation are changed as `crop` says. The
+    arithmetic is float32, or float64 where that is the result's `dtype`.
     """
     working = torch.float64 if dtype == torch.float64 else torch.float32
     hr = pixels.permute(0, 3, 1, 2).to(working).div_(255)

@@ -105,15 +105,9 @@ def cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def contributions(size: int, scale: Fraction, border: Border) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Return which input pixels make each output pixel of one axis, and how much each weighs.
+    """Return which of an axis's `size` pixels make each output pixel, and how much each weighs; see `resize`.
 
-    Args:
-        size: Input pixels along the axis.
-        scale: New size / old size.
-        border: See `resize`.
-
-    Returns:
-        Indices and weights, both (output size, taps); every row of weights sums to 1.
+    Both are (output size, taps); every row of weights sums to 1.
     """
     s = float(scale)
     stretch = min(s, 1.0)

@@ -77,10 +77,7 @@ class Verdict:
 
 
 def decode(source: Path | bytes) -> NDArray[np.uint8]:
-    """Return an image's pixels, uint8 (h, w, 3), RGB, upright, transparency flattened on white.
-
-    Args:
-        source: A file, or the content of one.
+    """Return pixels of a file, or of its content: uint8 (h, w, 3), RGB, upright, transparency flattened on white.
 
     Raises:
         RefusedError: It can't be used; the message names the file and the reason.
@@ -91,11 +88,7 @@ def decode(source: Path | bytes) -> NDArray[np.uint8]:
 
 
 def decode_with_alpha(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Return the image with its transparency apart, and whether it is grey.
-
-    Args:
-        source: A file, or the content of one.
-        max_pixels: An image with more is refused before it is decoded.
+    """Return the image in a file, or its content, with transparency apart; refused before decoding if it is too large.
 
     Raises:
         RefusedError: It can't be used; the message names the file and the reason.
@@ -172,7 +165,8 @@ def _picture(data: bytes, suffix: str, max_pixels: int) -> Picture:
                 image.load()
             mode, (turn, unreadable) = image.mode, _orientation(image)
             samples, alpha = _samples(image, layout, chunks)
-            is_grey = chunks.is_grey or mode in ("1", "L", "LA", "La") or mode.startswith("I;16")
+            is_grey = mode in ("1", "L", "LA", "La") or mode.startswith("I;16")
+            is_grey = is_grey or chunks.colour_type in (png.GREY, png.GREY_WITH_ALPHA)
             icc: bytes = image.info.get("icc_profile") or b""
     notes = [f"{mode} converted"] if mode not in ("RGB", "RGBA") else []
     if max(layout.bits) > 8:
@@ -198,7 +192,8 @@ def _samples(image: Image.Image, layout: tiff.Layout, chunks: png.Png) -> tuple[
     alpha = None if transparent is None else Image.fromarray(transparent)
     if image.mode.startswith("I;16"):
         wide = np.asarray(image).astype(np.uint32)
-        wide = layout.largest - wide if layout.is_inverted else wide
+        # That 0 is white Pillow heeds up to 8 bits only.
+        wide = layout.largest - wide if layout.photometric == tiff.MIN_IS_WHITE else wide
         return Image.fromarray(((wide * 255 + layout.largest // 2) // layout.largest).astype(np.uint8)), alpha
     if image.has_transparency_data:
         whole = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")

@@ -46,11 +46,7 @@ def pack(
 ) -> Store:
     """Return the store of these files: opened where it exists and is whole, else built.
 
-    Args:
-        files: In any order.
-        cache_dir: None: see `sisr.disk.cache`.
-        advance: Called after each file while building.
-        max_bad_fraction: More refused files than this stop with an error.
+    `advance` is called after each file while building. Without `cache_dir`, see `sisr.disk.cache`.
 
     Raises:
         DataError: Too many files, or all of them, can't be used; the message has the counts and the first ten.
@@ -82,11 +78,8 @@ def place(files: Sequence[ImageFile], cache_dir: Path | None = None) -> Path:
 def read_all(files: Sequence[ImageFile], known: Callable[[ImageFile], Judged | None]) -> Iterator[Judged]:
     """Yield verdict and pixels of each file, in order.
 
-    Several are decoded at once, by threads, since decoders release Python's lock; few are held in memory.
-
-    Args:
-        files: What to read.
-        known: Returns what is known about a file that has not changed, so that it needs no reading; None: read it.
+    Several are decoded at once, by threads, since decoders release Python's lock; few are held in memory. A file of
+    which `known` returns something has not changed, and needs no reading.
     """
 
     def judged(file: ImageFile) -> Judged:

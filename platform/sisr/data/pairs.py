@@ -91,12 +91,10 @@ def find_paired(
 def packed_pairs(store: Store) -> list[PairedFolder]:
     """Return the folders of packed images that plainly hold pairs."""
     position = {name: i for i, name in enumerate(store.names)}
-
-    def size_of(name: str) -> Size:
-        _, height, width = store.shapes[position[name]]
-        return int(width), int(height)
-
-    return find_paired(store.names, size_of, lambda name: store[position[name]])
+    sizes = {
+        name: (int(width), int(height)) for name, (_, height, width) in zip(store.names, store.shapes, strict=True)
+    }
+    return find_paired(store.names, sizes.get, lambda name: store[position[name]])
 
 
 def refuse_pairs(spec: str, files: Sequence[ImageFile]) -> None:
@@ -167,34 +165,24 @@ def _faults(pairs: Sequence[Pair], sizes: dict[str, Size]) -> Iterator[str]:
     yield from (f"{name} has no original of its name" for name in sorted(strays))
 
 
-def kernels(hr: Pixels, scale: int) -> dict[str, Pixels]:
-    """Return hr shrunk by each kernel that lr images are made with, by name; hr's sides are multiples of the scale."""
-    picture, size = Image.fromarray(hr), (hr.shape[1] // scale, hr.shape[0] // scale)
-    planes = torch.tensor(hr).permute(2, 0, 1)[None].double()
+def differences(lr: Pixels, hr: Pixels, scale: int) -> dict[str, float]:
+    """Return by how many grey levels, on average, lr differs from hr shrunk by each kernel that lr is made with."""
+    size = width, height = _shrunk((hr.shape[1], hr.shape[0]), scale)
+    hr = hr[: height * scale, : width * scale]
+    picture, planes = Image.fromarray(hr), torch.tensor(hr).permute(2, 0, 1)[None].double()
     aliased = functional.interpolate(planes, scale_factor=1 / scale, mode="bicubic", antialias=False)[0]
-    return {
+    made = {
         "MATLAB bicubic": resize(hr, Fraction(1, scale)),
         "Pillow bicubic": np.asarray(picture.resize(size, Image.Resampling.BICUBIC)),
         "OpenCV bicubic, without antialiasing": aliased.round().clamp(0, 255).byte().permute(1, 2, 0).numpy(),
         "Pillow Lanczos": np.asarray(picture.resize(size, Image.Resampling.LANCZOS)),
         "area average": np.asarray(picture.resize(size, Image.Resampling.BOX)),
     }
-
-
-def differences(lr: Pixels, hr: Pixels, scale: int) -> dict[str, float]:
-    """Return by how many grey levels, on average, lr differs from hr shrunk by each kernel."""
-    height, width = (side // scale * scale for side in hr.shape[:2])
-    made = kernels(hr[:height, :width], scale)
     return {name: float(np.abs(lr.astype(int) - image.astype(int)).mean()) for name, image in made.items()}
 
 
 def made_by(pairs: Sequence[Pair], read: Callable[[str], Pixels]) -> str:
-    """Return in words which kernel made the lr images.
-
-    Args:
-        pairs: What to compare; a few are enough.
-        read: Returns a file's pixels.
-    """
+    """Return in words which kernel made the lr images of a few pairs; `read` returns a file's pixels."""
     each = [differences(read(pair.lr), read(pair.hr), pair.scale) for pair in pairs]
     means = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
     nearest, distance = min(means.items(), key=lambda item: item[1])

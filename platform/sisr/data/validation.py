@@ -1,7 +1,6 @@
 """What a run is validated on: one example of each held-out image, the same at every evaluation of every run."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,14 +10,30 @@ from sisr.data.store import Store
 from sisr.errors import DataError
 
 
-@dataclass(frozen=True)
 class ValidationImages(Sequence[NDArray[np.uint8]]):
-    """One hr example of each held-out image, uint8 (h, w, 3); each is cut from the store when it is asked for."""
+    """One hr example of each held-out image, uint8 (h, w, 3), nothing of it random; each is cut when it is asked for.
 
-    store: Store
-    crop: Crop
-    limit_side: int
-    multiple: int  # of both sides
+    With a box: the window at its centre, averaged to the crop's side. Without: the centre of the image. Images too
+    small for that, or smaller than SSIM's window of 11 pixels and a border of `scale`, are left out.
+
+    Args:
+        store: The held-out images.
+        crop: How training examples are cut.
+        scale: hr side / lr side.
+        limit_side: px; the longest side of an example that is no box.
+        size_multiple: The sides of lr must be multiples of this, so those of hr of `scale` times this.
+
+    Raises:
+        DataError: No image is large enough.
+    """
+
+    def __init__(self, store: Store, crop: Crop, scale: int, limit_side: int = 256, size_multiple: int = 1) -> None:
+        self.crop, self.limit_side, self.multiple = crop, limit_side, scale * size_multiple
+        least = -(-(11 + 2 * scale) // self.multiple) * self.multiple
+        left, top, width, height = crop.box or (0, 0, least, least)
+        self.store = store.at_least(left + width, top + height)
+        if not len(self.store):
+            raise DataError(f"none of {len(store)} held-out images has {left + width}x{top + height} pixels")
 
     def __len__(self) -> int:
         return len(self.store)
@@ -40,33 +55,6 @@ class ValidationImages(Sequence[NDArray[np.uint8]]):
         if self.crop.box:
             return self.crop.side
         return min(int(self.store.shapes[:, 1:].min()), self.limit_side) // self.multiple * self.multiple
-
-
-def validation_images(
-    store: Store, crop: Crop, scale: int, limit_side: int = 256, size_multiple: int = 1
-) -> ValidationImages:
-    """Return one hr example of each held-out image, nothing of it random.
-
-    With a box: the window at its centre, averaged to the crop's side. Without: the centre of the image. Images too
-    small for that, or smaller than SSIM's window of 11 pixels and a border of `scale`, are left out.
-
-    Args:
-        store: The held-out images.
-        crop: How training examples are cut.
-        scale: hr side / lr side.
-        limit_side: px; the longest side of an example that is no box.
-        size_multiple: The sides of lr must be multiples of this, so those of hr of `scale` times this.
-
-    Raises:
-        DataError: No image is large enough.
-    """
-    multiple = scale * size_multiple
-    least = -(-(11 + 2 * scale) // multiple) * multiple
-    left, top, width, height = crop.box or (0, 0, least, least)
-    large = store.at_least(left + width, top + height)
-    if not len(large):
-        raise DataError(f"none of {len(store)} held-out images has {left + width}x{top + height} pixels")
-    return ValidationImages(large, crop, limit_side, multiple)
 
 
 def _centre_of_box(image: NDArray[np.uint8], crop: Crop, box: tuple[int, int, int, int]) -> NDArray[np.uint8]:

@@ -58,13 +58,7 @@ def written(
 ) -> Iterator[Writer]:
     """Give a writer for an image file; after the block the file is there, after an exception it is not.
 
-    Args:
-        path: Its suffix, one of `LARGEST`, chooses the format. An older file is replaced.
-        width: px.
-        height: px.
-        channels: Per pixel, 1 to 4.
-        icc: Colour profile to embed.
-        saving: How JPEG and WebP are compressed.
+    Its suffix, one of `LARGEST`, chooses the format; `icc` is a colour profile to embed. An older file is replaced.
 
     Raises:
         DataError: The format can't hold such an image.
@@ -93,17 +87,7 @@ def encoded(
     icc: bytes | None = None,
     saving: Saving = SAVING,
 ) -> Iterator[Writer]:
-    """Give a writer that encodes into an open file; after the block the image is complete.
-
-    Args:
-        file: Gets the encoded image.
-        suffix: Chooses the format; one for which `check` has no objection.
-        width: px.
-        height: px.
-        channels: Per pixel, 1 to 4.
-        icc: Colour profile to embed.
-        saving: How JPEG and WebP are compressed.
-    """
+    """Give a writer that encodes into an open file what `check` allows; after the block the image is complete."""
     writer: _Png | _Collected
     if suffix == ".png":
         writer = _Png(file, width, height, channels, icc)
@@ -142,7 +126,8 @@ class _Png:
     def write(self, strip: Pixels) -> None:
         for start in range(0, len(strip), 64):  # so that the filters' own arrays stay small
             rows = strip[start : start + 64].reshape(-1, self._above.shape[1])
-            self._compress(self._filtered(rows))
+            if packed := self._deflate.compress(self._filtered(rows)):
+                self._chunk(b"IDAT", packed)
             self._above = rows[-1:].copy()
         self._rows_left -= len(strip)
 
@@ -166,11 +151,6 @@ class _Png:
             out[chosen, 0] = number
             out[chosen, 1:] = filtered[chosen]
         return out.tobytes()
-
-    def _compress(self, data: bytes) -> None:
-        packed = self._deflate.compress(data)
-        if packed:
-            self._chunk(b"IDAT", packed)
 
     def _chunk(self, kind: bytes, data: bytes) -> None:
         self._file.write(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)))

@@ -33,9 +33,7 @@ class RefusedError(ConfigError):
 def examine(path: Path, with_defaults: Callable[[dict[str, Any]], dict[str, Any]]) -> list[Diagnosis]:
     """Return what was found in a file of Ray's cluster launcher.
 
-    Args:
-        path: The file.
-        with_defaults: Adds Ray's defaults, some of which are unsafe, to settings; raises RefusedError.
+    `with_defaults` adds Ray's defaults, some of which are unsafe, to settings, or raises RefusedError.
 
     Raises:
         ConfigError: It can't be read, is not YAML, or is no cluster file at all.

@@ -25,6 +25,15 @@ SUPPORT = 3  # px that bicubic upscaling looks beyond each side, and one to spar
 
 
 @dataclass(frozen=True)
+class Enlarged:
+    """What an enlargement gives."""
+
+    width: int  # px
+    height: int  # px
+    notes: tuple[str, ...]  # what was converted on reading
+
+
+@dataclass(frozen=True)
 class Strip:
     """Rows `start` .. `stop` - 1 of the picture, enlarged: (scale * (stop - start), scale * w, channels)."""
 
@@ -48,7 +57,8 @@ class Enlargement:
         self._scale = generator.tiling.scale
         self._like = next(generator.parameters(), torch.empty(0))
         height, width = picture.pixels.shape[:2]
-        self.width, self.height = self._scale * width, self._scale * height
+        notes = tuple(note for note in picture.notes if note != "transparency flattened")
+        self.result = Enlarged(self._scale * width, self._scale * height, notes)
         self.channels = (1 if picture.grey else 3) + (picture.alpha is not None)
         self._image = TiledImage(generator, height, width, self._read, tile, halo)
         self.num_passes = self._image.num_passes
@@ -104,15 +114,6 @@ def native(picture: Picture, rows: slice) -> Pixels:
 Begin = Callable[[Enlargement], AbstractContextManager[Callable[[], None]]]
 
 
-@dataclass(frozen=True)
-class Enlarged:
-    """What was written."""
-
-    width: int  # px
-    height: int  # px
-    notes: tuple[str, ...]  # what was converted on reading
-
-
 def enlarge(
     generator: Generator,
     source: Path,
@@ -128,15 +129,9 @@ def enlarge(
 
     Grey and transparent images keep their channels, EXIF orientation is applied, the colour profile is kept.
 
-    Args:
-        generator: As for `sisr.inference.tiled.upscale`, like `tile` and `halo`.
-        source: PNG, JPEG, WebP, BMP or TIFF.
-        target: .png, .jpg, .jpeg or .webp.
-        comparison: Also written, three times as wide: source pixels repeated | bicubic | result.
-        tile: px of lr.
-        halo: px of lr.
-        saving: How JPEG and WebP are compressed.
-        begin: Called before the work; what its context gives is called `num_passes` times.
+    `comparison` is also written, three times as wide: source pixels repeated | bicubic | result. `tile` and `halo` are
+    those of `sisr.inference.tiled.upscale`. `begin` is called before the work; what its context gives is called
+    `num_passes` times.
 
     Raises:
         DataError: The source can't be read, or the target's format can't hold the result.
@@ -144,20 +139,19 @@ def enlarge(
     """
     picture = decode_with_alpha(source)
     enlargement = Enlargement(generator, picture, tile, halo)
-    width, height, channels = enlargement.width, enlargement.height, enlargement.channels
+    width, height, channels = enlargement.result.width, enlargement.result.height, enlargement.channels
     check(target, width, height, channels)
     if comparison:
         check(comparison, 3 * width, height, channels)
     with _memory_errors(source), begin(enlargement) as on_pass, ExitStack() as files:
         result = files.enter_context(written(target, width, height, channels, icc=picture.icc, saving=saving))
-        beside = comparison and files.enter_context(
-            written(comparison, 3 * width, height, channels, icc=picture.icc, saving=saving)
-        )
+        wide = comparison and written(comparison, 3 * width, height, channels, icc=picture.icc, saving=saving)
+        beside = wide and files.enter_context(wide)
         for strip in enlargement.strips(on_pass):
             result.write(strip.pixels)
             if beside:
                 beside.write(enlargement.beside(strip))
-    return Enlarged(width, height, _notes(picture))
+    return enlargement.result
 
 
 def enlarge_bytes(
@@ -174,7 +168,7 @@ def enlarge_bytes(
     """
     picture = decode_with_alpha(data, max_pixels=max_pixels)
     enlargement = Enlargement(generator, picture)
-    width, height, channels = enlargement.width, enlargement.height, enlargement.channels
+    width, height, channels = enlargement.result.width, enlargement.result.height, enlargement.channels
     check(Path(f"the result as {suffix}"), width, height, channels)
     file = io.BytesIO()
     with (
@@ -183,11 +177,7 @@ def enlarge_bytes(
     ):
         for strip in enlargement.strips():
             result.write(strip.pixels)
-    return file.getvalue(), Enlarged(width, height, _notes(picture))
-
-
-def _notes(picture: Picture) -> tuple[str, ...]:
-    return tuple(note for note in picture.notes if note != "transparency flattened")
+    return file.getvalue(), enlargement.result
 
 
 @contextmanager

@@ -48,13 +48,7 @@ class GlobalGroupNorm(TorchFunctionMode):
         return call(*args, **(kwargs or {}))
 
     def _group_norm(
-        self,
-        x: Tensor,
-        num_groups: int,
-        weight: Tensor | None = None,
-        bias: Tensor | None = None,
-        eps: float = 1e-5,
-        *_: Any,
+        self, x: Tensor, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any
     ) -> Tensor:
         layer = self._calls
         self._calls += 1

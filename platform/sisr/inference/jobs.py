@@ -25,12 +25,7 @@ class Job:
 
 
 def check_paths(image: Path, output: Path | None, format_: str | None) -> None:
-    """Make sure that input, output and format go together, before a model is loaded.
-
-    Raises:
-        ConfigError: They contradict each other.
-        DataError: There is no input.
-    """
+    """Raise ConfigError if input, output and format contradict each other, DataError if there is no input."""
     if not image.exists():
         raise DataError(f"{image} is not there; name an image file or a folder of images")
     if format_ is not None and f".{format_}" not in LARGEST:
@@ -83,11 +78,7 @@ def _job(source: Path, target: Path, compare: bool, refused: tuple[str, str] | N
 
 
 def check_targets(jobs: Sequence[Job], overwrite: bool) -> None:
-    """Make sure that nothing is written over that must not be.
-
-    Raises:
-        ConfigError: A file is there that may not be replaced; an input never may.
-    """
+    """Raise ConfigError if a file is there that may not be replaced; an input never may."""
     sources = {job.source.resolve() for job in jobs}
     outputs = [path for job in jobs for path in job.outputs]
     over_input = [path for path in outputs if path.resolve() in sources]

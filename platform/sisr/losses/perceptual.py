@@ -37,9 +37,8 @@ class Vgg19(nn.Module):
         layers: Names such as `relu5_4` or, before its ReLU, `conv5_4`. features[:36] of torchvision ends at `relu5_4`.
         weights: `imagenet` (torchvision's file, downloaded once), `random` (of a fixed seed), or a file: torchvision's
             or one of its `features` alone; a first 1x1 convolution in it stands for its own colour transformation, with
-            reflected edges.
-        normalise: Bring RGB in [0, 1] to ImageNet's mean and deviation first, as the weights expect. Without effect
-            where the file has its own colour transformation.
+            reflected edges, instead of `normalise`.
+        normalise: Bring RGB in [0, 1] to ImageNet's mean and deviation first, as the weights expect.
 
     Raises:
         ConfigError: A layer is unknown or deeper than the file, or there are no weights; the message names the file
@@ -50,9 +49,8 @@ class Vgg19(nn.Module):
         super().__init__()
         self.layers = tuple(layers)
         if unknown := [layer for layer in layers if layer not in LAYERS]:
-            raise ConfigError(
-                f"VGG-19 has no layer '{unknown[0]}'; it has conv1_1, relu1_1, conv1_2 and so on to relu5_4"
-            )
+            known = "conv1_1, relu1_1, conv1_2 and so on to relu5_4"
+            raise ConfigError(f"VGG-19 has no layer '{unknown[0]}'; it has {known}")
         self.names = LAYERS[: 1 + max(map(LAYERS.index, layers))]
         needed = [name for name in self.names if name.startswith("conv")]
         self.colour, self.features = _empty_layers(len(self.names))
@@ -157,8 +155,7 @@ def cached_weights() -> Path:
 
 
 def _download() -> dict[str, Tensor]:
-    path = cached_weights()
-    load = torch.hub.load_state_dict_from_url
+    path, load = cached_weights(), torch.hub.load_state_dict_from_url
     try:
         return load(URL, str(path.parent), map_location="cpu", check_hash=True, weights_only=True)
     except (URLError, OSError) as error:

@@ -95,11 +95,7 @@ def _of_run(folder: Path) -> Path:
 
 
 def embedded_meta(file: Path) -> dict[str, Any] | None:
-    """Return what a weights file itself says about its model, or None where it says nothing.
-
-    Raises:
-        CheckpointError: It is damaged.
-    """
+    """Return what a weights file itself says about its model, or None; raise CheckpointError if it is damaged."""
     if file.suffix.lower() != ".safetensors" or not file.is_file():
         return None
     try:
@@ -112,20 +108,12 @@ def embedded_meta(file: Path) -> dict[str, Any] | None:
 
 
 def read_meta(path: Path) -> dict[str, Any]:
-    """Return what a model's `CONFIG` says.
-
-    Raises:
-        CheckpointError: It is missing, damaged, or says something else than a model's does.
-    """
+    """Return what a model's `CONFIG` says; raise CheckpointError if it is missing, damaged, or of something else."""
     return _parsed(read_text(path), path)
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file that belongs to a model.
-
-    Raises:
-        CheckpointError: It is missing, or no text.
-    """
+    """Return the text of a file that belongs to a model; raise CheckpointError if it is missing, or no text."""
     try:
         return path.read_bytes().decode()
     except OSError as error:

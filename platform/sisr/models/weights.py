@@ -31,10 +31,7 @@ def is_weights_file(path: Path) -> bool:
 def read(path: Path) -> dict[str, Tensor]:
     """Return the state dict in a weights file, .safetensors or of torch.save: tensors by name.
 
-    The averaged weights are taken where there are any.
-
-    Raises:
-        CheckpointError: It can't be read, or holds anything but weights.
+    The averaged weights are taken where there are any. What can't be read, or holds more, raises CheckpointError.
     """
     try:
         refuse_impostors(path)
@@ -111,12 +108,9 @@ def misfit(state: dict[str, Tensor], network: dict[str, Tensor]) -> str | None:
 
 
 def load_weights(network: nn.Module, state: dict[str, Tensor], what: str) -> None:
-    """Load a state dict into a network that it must fit exactly.
+    """Load a state dict into a network; raise CheckpointError, with the first tensor, if it does not fit exactly.
 
-    `what` is how messages call both, such as "x.safetensors does not fit recipe 'srez'".
-
-    Raises:
-        CheckpointError: It does not fit; the message names the first tensor and both shapes.
+    `what` is how the message calls both, such as "x.safetensors does not fit recipe 'srez'".
     """
     if problem := misfit(state, network.state_dict()):
         raise CheckpointError(f"{what}: {problem}")

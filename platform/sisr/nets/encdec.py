@@ -10,7 +10,7 @@ from sisr.nets.numeric import full_precision
 
 
 class EncoderDecoder(Generator):
-    """Convolutions and max pooling down to a quarter of lr's size, transposed convolutions up to hr's: 4x.
+    """Convolutions and max pooling down to a quarter of lr's size, transposed convolutions up to hr's: 4x, in (0, 1).
 
     `num_features` is the width of the first layers; pooling doubles it, transposed convolutions halve it.
     """
@@ -37,7 +37,6 @@ class EncoderDecoder(Generator):
         )
 
     def forward(self, lr: Tensor) -> Tensor:
-        """Return sr (n, 3, 4 h, 4 w) in (0, 1)."""
         self.require_images(lr)
         return full_precision(self.decoder(self.encoder(lr))).sigmoid()
 

@@ -10,11 +10,7 @@ from sisr.errors import ConfigError
 
 @dataclass(frozen=True)
 class Tiling:
-    """How a generator may be applied, in lr px unless stated otherwise.
-
-    Raises:
-        ValueError: A value is no whole number, or too small.
-    """
+    """How a generator may be applied, in lr px unless stated otherwise; raises ValueError for what can't be."""
 
     scale: int  # sr side / lr side
     halo: int | None  # how far an output pixel looks to each side; None: its value may depend on the whole image

@@ -21,7 +21,6 @@ class ResBlock(nn.Module):
         self.norm2 = nn.GroupNorm(NUM_GROUPS, num_features)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x plus the block's correction; same shape."""
         correction = F.relu(_normalise(self.norm1, self.conv1(x)))
         return x + _normalise(self.norm2, self.conv2(correction))
 
@@ -42,13 +41,8 @@ class PixelShuffleNet(Generator):
     Shi et al., "Real-Time Single Image and Video Super-Resolution Using ... Sub-Pixel Convolution", 2016.
     https://arxiv.org/abs/1609.05158
 
-    Args:
-        scale: hr side / lr side.
-        num_features: Channels at low resolution.
-        num_hr_features: Channels at high resolution; a multiple of `NUM_GROUPS`.
-        num_blocks: Residual blocks.
-        bicubic_skip: Add the bicubic upscaling of the input to the output.
-        zero_last: Start with a last layer of zeros, so that training starts at the bicubic upscaling.
+    `num_features` are channels at low, `num_hr_features` (a multiple of `NUM_GROUPS`) at high resolution.
+    `bicubic_skip` adds the bicubic upscaling of the input to the output; `zero_last` starts with a last layer of zeros.
     """
 
     def __init__(
@@ -73,7 +67,6 @@ class PixelShuffleNet(Generator):
             nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
     def forward(self, lr: Tensor) -> Tensor:
-        """Return sr (n, 3, scale * h, scale * w), not clamped."""
         self.require_images(lr)
         scale = self.tiling.scale
         x = self.expand(F.relu(self.entry(lr)))

@@ -22,7 +22,6 @@ class ResidualDenseBlock(nn.Module):
         self.conv5 = nn.Conv2d(num_feat + 4 * num_grow_ch, num_feat, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (n, num_feat, h, w)."""
         seen = x
         for conv in (self.conv1, self.conv2, self.conv3, self.conv4):
             seen = torch.cat([seen, F.leaky_relu(conv(seen), SLOPE)], dim=1)
@@ -39,7 +38,6 @@ class RRDB(nn.Module):
         self.rdb3 = ResidualDenseBlock(num_feat, num_grow_ch)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (n, num_feat, h, w)."""
         return x + RESIDUAL_SCALE * self.rdb3(self.rdb2(self.rdb1(x)))
 
 
@@ -69,7 +67,6 @@ class RRDBNet(Generator):
         small_kaiming(self, weight_scale)
 
     def forward(self, lr: Tensor) -> Tensor:
-        """Return sr (n, 3, 4 h, 4 w), not clamped."""
         self.require_images(lr)
         first = self.conv_first(lr)
         x = first + self.conv_body(self.body(first))

@@ -35,7 +35,6 @@ class ResBlock(nn.Module):
         self.conv2 = _conv(outputs, outputs, 3, factor=1e-3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (n, outputs, h, w)."""
         bypass = self.projection(x)
         x = self.conv1(F.relu(self.norm1(bypass)))
         return bypass + self.conv2(F.relu(self.norm2(x)))
@@ -50,7 +49,6 @@ class Upsample(nn.Module):
         self.conv = _conv(features, features, 3, factor=1.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (n, features, 2 h, 2 w)."""
         # Normalising first gives the same result: doubling pixels changes neither mean nor variance.
         return self.conv(F.interpolate(F.relu(self.norm(x)), scale_factor=2, mode="nearest"))
 
@@ -82,7 +80,6 @@ class SrezGenerator(Generator):
         )
 
     def forward(self, lr: Tensor) -> Tensor:
-        """Return sr (n, 3, scale * h, scale * w)."""
         self.require_images(lr)
         return full_precision(self.head(self.body(lr))).sigmoid()
 

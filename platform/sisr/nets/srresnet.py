@@ -17,7 +17,6 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (n, num_feat, h, w)."""
         return x + self.conv2(F.relu(self.conv1(x)))
 
 
@@ -47,7 +46,6 @@ class MSRResNet(Generator):
         small_kaiming(self, weight_scale)
 
     def forward(self, lr: Tensor) -> Tensor:
-        """Return sr (n, 3, scale * h, scale * w), not clamped."""
         self.require_images(lr)
         x = self.body(F.leaky_relu(self.conv_first(lr), SLOPE))
         x = F.leaky_relu(F.pixel_shuffle(self.upconv1(x), self.factor), SLOPE)

@@ -64,10 +64,5 @@ def _hash(text: str) -> str:
 
 
 def data_address(content: bytes, kind: str) -> str:
-    """Return an address (data URI) that holds a file itself.
-
-    Args:
-        content: The file.
-        kind: Its media type, such as `image/png`.
-    """
+    """Return an address (data URI) that holds a file itself, of a media type such as `image/png`."""
     return f"data:{kind};base64,{b64encode(content).decode()}"

@@ -39,10 +39,7 @@ def find(spec: str) -> Source:
 def load(name: str, text: str = "", where: str = "") -> "RecipeModule":
     """Return the module of a recipe of ours, or one made by executing `text`.
 
-    Args:
-        name: Of the recipe, as `find` returns it; never a path.
-        text: Of its file; empty for ours.
-        where: How messages call the file; empty: by its name.
+    `name` is the recipe's, as `find` returns it, never a path; `where` is how messages call its file, else by its name.
 
     Raises:
         ConfigError: No recipe of ours has this name, or the text is no recipe.

@@ -57,7 +57,6 @@ class Config(Settings):
 
 
 def generator(config: Config) -> EncoderDecoder:
-    """Return the generator with new weights."""
     return EncoderDecoder(config.num_features)
 
 
@@ -124,7 +123,6 @@ class Recipe:
 
 
 def tiny() -> Config:
-    """Return the smallest settings that run every branch."""
     return Config(
         batch_size=4,
         steps=4,

@@ -65,7 +65,6 @@ class Config(Settings):
 
 
 def generator(config: Config) -> RRDBNet:
-    """Return the generator with new weights."""
     return RRDBNet(config.num_features, config.num_blocks, config.growth)
 
 
@@ -136,7 +135,6 @@ class Recipe:
 
 
 def tiny() -> Config:
-    """Return the smallest settings that run every branch."""
     return Config(
         batch_size=4,
         steps=4,

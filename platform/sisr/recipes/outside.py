@@ -37,17 +37,20 @@ class Source:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     @property
+    def filename(self) -> str:
+        """Its code's file name in tracebacks; a path would differ on another machine."""
+        if self.needs_package:
+            return str(getattr(sys.modules.get(self.name), "__file__", self.name))
+        return f"{self.name}.py"
+
+    @property
     def needs_package(self) -> bool:
         """Whether it must be imported by its name."""
         return "." in self.name
 
 
 def find(spec: str) -> Source:
-    """Return the recipe in the file or dotted module `spec`; nothing of it is executed.
-
-    Raises:
-        ConfigError: There is none, it can't be read, or it is not Python.
-    """
+    """Return the recipe in the Python file or dotted module `spec`, unexecuted; raise ConfigError if there is none."""
     return _of_file(spec) if spec.endswith(".py") or "/" in spec else _of_module(spec)
 
 
@@ -120,18 +123,16 @@ def module(source: Source) -> ModuleType:
         return sys.modules[name]
     try:
         made = _installed(source) if source.needs_package else _executed(name, source)
-    except ConfigError:
-        raise
-    except Exception as error:
+        _check(made, source.where)
+    except BaseException as error:
+        if not source.needs_package:
+            sys.modules.pop(name, None)  # nobody may find it half made
+        if isinstance(error, ConfigError) or not isinstance(error, Exception):
+            raise
         advice = ""
         if isinstance(error, ModuleNotFoundError):
             advice = f"; a recipe's file travels alone: put '{error.name}' into it, or install it on every machine"
         raise ConfigError(f"{place_of(error, source) or f'recipe {source.where}: {error!r}'}{advice}") from error
-    try:
-        _check(made, source.where)
-    except ConfigError:
-        sys.modules.pop(name, None)
-        raise
     return made
 
 
@@ -148,27 +149,16 @@ def _installed(source: Source) -> ModuleType:
 
 
 def _executed(name: str, source: Source) -> ModuleType:
-    file = filename(source)
+    file = source.filename
     linecache.cache[file] = (len(source.text), None, source.text.splitlines(keepends=True), file)  # for tracebacks
     made = sys.modules[name] = ModuleType(name)
-    try:
-        exec(compile(source.text, file, "exec"), made.__dict__)
-    except BaseException:
-        del sys.modules[name]
-        raise
+    exec(compile(source.text, file, "exec"), made.__dict__)
     return made
-
-
-def filename(source: Source) -> str:
-    """Return the file name that the recipe's code has in tracebacks; a path would differ on another machine."""
-    if source.needs_package:
-        return str(getattr(sys.modules.get(source.name), "__file__", source.name))
-    return f"{source.name}.py"
 
 
 def place_of(error: BaseException, source: Source) -> str | None:
     """Return "file:line: what" for the recipe's line that an error passed last, or None if it passed none."""
-    file = filename(source)
+    file = source.filename
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     text = str(error).partition("\n")[0]
     return f"{source.where}:{lines[-1]}: {type(error).__name__}: {text}" if lines else None

@@ -58,7 +58,6 @@ class Config(Settings):
 
 
 def generator(config: Config) -> PixelShuffleNet:
-    """Return the network with new weights."""
     c = config
     return PixelShuffleNet(
         c.scale, c.num_features, c.num_hr_features, c.num_blocks, bicubic_skip=c.bicubic_skip, zero_last=c.zero_last
@@ -96,5 +95,4 @@ class Recipe:
 
 
 def tiny() -> Config:
-    """Return the smallest settings that run every branch."""
     return Config(batch_size=2, steps=4, hr_crop=16, num_features=8, num_hr_features=4, num_blocks=1)

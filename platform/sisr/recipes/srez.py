@@ -64,7 +64,6 @@ class Config(Settings):
 
 
 def generator(config: Config) -> SrezGenerator:
-    """Return the generator with new weights."""
     return SrezGenerator(config.generator_features, config.inference_statistics == "batch")
 
 
@@ -124,7 +123,6 @@ class Recipe:
 
 
 def tiny() -> Config:
-    """Return the smallest settings that run every branch."""
     return Config(
         batch_size=4,
         steps=4,

@@ -55,7 +55,6 @@ class Config(Settings):
 
 
 def generator(config: Config) -> RRDBNet:
-    """Return the generator with new weights."""
     return RRDBNet(config.num_features, config.num_blocks, config.growth)
 
 
@@ -117,7 +116,6 @@ class Recipe:
 
 
 def tiny() -> Config:
-    """Return the smallest settings that run every branch."""
     return Config(
         batch_size=2,
         steps=4,

@@ -55,7 +55,6 @@ class Config(Settings):
 
 
 def generator(config: Config) -> MSRResNet:
-    """Return the network with new weights."""
     return MSRResNet(config.num_features, config.num_blocks, config.scale)
 
 
@@ -91,5 +90,4 @@ class Recipe:
 
 
 def tiny() -> Config:
-    """Return the smallest settings that run every branch."""
     return Config(batch_size=2, steps=4, hr_crop=16, num_cycles=2, num_blocks=1, num_features=8)

@@ -20,11 +20,7 @@ class BrokenError(Exception):
 
 
 def require(recipe: Any, where: str) -> None:
-    """Make sure that a recipe that was built has what the loop and inference will ask for.
-
-    Raises:
-        ConfigError: Something is missing or wrong; the message names it.
-    """
+    """Raise ConfigError unless a recipe that was built has what the loop and inference will ask for."""
     missing = [name for name in ("degrade", "train_step") if not callable(getattr(recipe, name, None))]
     if missing:
         raise ConfigError(f"{where}: Recipe lacks {', '.join(missing)}; see sisr.recipe.Recipe")
@@ -65,11 +61,7 @@ def wrong_size(generator: Generator, height: int, width: int) -> str | None:
 
 
 def require_scalars(logged: Any, where: str) -> None:
-    """Make sure that a training step returned what can be logged.
-
-    Raises:
-        ConfigError: Something is no tensor of one number; the message names it.
-    """
+    """Raise ConfigError unless a training step returned what can be logged: tensors of one number by name."""
     if not isinstance(logged, dict):
         raise ConfigError(f"{where}: train_step must return a dict of scalar tensors by name, got {logged!r:.80}")
     for name, value in logged.items():
@@ -186,6 +178,7 @@ def _accepts_the_sizes_it_claims(module: RecipeModule) -> None:
         _expect(problem is None, str(problem))
 
 
+# What a recipe must do, and the check that raises an error where it does not.
 CHECKS: dict[str, Callable[[RecipeModule], None]] = {
     "builds from tiny() and has what training and inference ask for": _has_what_is_asked_for,
     "makes lr of hr, in the range of images": _makes_lr_of_hr,

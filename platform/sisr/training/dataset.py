@@ -9,7 +9,7 @@ from sisr.config.wording import printable
 from sisr.data.pairs import packed_pairs
 from sisr.data.sources.catalogue import Packed, open_packed
 from sisr.data.store import Store
-from sisr.data.validation import ValidationImages, validation_images
+from sisr.data.validation import ValidationImages
 from sisr.errors import DataError
 from sisr.recipe import Recipe
 from sisr.terminal.console import err, progress
@@ -71,7 +71,7 @@ def open_data(run: Run, recipe: Recipe, *, show: bool = False) -> TrainingData:
             err.print(printable(text), markup=False)
     hashes = {name: verdict.sha256 for name, verdict in packed.index.verdicts.items()}
     tiling = recipe.generator.tiling
-    images = validation_images(held, crop, tiling.scale, run.options.validation_side, tiling.size_multiple)
+    images = ValidationImages(held, crop, tiling.scale, run.options.validation_side, tiling.size_multiple)
     return TrainingData(large, images, packed.fingerprint, facts, hashes, source.held_out)
 
 

@@ -28,7 +28,6 @@ class Trainer:
         batch_size: int | None = None,
     ) -> None:
         """Build the recipe; every worker draws the same weights. `batch_size`: other than that of `tiny()`."""
-        self.module = module
         self.config = module.tiny()
         if batch_size is not None:
             self.config = self.config.model_copy(update={"batch_size": batch_size})

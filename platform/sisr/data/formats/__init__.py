@@ -56,11 +56,7 @@ class RefusedError(DataError):
 
 
 def identify(data: bytes, suffix: str = "") -> str:
-    """Return the format of a file, one of `READ`, by how its content begins.
-
-    Args:
-        data: The content.
-        suffix: Of the file's name: what names a format that has no signature.
+    """Return the format of a file, one of `READ`, by how it begins; TGA, which has no signature, by its suffix.
 
     Raises:
         RefusedError: It is another format, or none.

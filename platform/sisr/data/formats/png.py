@@ -33,11 +33,6 @@ class Png:
     transparent: tuple[int, ...] | None = None  # the transparent colour, as samples of `depth` bits
     dropped: list[str] = field(default_factory=list)  # names of the side chunks that can't be read
 
-    @property
-    def is_grey(self) -> bool:
-        """Return whether the file holds one channel of colour."""
-        return self.colour_type in (GREY, GREY_WITH_ALPHA)
-
     def alpha(self, samples: NDArray[np.generic]) -> NDArray[np.uint8] | None:
         """Return 0 where Pillow's samples (h, w) or (h, w, 3) are the transparent colour, else 255; None: no such."""
         if self.transparent is None:

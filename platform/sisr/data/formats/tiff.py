@@ -37,11 +37,6 @@ class Layout:
         """Return the largest value of a sample."""
         return int(2 ** max(self.bits) - 1)
 
-    @property
-    def is_inverted(self) -> bool:
-        """Return whether 0 is white, which Pillow heeds up to 8 bits only."""
-        return self.photometric == MIN_IS_WHITE and max(self.bits) > 8
-
     def __str__(self) -> str:
         return (
             f"BitsPerSample {self.bits}, PhotometricInterpretation {self.photometric}, "

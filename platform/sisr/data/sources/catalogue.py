@@ -63,9 +63,8 @@ def open_source(spec: str, validation: str | None = None) -> Source:
 def check_source(spec: str, validation: str | None = None) -> None:
     """Raise what is wrong with a source as far as it can be said without reading an image.
 
-    Args:
-        spec: What `open_source` takes, or the address of a published source, such as s3://bucket/photos.
-        validation: As there; a published source brings its own.
+    It is what `open_source` takes, or the address of a published one, such as s3://bucket/photos, whose held-out
+    images are its own.
 
     Raises:
         DataError: There is no such source.
@@ -79,11 +78,8 @@ def check_source(spec: str, validation: str | None = None) -> None:
 def open_packed(spec: str, validation: str | None, show: Show, *, max_bad_fraction: float = MAX_BAD_FRACTION) -> Packed:
     """Return a source's images: packed on this machine, or fetched to it, by the first process that asks.
 
-    Args:
-        spec: As in `check_source`; so is `validation`, and what is raised.
-        validation: See there.
-        show: Shows how far it is.
-        max_bad_fraction: More refused files than this stop with an error; those of a published source were accepted.
+    Source and errors are those of `check_source`; more refused files than `max_bad_fraction` are an error, too, but in
+    a published source, which was accepted.
     """
     if published.is_address(spec):
         manifest = _manifest(spec, validation)
