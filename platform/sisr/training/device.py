@@ -51,13 +51,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def memory_advice(run: Run, crop: int, examples: int, device: torch.device) -> str:
-    """Return what took too much memory and a setting that takes half of it.
+    """Return what took too much memory, and a setting that takes half of it.
 
-    Args:
-        run: What was executed.
-        crop: Side of an hr example in pixels.
-        examples: In one worker's micro-batch.
-        device: The worker's.
+    `crop` is the side of an hr example in pixels, `examples` their number in one worker's micro-batch.
     """
     peak = f", peak {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB" if device.type == "cuda" else ""
     halved = f"--option accumulate={run.options.accumulate * 2} halves it at the same batch"

@@ -66,7 +66,7 @@ def of_step(
     Args:
         scalars: What the recipe logged, averaged over workers.
         norms: L2 norm of each optimizer's averaged gradient, by the optimizer's name.
-        roles: Which networks are judges, and where their outputs are logged.
+        roles: Say which networks are judges, and where their outputs are logged.
         stepped: The network that each optimizer steps, both by name.
     """
     outputs = [(f"judge_{side}", judge.scalar(side)) for judge in roles.judges for side in ("real", "fake")]

@@ -36,11 +36,7 @@ from sisr.training.validate import Validation, save_picture
 def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, Any]:
     """Train a run from its newest checkpoint, or from the start, to its end or until it is asked to stop.
 
-    Args:
-        run: What to execute; equal on all workers.
-        folder: Holds checkpoints, samples and status; shared by all workers.
-        session: This worker's place.
-        log: Of the first worker; others pass a `NoLog`.
+    All workers get the same `run` and share the `folder`; those other than the first pass a `NoLog`.
 
     Returns:
         The run's status: `state` ("finished" or "stopped"), `step`, and the last and best validation.
@@ -62,7 +58,11 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
     seed_everything(options.seed)
     recipe = run.build_recipe()
     parts, roles = parts_of(recipe), roles_of(recipe)
-    _place(parts, device, dtype, options.channels_last)
+    networks = [part for part in parts.values() if isinstance(part, nn.Module)]
+    for network in networks:
+        network.to(device=device, dtype=dtype)
+        if options.channels_last:
+            network.to(memory_format=torch.channels_last)
     updates = Updates(
         {name: part for name, part in parts.items() if isinstance(part, Optimizer)},
         world=session.world,
@@ -88,7 +88,7 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
         origin.note_inexact(saved[0], session, number_format, folder, log)
         take_effect(folder)
     if options.compile:
-        for network in state.networks():
+        for network in networks:
             network.compile()
 
     # Open the data.
@@ -112,9 +112,8 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
         found = validation(ema.network)
         values = {f"val/{name}": value for name, value in found.metrics.items()}
         guard.check_validation(done, values, scalars)
-        health = found.health | of_step(
-            mean_over_workers(scalars, session), updates.norms, roles, stepped_networks(parts)
-        )
+        means = mean_over_workers(scalars, session)
+        health = found.health | of_step(means, updates.norms, roles, stepped_networks(parts))
         judged_by = best_metric(roles, values)
         if done and healthy and values[judged_by] > state.best.get(judged_by, float("-inf")):
             state.best = {"step": done, "by": judged_by, **values}
@@ -214,11 +213,10 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
 
 def model_meta(run: Run, step: int, metrics: dict[str, float], protocol: str) -> dict[str, Any]:
     """Return what `sisr.models` keeps beside the weights."""
-    config = run.recipe_config()
+    scale = run.recipe_config().scale
     facts = {"run": run.name, "step": step, "metrics": metrics, "data": run.data, "fingerprint": run.fingerprint}
-    facts["metrics_protocol"] = protocol
-    facts |= {"recipe_source": run.recipe_source} if run.recipe_source else {}
-    return {"recipe": run.recipe, "config": run.config, "scale": config.scale, **facts, "versions": versions()}
+    facts |= {"metrics_protocol": protocol} | ({"recipe_source": run.recipe_source} if run.recipe_source else {})
+    return {"recipe": run.recipe, "config": run.config, "scale": scale, **facts, "versions": versions()}
 
 
 def _is_usable(state: TrainingState, done: int, folder: RunFolder) -> bool:
@@ -240,11 +238,3 @@ def _disk_errors_reported(folder: RunFolder) -> Iterator[None]:
         yield
     except OSError as error:
         folder.warn(f"training goes on, but {error}")
-
-
-def _place(parts: dict[str, Any], device: torch.device, dtype: torch.dtype, channels_last: bool) -> None:
-    for part in parts.values():
-        if isinstance(part, nn.Module):
-            part.to(device=device, dtype=dtype)
-            if channels_last:
-                part.to(memory_format=torch.channels_last)

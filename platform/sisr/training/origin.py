@@ -51,10 +51,8 @@ def start_from(path: Path, run: Run, *networks: nn.Module) -> None:
 
 
 def _content(state: dict[str, Tensor]) -> bytes:
-    def plain(value: Tensor) -> Tensor:
-        return (value.to(torch.float32) if value.is_floating_point() else value).detach().cpu().contiguous()
-
-    return save({name: plain(state[name]) for name in sorted(state)})
+    floats = {name: value.float() if value.is_floating_point() else value for name, value in sorted(state.items())}
+    return save({name: value.detach().cpu().contiguous() for name, value in floats.items()})
 
 
 def origin(run: Run) -> dict[str, Any]:
@@ -97,11 +95,7 @@ def note_inexact(restored: Path, session: Session, number_format: str, folder: R
 def warn_of_jump(saved: tuple[Path, dict[str, Any]], now: dict[str, float], run: Run, folder: RunFolder) -> None:
     """Warn where a learning rate jumps because the run was given another length, on which its schedule depends.
 
-    Args:
-        saved: The checkpoint that was restored: folder and state.
-        now: Learning rates in the first step after it, by optimizer.
-        run: What goes on.
-        folder: Its folder.
+    `saved` is the checkpoint that was restored, folder and state; `now` the rates in the step after it, by optimizer.
     """
     before, steps = _model_config(saved[0]).get("config", {}).get("steps"), run.config["steps"]
     if before in (None, steps):

@@ -25,14 +25,10 @@ class TrainingState:
     step: int = 0  # steps done
     best: dict[str, Any] = field(default_factory=dict)  # step and metrics of the best validation
 
-    def networks(self) -> list[nn.Module]:
-        """Return the recipe's networks."""
-        return [part for part in self.parts.values() if isinstance(part, nn.Module)]
-
     def is_finite(self) -> bool:
         """Return whether every network's every value is a finite number."""
-        values = [value for network in (*self.networks(), self.ema) for value in network.state_dict().values()]
-        return all(bool(torch.isfinite(value).all()) for value in values)
+        networks = [part for part in (*self.parts.values(), self.ema) if isinstance(part, nn.Module)]
+        return all(bool(value.isfinite().all()) for network in networks for value in network.state_dict().values())
 
     def learning_rates(self) -> dict[str, float]:
         """Return the learning rate of each optimizer's first group, by the optimizer's name."""

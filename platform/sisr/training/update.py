@@ -30,7 +30,7 @@ class Updates:
         clip_norm: float | None = None,
         scaled: bool = False,
     ) -> None:
-        """Watch over the named optimizers.
+        """Watch over optimizers.
 
         Args:
             optimizers: By the names that logs and errors use.

@@ -13,8 +13,7 @@ from sisr.sweep.ledger import Ledger
 from sisr.sweep.report import results
 from sisr.sweep.schedulers import Slice
 from sisr.sweep.space.space import SearchSpace
-from sisr.sweep.state import ENDED, Trial
-from sisr.sweep.trial_folder import folder_of
+from sisr.sweep.state import ENDED, Trial, folder_of
 from sisr.training import run as runs
 
 
@@ -25,15 +24,7 @@ class Driver:
     """
 
     def __init__(self, folder: RunFolder, ledger: Ledger, space: SearchSpace, recipe: str, data: dict[str, Any]):
-        """Drive the sweep of a ledger.
-
-        Args:
-            folder: Of the sweep.
-            ledger: Its record.
-            space: Where new trials come from.
-            recipe: What finds the recipe for `sisr train`: a name or a file.
-            data: Facts about the images.
-        """
+        """Drive the sweep of a ledger; `recipe` finds the recipe for `sisr train`, `data`: facts about the images."""
         self._folder, self._space, self._recipe, self._data = folder, space, recipe, data
         self._ledger, self._sweep = ledger, ledger.sweep
         self._copies = schedulers.scheduler_of(self._sweep).copies
@@ -154,4 +145,4 @@ class Driver:
         runs.record(self._folder_of(trial), run, {"data": self._data, "params": trial.params}, {})
 
     def _folder_of(self, trial: Trial) -> RunFolder:
-        return RunFolder(folder_of(self._folder.path, trial))
+        return folder_of(self._folder.path, trial)

@@ -28,11 +28,7 @@ DRAWS = 200  # of the space that are tried, and of corners where these are too m
 def check(file: "SpaceFile", written: Mapping[str, Any], config: type[Settings], *, source: str) -> SearchSpace:
     """Return the search space of a file if all that it allows is right for the recipe.
 
-    Args:
-        file: The content.
-        written: The same as read, with the place of each setting.
-        config: The recipe's settings.
-        source: The file.
+    `written` is the file as read, with the place of each setting.
 
     Raises:
         ConfigError: Something is wrong; one line for each mistake.
@@ -53,12 +49,6 @@ def check(file: "SpaceFile", written: Mapping[str, Any], config: type[Settings],
     if problems:
         raise ConfigError("\n".join(problems))
     return space
-
-
-def default_modes(objectives: Any) -> list[Mode]:
-    """Return the mode that each objective asks for."""
-    names = objectives if isinstance(objectives, list) else []
-    return [OBJECTIVES.get(name, "max") if isinstance(name, str) else "max" for name in names]
 
 
 def _objective_problems(file: "SpaceFile", at: str, mode_at: str) -> Iterator[str]:
