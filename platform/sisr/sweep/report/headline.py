@@ -7,7 +7,6 @@ from sisr import recipes
 from sisr.errors import ConfigError
 from sisr.metrics.catalogue import PIXELS, PSNR_Y, value_of
 from sisr.metrics.catalogue import metric as catalogued
-from sisr.sweep.plan import Plan
 from sisr.sweep.report import numbers
 from sisr.sweep.space.space import defaults
 from sisr.sweep.state import Sweep, Trial
@@ -49,18 +48,13 @@ def _against_first(sweep: Sweep, best: Trial) -> list[str]:
 
 
 def _published(sweep: Sweep) -> str:
-    first = sweep.trials[0].first_params
-    return ", the recipe's own settings" if first == _defaults(sweep.plan, first) else ""
-
-
-def _defaults(plan: Plan, names: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return what a recipe publishes for some settings, or None where it is not one of ours, or has other ones now."""
-    if plan.recipe_source:
-        return None
+    """Return what is said of trial 0 where it has what a recipe of ours publishes; that may have other settings now."""
+    plan, first = sweep.plan, sweep.trials[0].first_params
     try:
-        return defaults(recipes.load(plan.recipe).Config, names)
+        same = not plan.recipe_source and first == defaults(recipes.load(plan.recipe).Config, first)
     except (ConfigError, ImportError, KeyError):
-        return None
+        same = False
+    return ", the recipe's own settings" if same else ""
 
 
 def _differences(

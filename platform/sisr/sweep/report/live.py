@@ -66,17 +66,14 @@ def view(folder: Path, sweep: Sweep, best: Trial | None) -> Group:
     running = [trial for trial in sweep.trials if trial.state == "running"]
     statuses = {trial.number: folder_of(folder, trial).status() for trial in running[:MOST_RUNNING]}
     done = {number: int(found.get("step", 0)) for number, found in statuses.items()}
-    parts: list[Any] = [Text(_headline(sweep, done))]
+    left = remaining_seconds(sweep, done)
+    time_left = f" | about {duration(left)} left" if left is not None else ""
+    parts: list[Any] = [Text(f"sweep {sweep.plan.name}: {states(sweep)}{time_left}")]
     if running:
         parts.append(_running_table(sweep, running[:MOST_RUNNING], statuses))
     if len(running) > MOST_RUNNING:
         parts.append(Text(f"and {len(running) - MOST_RUNNING} more running"))
     return Group(*parts, *([Text(f"best so far: {summary(sweep, best)}", overflow="fold")] if best else []))
-
-
-def _headline(sweep: Sweep, done: dict[int, int]) -> str:
-    left = remaining_seconds(sweep, done)
-    return f"sweep {sweep.plan.name}: {states(sweep)}" + (f" | about {duration(left)} left" if left is not None else "")
 
 
 def _running_table(sweep: Sweep, running: list[Trial], statuses: dict[int, dict[str, Any]]) -> Table:
