@@ -49,8 +49,8 @@ def _show(url: str, host: str) -> None:
     from sisr.tracking.selection import asking
 
     with asking(url) as client:
-        for link in views.links(client, url):
-            console.out.print(f"  {link.name}: {link.url}", markup=False, soft_wrap=True)
+        for name, page in views.links(client, url):
+            console.out.print(f"  {name}: {page}", markup=False, soft_wrap=True)
     if host not in ("127.0.0.1", "localhost", "::1"):
         console.err.print(
             f"listening at {host}: whoever reaches it can read, change and delete everything, for MLflow asks for no "

@@ -28,7 +28,7 @@ def links(client: MlflowClient, place: Place) -> Iterator[dict[str, str]]:
     with pytest.raises(SystemExit) as end:
         cli.main([*map(str, words), "--tracking-uri", place.url])
     assert not end.value.code
-    yield {link.name: link.url for link in views.links(client, place.url)}
+    yield dict(views.links(client, place.url))
     client.delete_registered_model("seen")  # others look for the only one there is
 
 

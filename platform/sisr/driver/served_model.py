@@ -26,13 +26,9 @@ class Replicas(Protocol):
 
 
 def checked(files: Path, recipes: Sequence[str], name: str, version: str | None = None) -> Release:
-    """Return a model's files as they will be served, after it has enlarged a picture.
+    """Return a model's folder or weights file as it will be served, after it has enlarged a picture.
 
-    Args:
-        files: A model's folder or weights file.
-        recipes: Recipe files whose code may run.
-        name: How it is called.
-        version: None: the beginning of the weights' SHA-256.
+    The code of the files `recipes` may run; without a `version` that is the beginning of the weights' SHA-256.
 
     Raises:
         CheckpointError: It does not work.
@@ -59,12 +55,7 @@ class ReleaseSource:
 
 
 class Following:
-    """Keeps a service at the version that an alias names.
-
-    Args:
-        service: What is kept up to date.
-        source: None: nothing moves.
-    """
+    """Keeps a service at the version that an alias names; without a source nothing moves."""
 
     def __init__(self, service: Replicas, source: ReleaseSource | None) -> None:
         self._service, self._source = service, source

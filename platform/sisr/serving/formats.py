@@ -9,11 +9,7 @@ NAMES = {"png": ".png", "webp": ".webp", "jpg": ".jpg", "jpeg": ".jpg"}  # what 
 
 
 def choose(format_: str | None, accept: str | None) -> str:
-    """Return the suffix of the format to answer in.
-
-    Args:
-        format_: One of `NAMES`; None: not said.
-        accept: The request's header of this name; None: there is none.
+    """Return the suffix of the format to answer in, for one of `NAMES` and the request's header Accept.
 
     Raises:
         Refusal: Nothing that the client accepts can be written.
@@ -34,15 +30,13 @@ def _weight(media: str, accept: str) -> float:
     for part in accept.split(","):
         name, *parameters = (word.strip().lower() for word in part.split(";"))
         specificity = {media: 2, f"{media.partition('/')[0]}/*": 1, "*/*": 0}.get(name, -1)
-        found = max(found, (specificity, _quality(parameters)), key=lambda pair: pair[0])
+        quality = next((word[2:] for word in parameters if word.startswith("q=")), "1")
+        found = max(found, (specificity, _number(quality)), key=lambda pair: pair[0])
     return found[1] if found[0] >= 0 else 0.0
 
 
-def _quality(parameters: list[str]) -> float:
-    for parameter in parameters:
-        if parameter.startswith("q="):
-            try:
-                return min(max(float(parameter[2:]), 0.0), 1.0)
-            except ValueError:
-                return 0.0
-    return 1.0
+def _number(quality: str) -> float:
+    try:
+        return min(max(float(quality), 0.0), 1.0)
+    except ValueError:
+        return 0.0

@@ -5,12 +5,16 @@ header Host shows, or by sending a request blindly, which has the page's Origin.
 """
 
 import ipaddress
-import json
 from collections.abc import Iterable
+from contextlib import suppress
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sisr.serving.limits import Refusal
 
 LOCAL = {"localhost", "127.0.0.1", "::1"}
 
@@ -29,10 +33,9 @@ class OnlyFor:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or refuse with 403."""
         if scope["type"] == "http" and (problem := self._problem(Headers(scope=scope))):
-            body = {"error": "forbidden", "detail": f"{problem}; --allowed-hosts names what is allowed", "limit": None}
-            headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
-            await send({"type": "http.response.start", "status": 403, "headers": headers})
-            await send({"type": "http.response.body", "body": json.dumps(body).encode()})
+            refusal = Refusal(HTTPStatus.FORBIDDEN, "forbidden", f"{problem}; --allowed-hosts names what is allowed")
+            answer = JSONResponse(refusal.body, refusal.status, {"Connection": "close"})
+            await answer(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
@@ -67,15 +70,12 @@ class HeadAsGet:
 
 
 def _name(url: str) -> str:
-    try:
+    with suppress(ValueError):
         return (urlsplit(url).hostname or "").lower()
-    except ValueError:
-        return ""
+    return ""
 
 
 def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
+    with suppress(ValueError):
+        return bool(ipaddress.ip_address(name))
+    return False

@@ -1,7 +1,7 @@
 """What one request may cost, and the answer to one that costs more."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
@@ -30,29 +30,18 @@ class Limits:
     passing: int = 3  # large bodies on the way from Ray Serve's proxy, for each replica
 
 
+@dataclass(eq=False)
 class Refusal(Exception):
-    """A request that is answered with an error.
+    """A request that is answered with an error."""
 
-    Attributes:
-        status: HTTP's code.
-        error: What is wrong, in a few words that are the same for all such requests.
-        detail: What was found in this one, and what would be right.
-        limit: The limit that was exceeded, by its name in `Limits`.
-        retry_after_s: When to come back; None: the same request will fail again.
-    """
+    status: HTTPStatus
+    error: str  # what is wrong, in a few words that are the same for all such requests
+    detail: str  # what was found in this one, and what would be right
+    limit: Mapping[str, float] | None = field(default=None, kw_only=True)  # that was exceeded, by its name in `Limits`
+    retry_after_s: int | None = field(default=None, kw_only=True)  # None: the same request will fail again
 
-    def __init__(
-        self,
-        status: HTTPStatus,
-        error: str,
-        detail: str,
-        *,
-        limit: Mapping[str, float] | None = None,
-        retry_after_s: int | None = None,
-    ) -> None:
-        super().__init__(f"{error}: {detail}")
-        self.status, self.error, self.detail = status, error, detail
-        self.limit, self.retry_after_s = limit, retry_after_s
+    def __str__(self) -> str:
+        return f"{self.error}: {self.detail}"
 
     @property
     def body(self) -> dict[str, Any]:

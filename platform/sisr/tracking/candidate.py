@@ -60,13 +60,14 @@ def fetch(client: MlflowClient, server: str, run_id: str, runs: Path) -> Candida
     model = _newest_model(client, run) or _log(client, run, here)
     files = registry.download_model(f"models:/{model.model_id}", tracking_uri=server, runs=runs)
     _verify(model, files, here)
-    record = _artifact(client, run_id, "run.json")
-
-    def image_hashes() -> dict[str, str]:
-        return dict(json.loads(_artifact(client, run_id, "files.json") or b"{}"))
-
-    picture = _last_picture(client, run_id)
-    return Candidate(run, str(model.model_id), files, json.loads(record or b"{}"), picture, image_hashes)
+    return Candidate(
+        run,
+        str(model.model_id),
+        files,
+        record=json.loads(_artifact(client, run_id, "run.json") or b"{}"),
+        picture=_last_picture(client, run_id),
+        image_hashes=lambda: json.loads(_artifact(client, run_id, "files.json") or b"{}"),
+    )
 
 
 def _newest_model(client: MlflowClient, run: Run) -> LoggedModel | None:
@@ -80,17 +81,11 @@ def _log(client: MlflowClient, run: Run, folder: Path | None) -> LoggedModel:
     if folder is None:
         raise CheckpointError(f"run {run.info.run_name} has no model in MLflow, and its folder is not on this machine")
     source = find_model(str(folder), folder.parent)
-    hashes = registry.file_hashes(source)
-    _compare(_manifest(source), hashes, str(source), MANIFEST)
+    hashes, manifest = registry.file_hashes(source), source / MANIFEST
+    listed = json.loads(manifest.read_text())["files"] if manifest.is_file() else {}
+    _compare({name: entry["sha256"] for name, entry in listed.items()}, hashes, str(source), MANIFEST)
     key = f"register/{hashes[registry.WEIGHTS][:16]}"
     return client.get_logged_model(registry.log_generator(client, run.info.run_id, source, key))
-
-
-def _manifest(folder: Path) -> dict[str, str]:
-    if not (folder / MANIFEST).is_file():
-        return {}
-    listed: dict[str, Any] = json.loads((folder / MANIFEST).read_text())["files"]
-    return {name: entry["sha256"] for name, entry in listed.items()}
 
 
 def _artifact(client: MlflowClient, run_id: str, path: str) -> bytes | None:
@@ -103,11 +98,8 @@ def _artifact(client: MlflowClient, run_id: str, path: str) -> bytes | None:
 
 
 def _last_picture(client: MlflowClient, run_id: str) -> bytes | None:
-    found = [
-        (re.search(r"\+step\+(\d+)\+.*\.png$", file.path), file.path)
-        for file in client.list_artifacts(run_id, "images")
-    ]
-    steps = [(int(match[1]), path) for match, path in found if match]
+    paths = [file.path for file in client.list_artifacts(run_id, "images")]
+    steps = [(int(found[1]), path) for path in paths if (found := re.search(r"\+step\+(\d+)\+.*\.png$", path))]
     return _artifact(client, run_id, max(steps)[1]) if steps else None
 
 

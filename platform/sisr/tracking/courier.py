@@ -47,7 +47,7 @@ def start(
         folder: Of a run, or of a sweep (it holds sweep.json): then all its trials are delivered too, as they appear.
             Of a trial: means its sweep.
         tracking_uri: See `address.decide`.
-        experiment: See `address.decide`.
+        experiment: See there.
         notify: Gets a line when the server stops answering and when it answers again; the default writes to stderr.
 
     Raises:
@@ -57,7 +57,8 @@ def start(
     folder.mkdir(parents=True, exist_ok=True)
     place = address.decide(folder, tracking_uri, experiment)
     address.write(folder, place)
-    return Courier(folder.resolve(), place.tracking_uri, notify or _to_stderr)
+    notify = notify or (lambda line: print(line, file=sys.stderr, flush=True))
+    return Courier(folder.resolve(), place.tracking_uri, notify)
 
 
 class Courier:
@@ -198,10 +199,6 @@ def exported(variables: dict[str, str]) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
-
-
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def main() -> None:

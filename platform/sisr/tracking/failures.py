@@ -45,9 +45,7 @@ def why(error: Exception) -> str:
 
 def _proxy() -> str:
     """Return which proxy the environment names, to be put before what is wrong with it."""
-    named = [
-        f"{name}={os.environ[name]}" for lower in _PROXIES for name in (lower, lower.upper()) if name in os.environ
-    ]
+    named = [f"{name}={value}" for name, value in os.environ.items() if name.lower() in _PROXIES]
     return f"the proxy of {', '.join(named)} can't be used (no_proxy lists addresses that need none): "
 
 

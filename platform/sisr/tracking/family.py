@@ -41,8 +41,7 @@ class Family:
     def deliver(self, *, at_once: bool = False) -> None:
         """Send everything that the outboxes hold now, the sweep's own first; `files_wait` says why files are not there.
 
-        Args:
-            at_once: Try files that wait although they have failed just now.
+        Files that wait are tried `at_once` although they have failed just now.
 
         Raises:
             OfflineError: Not everything could be sent. The trial where that happened lets the others pass next time.
@@ -67,19 +66,14 @@ class Family:
         self.files_wait = (failed[0] if failed else self.files_wait) if waits else ""
 
     def is_written(self, *, driver_ends: bool) -> bool:
-        """Whether a living process writes any of the outboxes.
-
-        Args:
-            driver_ends: The driver has written its last record and waits for us: only its trials may still write.
-        """
+        """Whether a living process writes any of the outboxes; only trials' where the driver ends, and waits for us."""
         folders = self._trials() if driver_ends else [self.head.run_dir, *self._trials()]
         return any(is_held(folder / outbox.FILE) for folder in folders)
 
     def close_lost_runs(self, *, driver_ends: bool) -> None:
         """Mark runs killed whose process ended without a last status.
 
-        Args:
-            driver_ends: As above; otherwise the driver is lost too, or another one has taken over.
+        Where the driver does not end, and waits for us, it is lost too, or another one has taken over.
 
         Raises:
             OfflineError: The server can't be reached.

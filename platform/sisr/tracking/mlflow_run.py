@@ -160,7 +160,8 @@ def groups(path: Path, offset: int) -> Iterator[tuple[list[Record], int]]:
     start, values = offset, 0
     for row, end in records(path, offset):
         more = len((row or {}).get("values", ()))
-        if group and (row is None or not _fits(row, group, values + more, end - start)):
+        fits = row and group and row["op"] == group[0]["op"] and values + more <= LIMITS.get(row["op"], -1)
+        if group and not (fits and end - start <= MAX_BYTES):
             yield group, offset
             group, start, values = [], offset, 0
         offset, values = end, values + more
@@ -170,11 +171,6 @@ def groups(path: Path, offset: int) -> Iterator[tuple[list[Record], int]]:
             group.append(row)
     if group:
         yield group, offset
-
-
-def _fits(row: Record, group: list[Record], values: int, size: int) -> bool:
-    op = row["op"]
-    return op == group[0]["op"] and op in LIMITS and values <= LIMITS[op] and size <= MAX_BYTES
 
 
 def batches(group: list[Record]) -> Iterator[dict[str, list[Any]]]:

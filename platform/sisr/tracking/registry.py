@@ -30,14 +30,10 @@ SHA256_TAG = "sisr.sha256"
 def log_generator(client: MlflowClient, run_id: str, folder: Path, key: str) -> str:
     """Make the generator in `folder` an MLflow model of a run and return the model's id.
 
-    Args:
-        client: Speaks to the run's server.
-        run_id: The MLflow run.
-        folder: Holds generator.safetensors and config.json.
-        key: Names this very record; logging it again returns the model that is there.
+    `key` names this very record: logging it again returns the model that is there.
 
     Raises:
-        CheckpointError: The folder does not hold both files.
+        CheckpointError: The folder does not hold both generator.safetensors and config.json.
     """
     _check(folder)
     with upload.staged(folder.parent, folder.name) as public:
@@ -105,8 +101,8 @@ def download_model(uri: str, *, tracking_uri: str | None = None, runs: Path = Pa
 
     Args:
         uri: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `models:/MODEL_ID`, `runs:/RUN_ID` or `runs:/RUN_ID/PATH`.
-        tracking_uri: The server; `None`: `MLFLOW_TRACKING_URI`, else the SQLite file in `runs`.
-        runs: The folder that holds the runs.
+        tracking_uri: See `address.choose`.
+        runs: See there.
 
     Raises:
         CheckpointError: There is no such model, or it isn't one of ours.

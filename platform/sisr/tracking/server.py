@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -22,17 +21,12 @@ STOP_TIMEOUT_S = 10.0
 
 
 class Server:
-    """A running `mlflow server` and all processes that it started."""
+    """A running `mlflow server` on a database, and all processes that it started; `wait` says when it answers.
+
+    It listens at this machine's address `host`; `0.0.0.0`: at all. `log` gets what it prints.
+    """
 
     def __init__(self, tracking_uri: str, port: int, log: Path, host: str = HOST):
-        """Start it on a database and return at once; `wait` says when it answers.
-
-        Args:
-            tracking_uri: The database; must not be another server.
-            port: On the host.
-            log: Gets what the server prints.
-            host: The address of this machine at which it listens; `0.0.0.0`: all.
-        """
         self.url = f"http://{HOST if host == ANY else host}:{port}"
         self._log = log
         command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
@@ -61,16 +55,13 @@ class Server:
             TrackingError: It ended, or did not answer in time.
         """
         deadline = time.monotonic() + START_TIMEOUT_S
-        while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                break
-            try:
-                with urllib.request.urlopen(f"{self.url}/health", timeout=5):
-                    return
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.25)
+        while time.monotonic() < deadline and self._process.poll() is None:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/health", timeout=5):
+                return
+            time.sleep(0.25)
         self.stop()
-        raise TrackingError(f"MLflow's server did not start; the reason is in {self._log}:\n{_tail(self._log)}")
+        tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-5:])
+        raise TrackingError(f"MLflow's server did not start; the reason is in {self._log}:\n{tail}")
 
     def join(self) -> None:
         """Return when the server ends."""
@@ -109,7 +100,3 @@ def free_port(port: int | None, first: int = 5000, host: str = HOST) -> int:
                 if error.errno != errno.EADDRINUSE:
                     raise ConfigError(f"can't listen at {host}:{candidate}: {error.strerror or error}") from error
     raise ConfigError(f"port {port or first} on {host} is in use: choose another with --port")
-
-
-def _tail(path: Path) -> str:
-    return "\n".join(path.read_text(errors="replace").splitlines()[-5:])

@@ -43,7 +43,8 @@ def modules(start: Iterable[Path]) -> list[Path]:
             continue
         if path.is_relative_to(PACKAGE) and path != ENTRY:
             found.add(path)
-            waiting += _packages_around(path)
+            packages = [parent for parent in path.parents if parent.is_relative_to(PACKAGE)]
+            waiting += [package / "__init__.py" for package in packages]
         waiting += [file for name in _imports(path, everywhere=True) if (file := _file(name))]
     return sorted(found)
 
@@ -84,8 +85,3 @@ def _file(name: str) -> Path | None:
     place = PACKAGE.joinpath(*rest)
     candidates = [place / "__init__.py", place.with_suffix(".py")] if first == PACKAGE.name else []
     return next((path for path in candidates if path.is_file()), None)
-
-
-def _packages_around(path: Path) -> list[Path]:
-    inside = [parent for parent in path.parents if parent.is_relative_to(PACKAGE)]
-    return [parent / "__init__.py" for parent in inside]

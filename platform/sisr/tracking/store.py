@@ -47,25 +47,18 @@ def rebase(tracking_uri: str) -> None:
             with database:
                 database.execute("BEGIN IMMEDIATE")
                 for old in _elsewhere(database, here):
-                    _move(database, old, here)
+                    for table, column in COLUMNS:
+                        _replace(database, table, column, old, here)
+                    before, now = (str(Path(unquote(urlsplit(uri).path)).parent) for uri in (old, here))
+                    _replace(database, "tags", "value", before, now, "AND key = 'sisr.folder'")
 
 
 def _elsewhere(database: sqlite3.Connection, here: str) -> list[str]:
     if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'").fetchone():
         return []  # MLflow has not made its tables yet
     found = database.execute("SELECT DISTINCT artifact_location FROM experiments").fetchall()
-    return [old for (old,) in found if old and old.startswith("file:///") and _is_another(old, here)]
-
-
-def _is_another(location: str, here: str) -> bool:
-    return location != here and location.endswith("/" + here.rpartition("/")[2])
-
-
-def _move(database: sqlite3.Connection, old: str, here: str) -> None:
-    for table, column in COLUMNS:
-        _replace(database, table, column, old, here)
-    before, now = (Path(unquote(urlsplit(uri).path)).parent for uri in (old, here))
-    _replace(database, "tags", "value", str(before), str(now), "AND key = 'sisr.folder'")
+    folder = "/" + here.rpartition("/")[2]
+    return [old for (old,) in found if old and old.startswith("file:///") and old.endswith(folder) and old != here]
 
 
 def _replace(database: sqlite3.Connection, table: str, column: str, old: str, new: str, only: str = "") -> None:

@@ -5,13 +5,13 @@ MLflow keeps a view that somebody shares as a tag of the experiment, and shows i
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from mlflow import MlflowClient
 
 from sisr.metrics.catalogue import ANY_DISTANCE, AT_VALIDATION, PSNR_Y
 
 KEY = "best-first"
+MOST = 5  # experiments to begin with
 COLUMNS = (
     *(f"metrics.`final/{metric.name}`" for metric in AT_VALIDATION if metric is not ANY_DISTANCE),
     f"metrics.`val/{PSNR_Y.name}`",
@@ -31,26 +31,15 @@ TAGS = {
 }
 
 
-@dataclass(frozen=True)
-class Link:
-    """Where to begin."""
+def links(client: MlflowClient, url: str) -> Iterator[tuple[str, str]]:
+    """Yield names and addresses of what to begin with: the latest experiments' runs, then the registered models.
 
-    name: str
-    url: str
-
-
-def links(client: MlflowClient, url: str, most: int = 5) -> Iterator[Link]:
-    """Yield the pages to begin with: the runs of the experiments that changed last, then the registered models.
-
-    Args:
-        client: Speaks to the server.
-        url: The server's address.
-        most: How many experiments.
+    `url` is the address of the server to which `client` speaks.
     """
-    found = client.search_experiments(max_results=most, order_by=["last_update_time DESC"])
+    found = client.search_experiments(max_results=MOST, order_by=["last_update_time DESC"])
     for experiment in found:
         if TAGS.keys() <= experiment.tags.keys():
             runs = f"{url}/#/experiments/{experiment.experiment_id}/runs?viewStateShareKey={KEY}"
-            yield Link(f"runs of {experiment.name}", runs)
+            yield f"runs of {experiment.name}", runs
     if client.search_registered_models(max_results=1):
-        yield Link("registered models", f"{url}/#/models")
+        yield "registered models", f"{url}/#/models"

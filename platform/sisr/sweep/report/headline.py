@@ -16,9 +16,7 @@ from sisr.sweep.state import Sweep, Trial
 def sentences(sweep: Sweep, baseline: Mapping[str, float]) -> list[str]:
     """Return who won, by how much against trial 0 and against bicubic, and what to bear in mind.
 
-    Args:
-        sweep: A sweep, finished or not.
-        baseline: Bicubic's values by metric, where they are known.
+    `baseline` has bicubic's values by metric, where they are known.
     """
     best = sweep.best()
     if best is None:
@@ -30,7 +28,9 @@ def sentences(sweep: Sweep, baseline: Mapping[str, float]) -> list[str]:
         found += _against_first(sweep, best)
     elif len(sweep.ranking()) > 1:
         found.append(f"No other trial beats trial 0{_published(sweep)}.")
-    found += _against_bicubic(best, baseline)
+    pixels = [f"val/{metric.name}" for metric in PIXELS]
+    if parts := list(_differences(pixels, best.values, baseline, "bicubic")):
+        found.append(f"Against bicubic: {', '.join(parts)}.")
     if best.exploits:
         found.append(f"It copied better trials {len(best.exploits)} times; its settings are those it ended with.")
     return found
@@ -61,12 +61,6 @@ def _defaults(plan: Plan, names: Mapping[str, Any]) -> dict[str, Any] | None:
         return defaults(recipes.load(plan.recipe).Config, names)
     except (ConfigError, ImportError, KeyError):
         return None
-
-
-def _against_bicubic(best: Trial, baseline: Mapping[str, float]) -> list[str]:
-    metrics = [f"val/{metric.name}" for metric in PIXELS]
-    parts = list(_differences(metrics, best.values, baseline, "bicubic"))
-    return [f"Against bicubic: {', '.join(parts)}."] if parts else []
 
 
 def _differences(
