@@ -54,7 +54,10 @@ def main(
     from sisr.evaluation import compare, images
 
     by = compare.measures(protocol, perceptual, models.chosen_device(device))
-    named = {spec: spec for spec in _distinct(model or [])}
+    specs = model or []
+    if twice := sorted({spec for spec in specs if specs.count(spec) > 1}):
+        raise ConfigError(f"{', '.join(twice)}: named twice; name each model once")
+    named = {spec: spec for spec in specs}
     if experiment and (top or not model):
         named |= _best(experiment, metric, mode, top or 5, tracking_uri, runs)
     elif top:
@@ -71,13 +74,6 @@ def main(
         result.show()
     if logged:
         console.err.print(logged, markup=False)
-
-
-def _distinct(specs: Sequence[str]) -> list[str]:
-    twice = sorted({spec for spec in specs if specs.count(spec) > 1})
-    if twice:
-        raise ConfigError(f"{', '.join(twice)}: named twice; name each model once")
-    return list(specs)
 
 
 def _best(experiment: str, metric: str, mode: Mode | None, top: int, uri: str | None, runs: Path) -> dict[str, str]:

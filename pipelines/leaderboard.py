@@ -64,10 +64,9 @@ def find(name: str, runs: Path) -> Path:
 
 
 def _title(sweep: Sweep) -> str:
-    objectives = (f"{metric} {mode}" for metric, mode in zip(sweep.plan.objective, sweep.plan.mode, strict=True))
-    states = ", ".join(f"{count} {state}" for state, count in board.counts(sweep).items())
-    named = f"sweep {sweep.plan.name} ({sweep.plan.recipe}; {', '.join(objectives)})"
-    return f"{named}: {sweep.state}; {states or 'no trial'}"
+    objectives = ", ".join(f"{metric} {mode}" for metric, mode in sweep.plan.measures)
+    named = f"sweep {sweep.plan.name} ({sweep.plan.recipe}; {objectives})"
+    return f"{named}: {sweep.state}; {board.states(sweep)}"
 
 
 if __name__ == "__main__":

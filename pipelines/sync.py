@@ -11,22 +11,22 @@ import typer
 
 from sisr.disk.sweep_folder import is_sweep, sweep_of
 from sisr.errors import ConfigError, TrackingError
-from sisr.pipelines._options import Json, Runs
+from sisr.pipelines._options import Json, Runs, TrackingUri, folder_of
 from sisr.terminal import cli, console
 from sisr.tracking import courier
+from sisr.tracking.outbox import FILE
 
 
 def main(
     run: Annotated[list[str] | None, typer.Argument(help="Names or folders of runs or sweeps; default: all.")] = None,
     runs: Runs = Path("runs"),
-    tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow's server or database; default: MLFLOW_TRACKING_URI, else as before.")
-    ] = None,
+    tracking_uri: TrackingUri = None,
     experiment: Annotated[str | None, typer.Option(help="MLflow's experiment; default: as before.")] = None,
     json: Json = False,
 ) -> None:
     """Deliver, print how it went, and fail unless everything arrived."""
-    folders = [find(name, runs) for name in run] if run else sorted(p.parent for p in runs.glob("*/outbox.jsonl"))
+    named = [folder_of("run", name, runs, FILE) for name in run or ()]  # of a trial, its sweep is delivered
+    folders = [sweep_of(folder) or folder for folder in named] or sorted(p.parent for p in runs.glob(f"*/{FILE}"))
     if not folders:
         raise ConfigError(f"{runs} holds no runs: name their folder with --runs")
     results = [deliver(folder, tracking_uri, experiment) for folder in dict.fromkeys(folders)]
@@ -37,19 +37,6 @@ def main(
         console.table("", ("run", "delivered", "pending", "note"), rows)
     if not all(r["delivered"] for r in results):
         raise TrackingError("not everything is delivered; the outboxes keep it, and the same command tries again")
-
-
-def find(name: str, runs: Path) -> Path:
-    """Return the folder of the run or sweep called `name`, or at the path `name`; for a trial, its sweep's.
-
-    Raises:
-        ConfigError: There is none with an outbox.
-    """
-    for folder in (runs / name, Path(name)):
-        folder = sweep_of(folder) or folder
-        if (folder / "outbox.jsonl").is_file():
-            return folder
-    raise ConfigError(f"no run '{name}' in {runs}, and no folder of that name with an outbox.jsonl")
 
 
 def deliver(folder: Path, tracking_uri: str | None, experiment: str | None) -> dict[str, Any]:

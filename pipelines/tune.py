@@ -28,6 +28,14 @@ if TYPE_CHECKING:
     from sisr.sweep.state import Sweep
 
 SHOWN = 10  # trials in the table at the end
+CHANGES = "Go on with a sweep that had other settings or images."
+SPACE = "Search one setting like this; repeatable."
+OBJECTIVE = "A metric of the validation, or two for a Pareto search: val/psnr_y,val/perceptual."
+SCHEDULER = "asha (promote the best), pbt (copy the best) or none (train all to the end)."
+SCHEDULER_OPTION = "Of the scheduler, such as eta=4; repeatable."
+FIXED = "Fix one setting; repeatable."
+OPTION = "How trials run, such as evaluate_every=200; repeatable."
+GPUS = "Of each trial's worker; fractions share a GPU. Default: 1 if there."
 # Groups of options in --help.
 SEARCH = partial(typer.Option, rich_help_panel="Search")
 TRIALS = partial(typer.Option, rich_help_panel="Trials")
@@ -42,44 +50,26 @@ def main(
     validation: Annotated[str | None, typer.Option(help=HELD_OUT)] = None,
     name: Annotated[str | None, typer.Option(help="The sweep's name; default: recipe and a hash of the plan.")] = None,
     runs: Runs = Path("runs"),
-    allow_changes: Annotated[
-        bool, typer.Option("--allow-changes", help="Go on with a sweep that had other settings or images.")
-    ] = False,
+    allow_changes: Annotated[bool, typer.Option("--allow-changes", help=CHANGES)] = False,
     dry_run: Annotated[bool, typer.Option(help="Check everything, print the plan, train nothing.")] = False,
     json: Json = False,
     search_space: Annotated[Path | None, SEARCH(help="YAML file instead of the recipe's own space.")] = None,
-    space: Annotated[
-        list[str] | None,
-        SEARCH("--space", metavar="NAME=OPERATOR(...)", help="Search one setting like this; repeatable."),
-    ] = None,
+    space: Annotated[list[str] | None, SEARCH("--space", metavar="NAME=OPERATOR(...)", help=SPACE)] = None,
     search: Annotated[str | None, SEARCH(help="random, grid or tpe.")] = None,
     trials: Annotated[int | None, SEARCH(min=1, help="Points of the space to try.")] = None,
-    objective: Annotated[
-        str | None, SEARCH(help="A metric of the validation, or two for a Pareto search: val/psnr_y,val/perceptual.")
-    ] = None,
-    scheduler: Annotated[
-        str | None, SEARCH(help="asha (promote the best), pbt (copy the best) or none (train all to the end).")
-    ] = None,
-    scheduler_option: Annotated[
-        list[str] | None, SEARCH(metavar="NAME=VALUE", help="Of the scheduler, such as eta=4; repeatable.")
-    ] = None,
+    objective: Annotated[str | None, SEARCH(help=OBJECTIVE)] = None,
+    scheduler: Annotated[str | None, SEARCH(help=SCHEDULER)] = None,
+    scheduler_option: Annotated[list[str] | None, SEARCH(metavar="NAME=VALUE", help=SCHEDULER_OPTION)] = None,
     rungs: Annotated[str | None, SEARCH(help="asha: steps at which trials are compared, such as 300,1000.")] = None,
     interval: Annotated[int | None, SEARCH(min=1, help="pbt: steps from one comparison to the next.")] = None,
     seed: Annotated[int, SEARCH(min=0, help="Of the search, and of every trial's weights and batches.")] = 0,
-    set_: Annotated[
-        list[str] | None, TRIALS("--set", metavar="NAME=VALUE", help="Fix one setting; repeatable.")
-    ] = None,
+    set_: Annotated[list[str] | None, TRIALS("--set", metavar="NAME=VALUE", help=FIXED)] = None,
     steps: Annotated[int | None, TRIALS(min=1, help="Length of a trial that goes all the way.")] = None,
-    option: Annotated[
-        list[str] | None,
-        TRIALS("--option", metavar="NAME=VALUE", help="How trials run, such as evaluate_every=200; repeatable."),
-    ] = None,
+    option: Annotated[list[str] | None, TRIALS("--option", metavar="NAME=VALUE", help=OPTION)] = None,
     precision: Annotated[str, TRIALS(help="auto, fp32, bf16, fp16 or fp64.")] = "auto",
     concurrency: Annotated[int | None, RESOURCES(min=1, help="Trials at a time; default: as many as fit.")] = None,
     workers_per_trial: Annotated[int, RESOURCES(min=1, help="Processes that divide each trial's batch.")] = 1,
-    gpus_per_trial: Annotated[
-        float | None, RESOURCES(min=0, help="Of each trial's worker; fractions share a GPU. Default: 1 if there.")
-    ] = None,
+    gpus_per_trial: Annotated[float | None, RESOURCES(min=0, help=GPUS)] = None,
     cpus_per_trial: Annotated[float | None, RESOURCES(min=0.1, help="Of each trial's worker; default: 1.")] = None,
     address: Annotated[str | None, RESOURCES(help="Of a running Ray; default: RAY_ADDRESS, else started here.")] = None,
     tracking_uri: Annotated[str | None, TRACKING(help=TRACKING_URI)] = None,

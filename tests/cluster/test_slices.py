@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sisr.cluster.slices import outcome, run_slice
-from sisr.cluster.trial_allocation import TrialAllocation
+from sisr.cluster.allocation import TrialAllocation
+from sisr.cluster.slices import SliceSearcher, outcome, run_slice
 from sisr.disk.run_folder import RunFolder
 from sisr.driver.sweep.host import SliceEnd, Task
 from sisr.errors import DiskError
@@ -100,8 +100,6 @@ RESULT = {"state": "paused", "step": 2, "seconds": 1.5, "message": "", "error": 
 
 
 def test_tune_is_offered_slices_until_there_are_no_more_and_none_runs(tmp_path: Path) -> None:
-    from sisr.cluster.slice_searcher import SliceSearcher
-
     source = Source(of := task(tmp_path, 2))
     searcher = SliceSearcher(source, TrialAllocation())
     assert searcher.suggest("a") == {"task": of, "allocation": TrialAllocation()}
@@ -112,8 +110,6 @@ def test_tune_is_offered_slices_until_there_are_no_more_and_none_runs(tmp_path: 
 
 
 def test_an_error_of_the_driver_is_kept_for_its_user(tmp_path: Path) -> None:
-    from sisr.cluster.slice_searcher import SliceSearcher
-
     searcher = SliceSearcher(Source(task(tmp_path, 2), refusal=DiskError("full")), TrialAllocation())
     searcher.suggest("a")
     with pytest.raises(DiskError, match="full"):
@@ -122,8 +118,6 @@ def test_an_error_of_the_driver_is_kept_for_its_user(tmp_path: Path) -> None:
 
 
 def test_tune_can_pickle_its_searcher_though_a_driver_can_not(tmp_path: Path) -> None:
-    from sisr.cluster.slice_searcher import SliceSearcher
-
     source = Source(task(tmp_path, 2))
     source.lock = threading.Lock()  # type: ignore[attr-defined]
     assert isinstance(pickle.loads(pickle.dumps(SliceSearcher(source, TrialAllocation()))), SliceSearcher)

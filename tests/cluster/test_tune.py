@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 from sisr.cluster import connection
+from sisr.cluster.allocation import TrialAllocation
+from sisr.cluster.allocation import allocate_trials as allocate
 from sisr.cluster.capacity import Capacity, NodeType, Resources
-from sisr.cluster.trial_allocation import TrialAllocation, allocate
 from sisr.cluster.tune import RayTune
 from sisr.driver.run.execute import Tracking
 from sisr.driver.sweep.execute import execute

@@ -16,8 +16,7 @@ from sisr.driver.sweep.host import SliceEnd, Task
 from sisr.errors import ConfigError, DivergedError
 from sisr.sweep import state
 from sisr.sweep.report import results
-from sisr.sweep.state import Sweep
-from sisr.sweep.trial_folder import folder_of
+from sisr.sweep.state import Sweep, folder_of
 from sisr.tracking.outbox import last_status
 
 KILLS = Kills()
@@ -55,7 +54,7 @@ def outcome(folder: Path) -> dict[str, Any]:
     sweep = state.read(folder)
     trials = {}
     for trial in sweep.trials:
-        own = folder_of(folder, trial)
+        own = folder_of(folder, trial).path
         trials[trial.name] = {
             "known": (trial.state, trial.step, trial.params, trial.curve, trial.exploits),
             "recorded": json.loads((own / "run.json").read_text())["params"],
@@ -105,7 +104,7 @@ def test_stopped_in_the_middle_of_every_slice_a_sweep_ends_as_if_undisturbed(
         sweep = stopped_in_slice(host, number)
         assert sweep.state == "stopped"
         for trial in sweep.trials:
-            own = folder_of(host.folder.path, trial)
+            own = folder_of(host.folder.path, trial).path
             assert recorded(own, "tags")["sisr.state"] == trial.state
             assert last_status(own) == {"finished": "FINISHED", "diverged": "FAILED", "paused": "KILLED"}[trial.state]
         assert last_status(host.folder.path) == "KILLED"
@@ -183,7 +182,7 @@ def test_a_copy_that_is_stopped_before_its_first_step_offers_others_what_it_has_
             driver.ended(task, host.slice(task))
         assert task is not None
         driver.ended(task, SliceEnd(state="paused", step=exploits[0].step))
-    own, donor = (folder_of(host.folder.path, driver._sweep.trials[n]) for n in (task.trial, exploits[0].donor))
+    own, donor = (folder_of(host.folder.path, driver._sweep.trials[n]).path for n in (task.trial, exploits[0].donor))
     assert story(own / "pinned") == story(donor / "pinned") is not None
 
 
@@ -206,7 +205,7 @@ def test_a_trial_that_diverges_is_closed_and_its_sweep_goes_on(tmp_path: Path) -
     sweep = host.search()
     diverged = [trial for trial in sweep.trials if trial.state == "diverged"]
     assert 0 < len(diverged) < 6
-    assert {last_status(folder_of(host.folder.path, trial)) for trial in diverged} == {"FAILED"}
+    assert {last_status(folder_of(host.folder.path, trial).path) for trial in diverged} == {"FAILED"}
     best = sweep.best()
     assert best is not None
     assert read_yaml(host.folder.path / "best.yaml")["learning_rate"] == best.params["learning_rate"]

@@ -117,12 +117,16 @@ def test_models_measured_together_have_the_values_of_each_alone():
     net = recipes.load("pixelshuffle")
     generator = net.generator(net.tiny())
     seen: list = []
+
+    def look(*made) -> None:
+        seen.append(made)
+
     for rule in ("rgb8", "y"):
-        together = evaluate_models([("net", generator), ("bicubic", "bicubic")], images, 4, protocol(rule), seen.append)
+        together = evaluate_models([("net", generator), ("bicubic", "bicubic")], images, 4, protocol(rule), look)
         alone = [evaluate_model(generator, images, 4, rule), evaluate_model("bicubic", images, 4, rule)]
         for found, expected in zip(together, alone, strict=True):
             assert [i.values for i in found.images] == [i.values for i in expected.images]
-    assert [(o.name, o.hr.ndim, len(o.sr)) for o in seen] == [(n, d, 2) for d in (3, 2) for n in "012"]
+    assert [(name, hr.ndim, len(sr)) for name, hr, sr in seen] == [(n, d, 2) for d in (3, 2) for n in "012"]
 
 
 def test_the_time_of_each_model_is_its_own():

@@ -15,9 +15,9 @@ import synthetic_sweep as synthetic
 from sisr.disk.journal import Journal
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import ConfigError
-from sisr.sweep import state, trial_folder
-from sisr.sweep.remaining import remaining_seconds, remaining_steps
+from sisr.sweep import state
 from sisr.sweep.report import board, live, numbers
+from sisr.sweep.report.live import remaining_seconds, remaining_steps
 from sisr.terminal import cli
 
 
@@ -105,16 +105,16 @@ def test_the_table_fits_100_characters_with_many_settings() -> None:
 def test_the_trials_folder_is_where_training_writes() -> None:
     synthetic.asha(Path("s"), 1, pictures=1)
     sweep = state.read(Path("s"))
-    run_folder = RunFolder(trial_folder.folder_of(Path("s"), sweep.trials[0]))
-    assert trial_folder.status(Path("s"), sweep.trials[0]) == run_folder.status() != {}
-    assert trial_folder.baseline(Path("s"), sweep) == {"val/psnr_y": 25.0, "val/ssim_y": 0.7}
+    run_folder = RunFolder(Path("s/trials/0000"))
+    assert state.folder_of(Path("s"), sweep.trials[0]).status() == run_folder.status() != {}
+    assert state.baseline(Path("s"), sweep) == {"val/psnr_y": 25.0, "val/ssim_y": 0.7}
 
 
 @pytest.mark.parametrize("damage", ["", "[]", "{", "null"])
 def test_a_status_that_is_being_written_is_no_error(damage: str) -> None:
     synthetic.asha(Path("s"), 1, pictures=1)
     Path("s/trials/0000/status.json").write_text(damage)
-    assert trial_folder.status(Path("s"), state.read(Path("s")).trials[0]) == {}
+    assert state.folder_of(Path("s"), state.read(Path("s")).trials[0]).status() == {}
 
 
 def test_the_verb_prints_a_table_and_why_trials_were_lost(capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,12 +45,7 @@ class NodeView:
 def check(ray: Any, run_folder: Path, *, grows: bool) -> None:
     """Make sure that all nodes of a cluster see the run's folder, may write there, and run the same code.
 
-    On one machine nothing is checked.
-
-    Args:
-        ray: Connected to the cluster.
-        run_folder: The folder of a run or sweep, which exists.
-        grows: Whether an autoscaler may add nodes.
+    On one machine to which no autoscaler may add others (`grows`), nothing is checked.
 
     Raises:
         ConfigError: The folder is some node's own, a node has other code, or MLflow is a file.
@@ -58,30 +53,20 @@ def check(ray: Any, run_folder: Path, *, grows: bool) -> None:
     """
     if not grows and sum(bool(node["Alive"]) for node in ray.nodes()) < 2:
         return
-    check_tracking(run_folder)
+    place = address.read(run_folder)
+    if place and place.tracking_uri.startswith(("sqlite:", "file:", "/", ".")):
+        uri = redact_text(place.tracking_uri)
+        raise ConfigError(f"a run on a cluster can't be recorded in {uri}, a file: {TRACKING_SERVER}")
     with _probe(run_folder) as (name, text):
         seen = _ask_nodes(ray, str(run_folder.resolve()), name)
         written = {path.name for path in run_folder.glob(f"{name}.*")}
     require_agreement(seen, text, written, name, run_folder)
 
 
-def check_tracking(run_folder: Path) -> None:
-    """Raise ConfigError where a cluster's run would be recorded in a SQLite file or folder instead of by a server."""
-    place = address.read(run_folder)
-    uri = place.tracking_uri if place else ""
-    if uri.startswith(("sqlite:", "file:", "/", ".")):
-        raise ConfigError(f"a run on a cluster can't be recorded in {redact_text(uri)}, a file: {TRACKING_SERVER}")
-
-
 def require_agreement(seen: Sequence[NodeView], text: str, written: set[str], name: str, run_folder: Path) -> None:
     """Raise an error where the nodes differ in what they see.
 
-    Args:
-        seen: By node.
-        text: What the driver wrote for them to read.
-        written: Names of the nodes' files that the driver sees.
-        name: Of the driver's file; a node's has ".ADDRESS" behind it.
-        run_folder: For messages.
+    The driver wrote `text` to a file called `name`, and sees files called `written`: a node's has ".ADDRESS" behind it.
     """
     here = socket.gethostname()
     for one in seen:
@@ -144,14 +129,15 @@ def _ask_nodes(ray: Any, folder: str, name: str) -> list[NodeView]:
 def _look(folder: str, name: str, node: str) -> NodeView:
     """Return what this node sees of the folder, after writing a file there."""
     path = Path(folder)
+    code = code_revision.digest()
     try:
         text = (path / name).read_text()
         free = shutil.disk_usage(path).free
     except OSError:
-        return NodeView(node, None, None, 0, code_revision.digest())
+        return NodeView(node, None, None, 0, code)
     try:
         with open(path / f"{name}.{node}", "x") as file:
             os.fsync(file.fileno())
     except OSError as error:
-        return NodeView(node, text, error.strerror or str(error), free, code_revision.digest())
-    return NodeView(node, text, None, free, code_revision.digest())
+        return NodeView(node, text, error.strerror or str(error), free, code)
+    return NodeView(node, text, None, free, code)

@@ -25,11 +25,9 @@ class Node:
     """This host's Ray node, as the head knows it."""
 
     def __init__(self, address: str | None, node: str | None) -> None:
-        """Find it.
+        """Find it by its identifier; None: the living node with this host's address.
 
-        Args:
-            address: Of the head; None: the one that the Ray on this host has joined.
-            node: Its identifier; None: the living node with this host's address.
+        The head has an address; None: the one that the Ray on this host has joined.
 
         Raises:
             TimeoutError: No node of this host has joined.
@@ -54,9 +52,8 @@ class Node:
 
     def leaves_at(self, second: float) -> None:
         """Announce that it will be gone at a second since 1970: Ray places nothing new here, and runs save."""
-        accepted, reason = self._gcs.drain_node(
-            self._id, PREEMPTION, "it is going to be taken away", int(second * 1000)
-        )
+        cause, deadline_ms = "it is going to be taken away", int(second * 1000)
+        accepted, reason = self._gcs.drain_node(self._id, PREEMPTION, cause, deadline_ms)
         if not accepted:
             raise RuntimeError(f"Ray does not let node {self._id} go: {reason}")
 

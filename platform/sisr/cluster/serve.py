@@ -52,11 +52,7 @@ class ServiceOptions:
 
 
 class Service:
-    """A running service.
-
-    Args:
-        options: How it runs.
-        release: What it serves at first; one that works.
+    """A running service, which serves at first a release that works.
 
     Raises:
         ConfigError: The replicas don't fit into this Ray, or a Serve runs in it already.

@@ -1,4 +1,8 @@
-"""What runs in the processes of Ray Tune's trials: one slice after another, each of any of the sweep's trials."""
+"""A sweep's slices as Ray Tune's trials: what offers them to Tune, and what runs in the processes of its trials.
+
+Imports Ray at its top: import it where Ray is used. Such a process runs one slice after another, each of any of the
+sweep's trials.
+"""
 
 import time
 import traceback
@@ -6,23 +10,70 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import ray
+from ray.tune.search import Searcher
+from ray.util.placement_group import PlacementGroup, remove_placement_group
+
 from sisr.cluster import train
+from sisr.cluster.allocation import TrialAllocation
 from sisr.cluster.train import Scaling
-from sisr.cluster.trial_allocation import TrialAllocation
 from sisr.cluster.worker import RESERVATION
 from sisr.disk.run_folder import RunFolder
 from sisr.driver.run.workers import exactly
-from sisr.driver.sweep.host import SliceEnd, Task
+from sisr.driver.sweep.host import SliceEnd, SliceSource, Task
 from sisr.errors import DivergedError, OutOfMemoryError, SisrError, StoppedError
 from sisr.training.run import explain_recipe_errors
+
+
+class SliceSearcher(Searcher):
+    """Offers Tune one slice at a time, as there is room, and hands back how each ended."""
+
+    def __init__(self, source: SliceSource, allocation: TrialAllocation) -> None:
+        """Search nothing: the source decides, and each slice gets the allocation."""
+        super().__init__()
+        self._source, self._allocation = source, allocation
+        self._live: dict[str, Task] = {}
+        self.error: BaseException | None = None  # what the source raised: Tune would hand on its text only
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Return the next slice as a trial's config, None for nothing now, or FINISHED."""
+        try:
+            task = self._source.next_task()
+            if task is None:
+                return None if self._live or not self._source.finished() else str(Searcher.FINISHED)
+        except BaseException as error:
+            self.error = error
+            raise
+        self._live[trial_id] = task
+        return {"task": task, "allocation": self._allocation}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Hand a slice's end to the source."""
+        task = self._live.pop(trial_id)
+        try:
+            if self._allocation.nested:
+                release(task.folder)
+            self._source.ended(task, outcome(task, None if error else result))
+        except BaseException as problem:
+            self.error = problem
+            raise
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return nothing: Tune pickles its searcher for a restart that nobody asks for, and the driver holds locks."""
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Save nothing: the ledger is the memory."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Restore nothing."""
 
 
 def run_slice(config: dict[str, Any]) -> dict[str, Any]:
     """Run one slice, and return how it ended as one of Tune's results: an error of one trial is not the sweep's."""
     task: Task = config["task"]
     began = time.monotonic()
-    folder, error, message = RunFolder(task.folder), "", ""
-    state = "failed"
+    folder, state, error, message = RunFolder(task.folder), "failed", "", ""
     try:
         with explain_recipe_errors(task.run):
             status = (_nested if config["allocation"].nested else _single)(task, config["allocation"])
@@ -92,9 +143,6 @@ def release(folder: Path) -> None:
         identifier = path.read_text()
     except OSError:
         return
-    import ray
-    from ray.util.placement_group import PlacementGroup, remove_placement_group
-
     remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(identifier))))
     path.unlink(missing_ok=True)
 

@@ -61,7 +61,7 @@ def fit(
         run: What to execute.
         folder: The run's, on storage that all workers reach.
         scaling: How many workers, and how large.
-        tick: Called several times a second by the calling thread while training goes on.
+        tick: Called several times a second by the calling thread.
         until: Stop, resumable, after this many steps; None: at the run's end.
 
     Raises:

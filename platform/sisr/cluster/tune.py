@@ -1,10 +1,10 @@
 """Ray Tune as the host of a sweep: places slices of trials on the cluster, and repeats those whose process was lost.
 
 What runs next is decided by the sweep's driver from its own ledger, and where a trial stands is known from its own
-verified checkpoints. Tune asks for slices through a `Searcher` (`cluster.slice_searcher`) and calls one function for
-each (`cluster.slices`). Its schedulers and its experiment state are not used: a slice ends by itself, and a trial that
-is not worth more gets no further one. Nobody is killed in the middle, which is what leaks the reservations of trials
-that have workers of their own (Ray pull request 58515).
+verified checkpoints. Tune asks for slices through a `Searcher` and calls one function for each (`cluster.slices`). Its
+schedulers and its experiment state are not used: a slice ends by itself, and a trial that is not worth more gets no
+further one. Nobody is killed in the middle, which is what leaks the reservations of trials that have workers of their
+own (Ray pull request 58515).
 """
 
 import logging
@@ -13,8 +13,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from sisr.cluster import capacity, connection, node_checks, trial_allocation
-from sisr.cluster.trial_allocation import TrialAllocation
+from sisr.cluster import capacity, connection, node_checks
+from sisr.cluster.allocation import TrialAllocation, allocate_trials
 from sisr.driver.sweep.host import SliceSource
 
 # What Tune reads from the environment and takes in no other way.
@@ -50,7 +50,7 @@ class RayTune:
         ray = connection.connect(self.address)
         cluster = capacity.read(ray)
         node_checks.check(ray, folder, grows=cluster.grows)
-        allocation = trial_allocation.allocate(
+        allocation = allocate_trials(
             cluster,
             workers=self.workers,
             cpus=self.cpus_per_worker,
@@ -71,16 +71,11 @@ class RayTune:
 
 
 def _fit(source: SliceSource, allocation: TrialAllocation, scratch: Path) -> None:
-    """Let Tune run slices until the source has no more.
-
-    Raises:
-        BaseException: What the source has raised.
-    """
+    """Let Tune run slices until the source has no more, and raise what the source has raised."""
     from ray import tune
     from ray.tune import FailureConfig, RunConfig, TuneConfig
 
-    from sisr.cluster.slice_searcher import SliceSearcher
-    from sisr.cluster.slices import run_slice
+    from sisr.cluster.slices import SliceSearcher, run_slice
 
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     single = {"CPU": allocation.cpus, "GPU": allocation.gpus}

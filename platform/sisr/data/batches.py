@@ -1,7 +1,7 @@
 """The batch of a step: a pure function of (seed, step), whatever the number of workers and whatever came before.
 
-Images are taken in epochs, each a permutation of all images. Window corners and flips are drawn by `sisr.draws`, one
-counter per (step, example). Everything up to here is uint8 and a copy of memory; what needs arithmetic is left to
+Images are taken in epochs, each a permutation of all images. Window corners and flips are drawn by `sisr.data.draws`,
+one counter per (step, example). Everything up to here is uint8 and a copy of memory; what needs arithmetic is left to
 `to_hr`, on the training device.
 """
 

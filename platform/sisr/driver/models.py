@@ -76,7 +76,7 @@ def locate(spec: str, runs: Path, tracking_uri: str | None = None) -> Path:
     Args:
         spec: See `HELP`; not bicubic.
         runs: Folder that holds all runs.
-        tracking_uri: MLflow's address; None: see `sisr.tracking.registry.download_model`.
+        tracking_uri: None: see `sisr.tracking.registry.download_model`.
 
     Raises:
         CheckpointError: There is no such model.

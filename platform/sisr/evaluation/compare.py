@@ -15,7 +15,7 @@ from sisr.errors import DataError
 from sisr.evaluation import ranking
 from sisr.evaluation.gallery import Gallery
 from sisr.evaluation.images import decoded
-from sisr.evaluation.measure import Measurement, SideBySide, Upscaler, evaluate_models
+from sisr.evaluation.measure import Measurement, Pixels, Upscaler, evaluate_models
 from sisr.evaluation.page import PAGE, cells, columns, write
 from sisr.evaluation.ranking import Cost, Ranked
 from sisr.inference.probe import multiply_adds
@@ -98,12 +98,12 @@ def measure(
     images = hashlib.sha256()
     with console.progress("evaluating", len(files) * len(models)) as advance:
 
-        def look(made: SideBySide) -> None:
-            images.update(repr((made.name, made.hr.shape)).encode())
-            images.update(made.hr.tobytes())
+        def look(name: str, hr: Pixels, sr: list[Pixels]) -> None:
+            images.update(repr((name, hr.shape)).encode())
+            images.update(hr.tobytes())
             if gallery:
-                gallery.add(made.name, made.hr, made.sr, num_compared)
-            advance(len(models), made.name)
+                gallery.add(name, hr, sr, num_compared)
+            advance(len(models), name)
 
         found = evaluate_models(upscalers, decoded(files), models[0].scale, by.rule, look, metrics, by.distance)
     return found, images.hexdigest()

@@ -49,25 +49,16 @@ class Gallery:
         self.places: list[Place] = []  # from the largest difference
 
     def add(self, image: str, hr: Pixels, sr: Sequence[Pixels], num_compared: int) -> None:
-        """Look for the place of one image.
-
-        Args:
-            image: Its name.
-            hr: The whole image.
-            sr: What each model made of it.
-            num_compared: The first so many of them choose the place; the others are shown only.
-        """
+        """Look for the place of a whole image; the first `num_compared` of its sr choose it, others are shown only."""
         top, left, side, spread = most_varied(sr[:num_compared])
         self.places.append(_cut(image, [hr, *sr], top, left, side, spread))
         self.places = sorted(self.places, key=lambda place: -place.spread)[: self._count]
 
 
 def most_varied(images: Sequence[Pixels], side: int = PATCH) -> tuple[int, int, int, float]:
-    """Return where images differ most: top, left and side of a square, and their standard deviation in it.
+    """Return where images of one shape differ most: top, left and side of a square, their standard deviation in it.
 
-    Args:
-        images: Two or more of one shape.
-        side: px, of the square; less where an image is smaller.
+    `side` (px) is less where an image is smaller.
     """
     side = min(side, *images[0].shape[:2])
     total, squares = np.zeros(images[0].shape, np.float32), np.zeros(images[0].shape, np.float32)
@@ -109,10 +100,8 @@ def error_map(sr: Pixels, hr: Pixels) -> Pixels:
 @cache
 def _table() -> NDArray[np.uint8]:
     at = np.linspace(0, len(COLOURS) - 1, 256)
-    channels = np.array(COLOURS, np.float64).T
-    return (
-        np.stack([np.interp(at, range(len(COLOURS)), channel) for channel in channels], axis=1).round().astype(np.uint8)
-    )
+    channels = [np.interp(at, range(len(COLOURS)), channel) for channel in zip(*COLOURS, strict=True)]
+    return np.stack(channels, axis=1).round().astype(np.uint8)
 
 
 def png(pixels: Pixels) -> bytes:

@@ -33,12 +33,12 @@ def metric_of(request: str | None, *, adversarial: bool, rule: Protocol, distanc
     Raises:
         ConfigError: It is not measured; the message lists what is.
     """
-    measured = [*rule.metrics, *([distance.name, SCORE.name] if distance else [])]
     if request is None:
         return SCORE if adversarial and distance else PSNR_Y
     found = metric(request)
     if found is ANY_DISTANCE and distance:
         return metric(distance.name)
+    measured = [*rule.metrics, *([distance.name, SCORE.name] if distance else [])]
     if found.name not in measured:
         raise ConfigError(
             f"--by {request} is not measured under protocol {rule.name} with {distance.name if distance else 'no'} "
@@ -86,24 +86,15 @@ def judge(candidate: Measurement, rivals: Sequence[Measurement], by: Metric) -> 
         rivals: What bicubic and the model in use reached, on the same images under the same protocol.
         by: The metric that decides.
     """
-    broken = _not_finite(candidate)
+    values = [(f" of {image.name}", image.values) for image in candidate.images] + [("", candidate.together)]
+    numbers = {f"{name}{where}": value for where, each in values for name, value in each.items()}
+    broken = [f"{name} is {value}" for name, value in numbers.items() if not math.isfinite(value)]
     if broken:
         return [Check("finite", False, f"{len(broken)} numbers are not finite: {', '.join(broken[:3])}")]
-    count = sum(len(image.values) for image in candidate.images)
-    checks = [Check("finite", True, f"all {count} numbers are finite")]
+    checks = [Check("finite", True, f"all {len(numbers)} numbers are finite")]
     if len(candidate.images) < FEWEST:
         checks.append(Check("number of images", False, f"{len(candidate.images)} are {TOO_FEW}"))
     return [*checks, *(_against(candidate, rival, by) for rival in rivals)]
-
-
-def _not_finite(found: Measurement) -> list[str]:
-    values = [(f" of {image.name}", image.values) for image in found.images] + [("", found.together)]
-    return [
-        f"{name}{where} is {value}"
-        for where, each in values
-        for name, value in each.items()
-        if not math.isfinite(value)
-    ]
 
 
 def _against(candidate: Measurement, rival: Measurement, by: Metric) -> Check:

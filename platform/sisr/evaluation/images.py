@@ -95,12 +95,7 @@ def of_folder(path: Path) -> set[str] | None:
 
 
 def warnings(models: Mapping[str, Path], files: Sequence[ImageFile]) -> list[str]:
-    """Return in words which models were trained on some of the images that they are to be judged on.
-
-    Args:
-        models: Folders or files of models, by the models' names.
-        files: The images.
-    """
+    """Return in words which models, given by their folders or files, were trained on some of the images."""
     known = {name: of_folder(path) for name, path in models.items()}
     if not any(known.values()):
         return []

@@ -63,21 +63,12 @@ class Measurement:
         return {"model": self.model, "protocol": self.protocol, "mean": self.mean, "images": images}
 
 
-@dataclass(frozen=True)
-class SideBySide:
-    """One image and what each model made of it, in 8 bit, as they were measured: (h, w, 3), or the luma (h, w)."""
-
-    name: str
-    hr: Pixels
-    sr: list[Pixels]
-
-
 def evaluate_models(
     models: Sequence[tuple[str, Upscaler]],
     images: Iterable[tuple[str, Pixels]],
     scale: int,
     rule: Protocol,
-    on_image: Callable[[SideBySide], None] = lambda _: None,
+    on_image: Callable[[str, Pixels, list[Pixels]], None] = lambda name, hr, sr: None,
     metrics: Sequence[str] | None = None,
     distance: Distance | None = None,
 ) -> list[Measurement]:
@@ -90,7 +81,7 @@ def evaluate_models(
         images: Names and hr images; consumed one at a time.
         scale: hr side / lr side.
         rule: The protocol.
-        on_image: Gets each image and what the models made of it.
+        on_image: Gets each image's name, hr and what the models made of it, in 8 bit, as they were measured.
         metrics: Which of the protocol's to measure; None: all.
         distance: Also measured, on whole images; needs a protocol of RGB images.
 
@@ -117,7 +108,7 @@ def evaluate_models(
                         seen.append(distance.evidence(_batch(sr), _batch(hr)))
                     values |= {distance.name: seen[-1]} if isinstance(seen[-1], float) else {}
                 found.append(ImageResult(name, values, seconds))
-            on_image(SideBySide(name, hr, [sr for sr, _ in made]))
+            on_image(name, hr, [sr for sr, _ in made])
     if not all(results):
         raise DataError("no images to measure on")
     stamp = rule.stamp(scale) + (f"|{distance.stamp}" if distance else "")

@@ -81,13 +81,7 @@ class Ranked:
 
 
 def rank(measured: Sequence[Measurement], costs: Sequence[Cost], reference: str) -> list[Ranked]:
-    """Return a row for each model, in the same order.
-
-    Args:
-        measured: Of different models on the same images, two at least.
-        costs: Of the same models.
-        reference: The model that the others are compared with.
-    """
+    """Return a row for each of two models or more, measured on the same images, against the one called `reference`."""
     against = next(found for found in measured if found.model == reference)
     rows = []
     for ours, cost in zip(measured, costs, strict=True):

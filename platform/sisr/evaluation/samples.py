@@ -30,11 +30,12 @@ def read_samples(
         place = folder / FOLDER
         raise DataError(f"run {folder.name} has no sample pictures in {place}; each evaluation in training adds one")
     beside = f"bicubic {', '.join(_number(bicubic, '', metric) for metric in SHOWN)}"
-    return [Sample(step, path, (*_caption(step, evaluations.get(step, {})), beside)) for step, path in found.items()]
-
-
-def _caption(step: int, values: Mapping[str, float]) -> tuple[str, ...]:
-    return f"step {step:,}", *(f"{metric.title} {_number(values, 'val/', metric)}" for metric in SHOWN)
+    samples = []
+    for step, path in found.items():
+        values = evaluations.get(step, {})
+        measured = [f"{metric.title} {_number(values, 'val/', metric)}" for metric in SHOWN]
+        samples.append(Sample(step, path, (f"step {step:,}", *measured, beside)))
+    return samples
 
 
 def _number(values: Mapping[str, float], prefix: str, metric: Metric) -> str:

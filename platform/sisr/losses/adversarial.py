@@ -76,11 +76,8 @@ def wgan_gp(critic: Callable[[Tensor], Tensor], hr: Tensor, sr: Tensor, mix: Ten
     Recipes pass a network's `forward`, which stays as it is when `torch.compile` replaces the call: the penalty is
     differentiated once more when the critic steps, and compiled networks can't be.
 
-    Args:
-        critic: Images (n, 3, h, w) to scores (n, ...), each of its own image only (no batch norm, in theory).
-        hr: (n, 3, h, w).
-        sr: Of the same shape; gradients don't reach the generator.
-        mix: Share of hr in each image's mixture, (n,) or (n, 1, 1, 1), in [0, 1].
+    `critic` makes scores (n, ...) of images (n, 3, h, w), each of its own image only (no batch norm, in theory). `mix`,
+    (n,) or (n, 1, 1, 1), is the share of hr in each mixture, in [0, 1]. Gradients don't reach the generator.
     """
     mix = mix.reshape(-1, 1, 1, 1).to(full_precision(hr).dtype)
     mixture = mix * full_precision(hr).detach() + (1.0 - mix) * full_precision(sr).detach()

@@ -1,1 +1,1 @@
-"""Network modules built from plain numbers, one architecture per file."""
+"""Network modules built from plain numbers, one family per file."""

@@ -18,12 +18,8 @@ class BatchNorm(nn.Module):
     step on one. They are computed in float32 at least. PyTorch's SyncBatchNorm has no second derivative and no CPU
     version, so a gradient penalty could not pass through it.
 
-    Args:
-        num_features: Channels of the input (n, num_features, h, w).
-        scale: Learn a factor for each channel, too.
-        eps: Added to the variance.
-        batch_statistics: Use the batch's own statistics in evaluation also, as DCGANs of 2016 did; an image's result
-            then depends on its neighbours in the batch.
+    `scale` learns a factor for each channel, too; `eps` is added to the variance. `batch_statistics` uses the batch's
+    own statistics in evaluation also, as DCGANs of 2016 did: an image's result then depends on its neighbours.
     """
 
     running_mean: Tensor

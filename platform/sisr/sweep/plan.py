@@ -10,13 +10,12 @@ from pydantic import Field, model_validator
 
 from sisr.config.settings import Settings, build
 from sisr.disk import atomic
-from sisr.disk.sweep_folder import FILE as FILE
+from sisr.disk.sweep_folder import FILE
 from sisr.errors import CheckpointError
-from sisr.metrics.catalogue import SCORE
-from sisr.metrics.catalogue import Mode as Mode
-from sisr.metrics.catalogue import value_of as value_of
+from sisr.metrics.catalogue import SCORE, Mode
 
 Search = Literal["random", "grid", "tpe"]
+Measures = tuple[tuple[str, Mode], ...]  # metrics, and where better lies
 
 
 class Plan(Settings):
@@ -48,16 +47,17 @@ class Plan(Settings):
         return self
 
     @property
+    def measures(self) -> Measures:
+        """The objectives with their modes."""
+        return tuple(zip(self.objective, self.mode, strict=True))
+
+    @property
     def rank_metric(self) -> tuple[str, Mode]:
         """The one metric that trials are ranked by while the sweep runs, and its mode."""
-        return (self.objective[0], self.mode[0]) if len(self.objective) == 1 else (f"val/{SCORE.name}", SCORE.mode)
+        return self.measures[0] if len(self.objective) == 1 else (f"val/{SCORE.name}", SCORE.mode)
 
     def hash(self, free: Collection[str]) -> str:
-        """Return 8 hexadecimal digits that differ where anything differs that makes another sweep.
-
-        Args:
-            free: Names of `options` that may change.
-        """
+        """Return 8 hexadecimal digits that differ where anything but the `free` options makes another sweep."""
         content = self.model_dump(mode="json", exclude={"format", "name", "trials", "data", "validation"})
         content["options"] = {name: value for name, value in self.options.items() if name not in free}
         return _digest(content)

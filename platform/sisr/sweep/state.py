@@ -8,13 +8,14 @@ from typing import Any, Literal
 
 from sisr.disk import lock
 from sisr.disk.journal import rows
+from sisr.disk.run_folder import RunFolder
+from sisr.disk.sweep_folder import TRIALS
 from sisr.errors import CheckpointError, ConfigError
+from sisr.metrics.catalogue import Mode, value_of
 from sisr.sweep import plan as plans
-from sisr.sweep.plan import Mode, Plan, value_of
+from sisr.sweep.plan import Measures, Plan
 
 LEDGER = "ledger.jsonl"
-
-Measures = tuple[tuple[str, Mode], ...]  # metrics, and where better lies
 
 # waiting: recorded, not begun. paused: stands at `step`, and may go on. The last three never go on.
 State = Literal["waiting", "running", "paused", "finished", "diverged", "failed"]
@@ -104,11 +105,7 @@ class Sweep:
 
     def rank_score(self, values: dict[str, float]) -> float:
         """Return what schedulers rank by, larger is better; minus infinity where it is missing or not finite."""
-        metric, mode = self.plan.rank_metric
-        value = value_of(values, metric)
-        if value is None or not math.isfinite(value):
-            return -math.inf
-        return value if mode == "max" else -value
+        return _score(values, *self.plan.rank_metric)
 
     def score_at(self, trial: Trial, step: int) -> float:
         """Return a trial's `rank_score` at exactly this step."""
@@ -130,26 +127,27 @@ class Sweep:
     def pareto(self, measures: Measures | None = None) -> list[Trial]:
         """Return the trials evaluated furthest that no other of them beats in all measures, by the first one.
 
-        Args:
-            measures: Metrics with their modes; None: the objectives. Trials that lack one are left out.
+        Without `measures` these are the objectives. Trials that lack one are left out.
         """
-        measures = tuple(zip(self.plan.objective, self.plan.mode, strict=True)) if measures is None else measures
         ranked = self.ranking()
-        points = {t.number: _point(t, measures) for t in ranked if t.evaluated_at == ranked[0].evaluated_at}
-        kept = {n: p for n, p in points.items() if p and not any(_dominates(other, p) for other in points.values())}
-        return sorted((t for t in ranked if t.number in kept), key=lambda t: kept[t.number], reverse=True)
+        far = [trial for trial in ranked if trial.evaluated_at == ranked[0].evaluated_at]
+        points = {t.number: tuple(_score(t.values, *one) for one in measures or self.plan.measures) for t in far}
+        points = {number: point for number, point in points.items() if -math.inf not in point}
+        kept = {n: p for n, p in points.items() if not any(_dominates(other, p) for other in points.values())}
+        return sorted((t for t in far if t.number in kept), key=lambda t: kept[t.number], reverse=True)
 
 
-def _point(trial: Trial, measures: Measures) -> tuple[float, ...]:
-    """Return a trial's values, larger is better; empty where one is missing or not finite."""
-    found = ((value_of(trial.values, metric), mode) for metric, mode in measures)
-    known = [value if mode == "max" else -value for value, mode in found if value is not None and math.isfinite(value)]
-    return tuple(known) if len(known) == len(measures) else ()
+def _score(values: dict[str, float], metric: str, mode: Mode) -> float:
+    """Return a value, larger is better; minus infinity where it is missing or not finite."""
+    value = value_of(values, metric)
+    if value is None or not math.isfinite(value):
+        return -math.inf
+    return value if mode == "max" else -value
 
 
 def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    """Return whether one point is at least as large as another everywhere, and another point; an empty one is none."""
-    return bool(one) and one != other and all(a >= b for a, b in zip(one, other, strict=True))
+    """Return whether one point is at least as large as another everywhere, and another point."""
+    return one != other and all(a >= b for a, b in zip(one, other, strict=True))
 
 
 def _apply_to(trial: Trial, row: dict[str, Any]) -> None:
@@ -167,14 +165,8 @@ def _apply_to(trial: Trial, row: dict[str, Any]) -> None:
         trial.curve += [(int(step), dict(values)) for step, values in row.get("curve", [])]
 
 
-def replay(plan: Plan, records: Iterable[dict[str, Any]]) -> Sweep:
-    """Return the sweep that a ledger's records describe; trials that were running when it broke off are paused."""
-    sweep = _applied(plan, records)
-    sweep.pause()
-    return sweep
-
-
-def _applied(plan: Plan, records: Iterable[dict[str, Any]]) -> Sweep:
+def replay(plan: Plan, records: Iterable[dict[str, Any]], *, held: bool = False) -> Sweep:
+    """Return the sweep of a ledger's records; unless the ledger is `held`, trials that were running are paused."""
     sweep = Sweep(plan)
     for number, record in enumerate(records, 1):
         try:
@@ -183,6 +175,8 @@ def _applied(plan: Plan, records: Iterable[dict[str, Any]]) -> Sweep:
             raise CheckpointError(
                 f"record {number} of the ledger of sweep {plan.name} is damaged: {error!r}"
             ) from error
+    if not held:
+        sweep.pause()
     return sweep
 
 
@@ -199,10 +193,10 @@ def read(folder: Path) -> Sweep:
     plan = plans.read(folder)
     if plan is None:
         raise ConfigError(f"{folder} holds no sweep: name the folder of one, or a sweep in --runs")
-    if lock.is_held(folder / LEDGER):
-        return _applied(plan, records(folder))
-    sweep = replay(plan, records(folder))
-    sweep.state = "stopped" if sweep.state == "running" else sweep.state
+    held = lock.is_held(folder / LEDGER)  # asked first: what ends meanwhile is read, too
+    sweep = replay(plan, records(folder), held=held)
+    if not held and sweep.state == "running":
+        sweep.state = "stopped"
     return sweep
 
 
@@ -228,3 +222,17 @@ def records(folder: Path) -> list[dict[str, Any]]:
             torn = 0
             found.append(row)
     return found
+
+
+def folder_of(folder: Path, trial: Trial) -> RunFolder:
+    """Return the run folder of a trial of the sweep in `folder`."""
+    return RunFolder(folder / TRIALS / trial.name)
+
+
+def baseline(folder: Path, sweep: Sweep) -> dict[str, float]:
+    """Return bicubic's values by metric, such as {"val/psnr_y": 25.1}, from the best trial that has them."""
+    for trial in [*sweep.ranking(), *sweep.trials]:
+        found = folder_of(folder, trial).status().get("baseline")
+        if isinstance(found, dict) and found:
+            return {f"val/{name}": float(value) for name, value in found.items() if isinstance(value, int | float)}
+    return {}

@@ -116,12 +116,9 @@ def progress(description: str, total: int) -> Iterator[Advance]:
 
     Use as `with progress("packing", len(files)) as advance: ... advance()`.
     """
-    with _bar(description, total) if err.is_terminal else _lines(description, total) as advance:
-        yield advance
-
-
-@contextmanager
-def _bar(description: str, total: int) -> Iterator[Advance]:
+    if not err.is_terminal:
+        yield _plain_lines(description, total)
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.fields[note]}", markup=False), console=err) as bar:
         task = bar.add_task(description, total=total, note="")
@@ -132,8 +129,7 @@ def _bar(description: str, total: int) -> Iterator[Advance]:
         yield advance
 
 
-@contextmanager
-def _lines(description: str, total: int) -> Iterator[Advance]:
+def _plain_lines(description: str, total: int) -> Advance:
     done, shown_at = 0, time.monotonic()
 
     def advance(count: int = 1, note: str = "") -> None:
@@ -143,4 +139,4 @@ def _lines(description: str, total: int) -> Iterator[Advance]:
             shown_at = time.monotonic()
             err.print(f"{description}: {done}/{total} {note}".rstrip(), markup=False)
 
-    yield advance
+    return advance

@@ -25,12 +25,9 @@ class Guard:
     """
 
     def __init__(self, session: Session, scaled: bool = False, pixel_loss: str = "generator/pixel") -> None:
-        """Start afresh.
+        """Start afresh; `pixel_loss` is the logged scalar that must not explode.
 
-        Args:
-            session: This worker's place.
-            scaled: fp16 loss scaling looks for its scale, which takes more steps without a finite gradient.
-            pixel_loss: The logged scalar that must not explode.
+        Where losses are `scaled` for fp16, the search for the scale takes more steps without a finite gradient.
         """
         self._scaled = scaled
         self._patience = PATIENCE * 8 if scaled else PATIENCE

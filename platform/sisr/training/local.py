@@ -46,13 +46,8 @@ def train_here(run: Run, folder: RunFolder, log: Log) -> dict[str, Any]:
 def train_in_processes(run: Run, folder: RunFolder, workers: int, open_log: Callable[[Path], Log]) -> dict[str, Any]:
     """Train with several workers, one process each, joined by gloo (or NCCL, one GPU each).
 
-    However one of them ends, the others are ended soon after.
-
-    Args:
-        run: What to execute.
-        folder: The run's folder.
-        workers: Number of processes.
-        open_log: Opens the run's log in the first worker, given the folder; must be picklable.
+    However one of them ends, the others are ended soon after. `open_log` opens the run's log in the first worker, given
+    the run's folder; it must be picklable.
 
     Raises:
         SisrError: What a worker raised for the user to read; OutOfMemoryError where one was killed, StoppedError where

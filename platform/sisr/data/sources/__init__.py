@@ -57,8 +57,7 @@ def hold_out(files: Sequence[ImageFile]) -> tuple[list[ImageFile], list[ImageFil
     shuffled by a hash of their names; at least one.
     """
     held = draw(files, min(HELD_OUT, max(1, len(files) // 10)))
-    names = {file.name for file in held}
-    return sorted((file for file in files if file.name not in names), key=by_name), held
+    return sorted(set(files) - set(held), key=by_name), held
 
 
 def draw(files: Sequence[ImageFile], count: int = HELD_OUT) -> list[ImageFile]:

@@ -11,11 +11,12 @@ from sisr import recipes
 from sisr.config.settings import build
 from sisr.data.sources.catalogue import absolute, check_source
 from sisr.disk.run_folder import RunFolder
+from sisr.driver.models import locate
 from sisr.driver.run.workers import Workers, check_batch, exactly
 from sisr.errors import CheckpointError, ConfigError
 from sisr.metrics import perceptual
 from sisr.models import trust, weights
-from sisr.models.files import WEIGHTS, find_model
+from sisr.models.files import WEIGHTS
 from sisr.recipe import Recipe
 from sisr.training import contract, origin
 from sisr.training.dataset import TrainingData, open_data
@@ -133,12 +134,7 @@ def resolve(spec: str, runs: Path) -> dict[str, Tensor]:
         CheckpointError: There are none, or they can't be read.
     """
     try:
-        if spec.startswith(("models:/", "runs:/")):
-            from sisr.tracking.registry import download_model  # MLflow takes seconds to import
-
-            path = download_model(spec, runs=runs)
-        else:
-            path = find_model(spec, runs)
+        path = locate(spec, runs)
         return weights.read(path / WEIGHTS if path.is_dir() else path)
     except CheckpointError as error:
         raise CheckpointError(f"--init {spec}: {error}") from error

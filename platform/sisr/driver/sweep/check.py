@@ -9,9 +9,9 @@ from sisr.driver.run.order import buildable
 from sisr.driver.sweep.host import trial_run
 from sisr.errors import ConfigError
 from sisr.metrics import perceptual
-from sisr.metrics.catalogue import ALWAYS, SCORE
+from sisr.metrics.catalogue import ALWAYS, SCORE, value_of
 from sisr.recipe import Recipe, parts_of
-from sisr.sweep.plan import Plan, value_of
+from sisr.sweep.plan import Plan
 from sisr.sweep.space.domains import Choice, Domain, Number
 from sisr.sweep.space.space import SearchSpace
 from sisr.sweep.state import Trial
@@ -105,7 +105,8 @@ def _is_whole(domain: Domain) -> bool:
 
 def _shapes(recipe: Recipe) -> dict[str, dict[str, tuple[int, ...]]]:
     """Return the shape of every tensor of every network."""
-    networks = {name: part for name, part in parts_of(recipe).items() if isinstance(part, nn.Module)}
     return {
-        name: {key: tuple(t.shape) for key, t in network.state_dict().items()} for name, network in networks.items()
+        name: {key: tuple(tensor.shape) for key, tensor in part.state_dict().items()}
+        for name, part in parts_of(recipe).items()
+        if isinstance(part, nn.Module)
     }

@@ -13,8 +13,7 @@ from sisr.sweep.ledger import Ledger
 from sisr.sweep.report import results
 from sisr.sweep.schedulers import Slice
 from sisr.sweep.space.space import SearchSpace
-from sisr.sweep.state import ENDED, Trial
-from sisr.sweep.trial_folder import folder_of
+from sisr.sweep.state import ENDED, Trial, folder_of
 from sisr.training import run as runs
 
 
@@ -25,15 +24,7 @@ class Driver:
     """
 
     def __init__(self, folder: RunFolder, ledger: Ledger, space: SearchSpace, recipe: str, data: dict[str, Any]):
-        """Drive the sweep of a ledger.
-
-        Args:
-            folder: Of the sweep.
-            ledger: Its record.
-            space: Where new trials come from.
-            recipe: What finds the recipe for `sisr train`: a name or a file.
-            data: Facts about the images.
-        """
+        """Drive the sweep of a ledger; `recipe` finds the recipe for `sisr train`, `data`: facts about the images."""
         self._folder, self._space, self._recipe, self._data = folder, space, recipe, data
         self._ledger, self._sweep = ledger, ledger.sweep
         self._copies = schedulers.scheduler_of(self._sweep).copies
@@ -100,7 +91,10 @@ class Driver:
         record.break_off(self._folder, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
 
     def _task(self, found: Slice) -> Task:
-        trial = self._begun() if found.trial is None else self._sweep.trials[found.trial]
+        if found.trial is None:
+            params = search.suggest(self._sweep, self._space)
+            self._ledger.write("trial", trial=len(self._sweep.trials), params=params)
+        trial = self._sweep.trials[-1 if found.trial is None else found.trial]
         if found.donor is not None:
             self._exploit(trial, self._sweep.trials[found.donor], found.until)
         run, folder = trial_run(self._sweep.plan, trial), self._folder_of(trial)
@@ -115,12 +109,6 @@ class Driver:
         self._ledger.write("start", trial=trial.number, until=found.until)
         sweep = self._folder.path.resolve()
         return Task(trial=trial.number, run=run, folder=folder.path.resolve(), until=found.until, sweep=sweep)
-
-    def _begun(self) -> Trial:
-        """Ask the search for a new trial, and return it."""
-        params = search.suggest(self._sweep, self._space)
-        self._ledger.write("trial", trial=len(self._sweep.trials), params=params)
-        return self._sweep.trials[-1]
 
     def _exploit(self, trial: Trial, donor: Trial, until: int) -> None:
         """Let a trial go on as a copy of a better one, with its settings perturbed."""
@@ -154,4 +142,4 @@ class Driver:
         runs.record(self._folder_of(trial), run, {"data": self._data, "params": trial.params}, {})
 
     def _folder_of(self, trial: Trial) -> RunFolder:
-        return RunFolder(folder_of(self._folder.path, trial))
+        return folder_of(self._folder.path, trial)

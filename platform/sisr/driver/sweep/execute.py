@@ -7,7 +7,7 @@ import sisr.errors
 from sisr.data.index import changes as changed_files
 from sisr.disk.code_revision import code_revision
 from sisr.disk.run_folder import RunFolder
-from sisr.disk.sweep_folder import TRIALS
+from sisr.disk.sweep_folder import FILE, TRIALS
 from sisr.driver.run.execute import DRAIN_S, Tracking
 from sisr.driver.run.hosts import stop_on_signal, ticking
 from sisr.driver.sweep.driver import Driver
@@ -38,14 +38,8 @@ def execute(
 ) -> Sweep:
     """Search to the end, or go on with it, and return the sweep.
 
-    Args:
-        plan: As `planning.plan_of` returns it.
-        space: The same.
-        host: Runs the trials.
-        tracking: Where MLflow is.
-        runs: Holds all runs and sweeps.
-        recipe: What finds the recipe, perhaps a file; empty: the plan's name for it.
-        allow_changes: Go on with a sweep that had other settings or images.
+    `recipe` finds the recipe, perhaps a file; empty: the plan's name for it. `allow_changes` goes on with a sweep that
+    had other settings or images.
 
     Raises:
         StoppedError: It was asked to stop; every trial has saved its state.
@@ -119,7 +113,7 @@ def take_up(plan: Plan, folder: RunFolder, data: TrainingData, allow_changes: bo
         raise ConfigError(f"{folder.path} holds a run, not a sweep: choose another --name")
     if any(folder.path.glob(f"{TRIALS}/*/checkpoints/step_*")) and (previous is None or not records(folder.path)):
         raise CheckpointError(
-            f"{folder.path} holds trials, but not both {plans.FILE} and {LEDGER}, which describe them: restore the "
+            f"{folder.path} holds trials, but not both {FILE} and {LEDGER}, which describe them: restore the "
             "file that is gone, choose another --name, or remove the folder to start anew"
         )
     if previous is not None:

@@ -61,13 +61,8 @@ def note_copies(folder: RunFolder, copies: int) -> None:
 
 
 def drop_checkpoints(folder: RunFolder, *, keep_newest: bool) -> None:
-    """Free the disk of what a finished sweep doesn't need: the model of a finished trial is kept beside it.
-
-    Args:
-        folder: Of a trial.
-        keep_newest: Leave one checkpoint: more trials may be asked for, and then this one may be promoted.
-    """
-    if keep_newest:
+    """Free the disk of what a finished sweep doesn't need: the model of a finished trial is kept beside it."""
+    if keep_newest:  # more trials may be asked for, and then this one may be promoted
         Checkpoints(folder.checkpoints, keep=1).prune(None)
     else:
         shutil.rmtree(folder.checkpoints, ignore_errors=True)
@@ -75,14 +70,7 @@ def drop_checkpoints(folder: RunFolder, *, keep_newest: bool) -> None:
 
 
 def write_best(folder: Path, sweep: Sweep, best: Trial, recipe: str) -> Path:
-    """Write the best trial's settings as a file for `sisr train RECIPE --config`, and return its path.
-
-    Args:
-        folder: Of the sweep.
-        sweep: All of it.
-        best: The trial.
-        recipe: What finds the recipe.
-    """
+    """Write the best trial's settings as a file for `sisr train RECIPE --config`, and return its path."""
     plan, path = sweep.plan, folder / BEST
     values = ", ".join(f"{name} {value:.5g}" for name, value in best.values.items())
     settings = {name: value for name, value in plan.fixed.items() if name != "steps"} | best.params

@@ -38,15 +38,12 @@ class SliceSource(Protocol):
 
     def next_task(self) -> Task | None:
         """Return what to run now, or None: nothing now."""
-        ...
 
     def finished(self) -> bool:
         """Return whether there will never be anything to run again; asked while nothing runs."""
-        ...
 
     def ended(self, task: Task, end: SliceEnd) -> None:
         """Record how a slice ended."""
-        ...
 
 
 class SweepHost(Protocol):
@@ -55,7 +52,6 @@ class SweepHost(Protocol):
     @property
     def workers(self) -> int:
         """How many processes divide the batch of each trial."""
-        ...
 
     def run(self, source: SliceSource, folder: Path, trials: int) -> None:
         """Run slices, as many at a time as there is room for, until the source has no more.
@@ -70,11 +66,9 @@ class SweepHost(Protocol):
         Raises:
             ConfigError: Not even one trial has room.
         """
-        ...
 
     def close(self) -> None:
         """End what still runs, and give back what the host has reserved; may be called twice."""
-        ...
 
 
 def trial_run(plan: Plan, trial: Trial) -> Run:

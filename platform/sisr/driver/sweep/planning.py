@@ -9,6 +9,7 @@ from sisr import recipes
 from sisr.config.settings import build, read_yaml
 from sisr.data.sources.catalogue import absolute, check_source
 from sisr.disk.run_folder import RunFolder
+from sisr.disk.sweep_folder import is_sweep
 from sisr.driver.run.order import Order
 from sisr.driver.run.workers import exactly
 from sisr.driver.sweep import check
@@ -16,7 +17,7 @@ from sisr.driver.sweep.files import BEST
 from sisr.errors import ConfigError
 from sisr.models import trust
 from sisr.sweep import schedulers
-from sisr.sweep.plan import FILE, Plan
+from sisr.sweep.plan import Plan
 from sisr.sweep.space import file as space_file
 from sisr.sweep.space.space import SearchSpace
 from sisr.training.dataset import TrainingData
@@ -120,12 +121,6 @@ def _scheduled(name: str, asked: Mapping[str, Any], steps: int, every: int | Non
 def prepare(plan: Plan, space: SearchSpace, runs: Path, workers: int) -> tuple[Plan, RunFolder, TrainingData]:
     """Check a plan, pack its images, and return it completed, with the sweep's folder and the data.
 
-    Args:
-        plan: As `plan_of` returns it.
-        space: The same.
-        runs: Holds all runs and sweeps.
-        workers: Of each trial.
-
     Raises:
         ConfigError: A setting or the name can't be used.
         DataError: The images can't be used.
@@ -141,15 +136,11 @@ def prepare(plan: Plan, space: SearchSpace, runs: Path, workers: int) -> tuple[P
         plan = plan.model_copy(update={"options": {**plan.options, "perceptual": options.perceptual}})
     data = check.opened_data(plan, space)
     plan = plan.model_copy(update={"fingerprint": data.fingerprint})
-    if not plan.name:
-        plan = plan.model_copy(update={"name": _name(plan, runs)})
+    if not plan.name:  # that of the same sweep, where it has begun
+        before = f"{plan.recipe}-sweep-{plan.hash_1}"  # made by an earlier version
+        name = before if is_sweep(runs / before) else f"{plan.recipe}-sweep-{plan.hash(FREE)}"
+        plan = plan.model_copy(update={"name": name})
     return plan, RunFolder(runs / plan.name), data
-
-
-def _name(plan: Plan, runs: Path) -> str:
-    """Return the name of a sweep that was given none: that of the same sweep, where it has begun."""
-    before = f"{plan.recipe}-sweep-{plan.hash_1}"  # made by an earlier version
-    return before if (runs / before / FILE).is_file() else f"{plan.recipe}-sweep-{plan.hash(FREE)}"
 
 
 def changes(old: Plan, new: Plan) -> list[str]:
@@ -181,12 +172,7 @@ def _comparable(plan: Plan) -> dict[str, Any]:
 def best_order(plan: Plan, folder: Path, recipe: str, workers: int, steps: int | None) -> Order:
     """Return the order of a full run with the settings of a sweep's best trial, on the same images.
 
-    Args:
-        plan: Of the sweep.
-        folder: The same, which holds the best settings.
-        recipe: What finds the recipe, perhaps a file.
-        workers: Of the run.
-        steps: Its length; None: the recipe's own.
+    Without `steps` it is as long as the recipe's own.
 
     Raises:
         ConfigError: The recipe's file is another one by now.

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from sisr.disk.run_folder import RunFolder
+from sisr.disk.sweep_folder import FILE
 from sisr.driver.run import record
 from sisr.driver.sweep.files import BEST
 from sisr.errors import RunLockedError
-from sisr.sweep import plan as plans
 from sisr.sweep.plan import Plan
 from sisr.sweep.state import Sweep, Trial
 from sisr.tracking.outbox import FILE as OUTBOX
@@ -38,7 +38,7 @@ def announce(folder: RunFolder, plan: Plan) -> None:
         outbox.params(described)
         outbox.tags(tags | {"sisr.data_fingerprint": plan.fingerprint, "sisr.objective": list(plan.objective)})
         outbox.status("RUNNING")
-        outbox.artifact(plans.FILE)
+        outbox.artifact(FILE)
 
 
 def announce_trial(run: Run, folder: RunFolder, facts: dict[str, Any], sweep: str, trial: Trial) -> None:
@@ -73,14 +73,7 @@ def close_trial(folder: RunFolder, trial: Trial, state: str) -> None:
 
 
 def close(folder: RunFolder, sweep: Sweep, best: Trial | None, written: Iterable[Path]) -> None:
-    """Put what a sweep found into its outbox; one that ended without a best trial has failed.
-
-    Args:
-        folder: Of the sweep.
-        sweep: Finished or stopped.
-        best: The best trial, if there is one.
-        written: Files in the folder that people want to see.
-    """
+    """Put what a sweep found and has written for people into its outbox; without a best trial it has failed."""
     with Outbox(folder.path) as outbox:
         if best is not None:
             values = {f"best/{name.removeprefix('val/')}": value for name, value in best.values.items()}

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -69,6 +68,11 @@ def counts(sweep: Sweep) -> dict[str, int]:
     return dict(found)
 
 
+def states(sweep: Sweep) -> str:
+    """Return the same in words."""
+    return ", ".join(f"{count} {state}" for state, count in counts(sweep).items()) or "no trial yet"
+
+
 def as_json(sweep: Sweep, shown: Sequence[Row]) -> dict[str, Any]:
     """Return the leaderboard for programs."""
     best = sweep.best()
@@ -80,13 +84,8 @@ def as_json(sweep: Sweep, shown: Sequence[Row]) -> dict[str, Any]:
         "mode": list(sweep.plan.mode),
         "counts": counts(sweep),
         "best": best.number if best else None,
-        "trials": [_flat(asdict(row)) for row in shown],
+        "trials": [{**row.pop("measured"), **row} for row in map(asdict, shown)],
     }
-
-
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row for programs, in which what was measured stands beside the rest."""
-    return {**row.pop("measured"), **row}
 
 
 @dataclass(frozen=True)
@@ -108,26 +107,23 @@ def columns(plan: Plan, shown: Sequence[Row]) -> list[Column]:
         Column("step", attrgetter("step"), lambda row: f"{row.step:,}"),
     ]
     for i, metric in enumerate(plan.objective):
-        made.append(_value_column(metric, partial(_objective, i), 0))
+        made.append(_value_column(metric, i, 0))
     for priority, metric in enumerate(MEASURED, 1):
         if metric not in plan.objective:
-            made.append(_value_column(metric, partial(_measured, numbers.metric_name(metric)), priority))
+            made.append(_value_column(metric, None, priority))
     if any(row.copies for row in shown):
         made.append(Column("copies", attrgetter("copies"), lambda row: str(row.copies), 6))
     made.append(Column("time", attrgetter("seconds"), lambda row: duration(row.seconds) if row.seconds else "", 5))
     return [column for column in made if column.priority == 0 or any(map(column.text, shown))]
 
 
-def _objective(index: int, row: Row) -> float | None:
-    return row.objective[index]
+def _value_column(metric: str, objective: int | None, priority: int) -> Column:
+    name = numbers.metric_name(metric)
 
+    def value(row: Row) -> float | None:
+        return row.measured[name] if objective is None else row.objective[objective]
 
-def _measured(name: str, row: Row) -> float | None:
-    return row.measured[name]
-
-
-def _value_column(metric: str, value: Callable[[Row], float | None], priority: int) -> Column:
-    return Column(numbers.metric_name(metric), value, lambda row: numbers.number(metric, value(row)), priority)
+    return Column(name, value, lambda row: numbers.number(metric, value(row)), priority)
 
 
 def table(sweep: Sweep, shown: Sequence[Row], width: int) -> tuple[list[str], list[list[str]]]:

@@ -13,8 +13,7 @@ from PIL import Image
 from sisr.errors import SisrError
 from sisr.pictures.contact_sheet import COLUMNS, Layout, layout_of, pictures, read
 from sisr.pictures.page import data_address
-from sisr.sweep.state import Sweep, Trial
-from sisr.sweep.trial_folder import folder_of
+from sisr.sweep.state import Sweep, Trial, folder_of
 
 MOST_STEPS = 3
 QUALITIES = (95, 85, 70, 50)  # of WebP; the first that fits is taken
@@ -51,15 +50,10 @@ def step_samples(folder: Path, sweep: Sweep, top: int, limit: int) -> list[StepS
 
     Early stopping leaves trials with pictures of different steps; each step shows those that have one of it, and a step
     is shown only where it adds a trial. A picture that is missing, damaged or divided in another way is left out.
-
-    Args:
-        folder: The sweep's.
-        sweep: What is in it.
-        top: Largest number of trials.
-        limit: Bytes that all pictures together may take; WebP gives way first, then steps, then trials.
+    All together take at most `limit` bytes: WebP's quality gives way first, then steps, then trials.
     """
     chosen = sweep.ranking()[:top]
-    found = {trial.number: pictures(folder_of(folder, trial)) for trial in chosen}
+    found = {trial.number: pictures(folder_of(folder, trial).path) for trial in chosen}
     while chosen:
         sheets = list(_sheets(folder, chosen, found))
         for kept, quality in product(range(len(sheets), 0, -1), QUALITIES):
@@ -86,12 +80,10 @@ def _sheets(folder: Path, chosen: list[Trial], found: dict[int, dict[int, Path]]
     for step in steps_to_show([set(found[trial.number]) for trial in chosen]):
         sheets, layouts = [], []
         for trial in chosen:
-            path = found[trial.number].get(step)
-            if path is None:
-                continue
-            with suppress(SisrError, OSError):  # a page with fewer pictures is better than none
-                sheets.append((trial, read(path)))
-                layouts.append(layout_of(folder_of(folder, trial), path))
+            if path := found[trial.number].get(step):
+                with suppress(SisrError, OSError):  # a page with fewer pictures is better than none
+                    sheets.append((trial, read(path)))
+                    layouts.append(layout_of(folder_of(folder, trial).path, path))
         if layouts:
             layout = Counter(layouts).most_common(1)[0][0]
             yield _Sheets(step, layout, [(trial, sheet) for trial, sheet in sheets if layout.count_rows(sheet.size)])
@@ -107,16 +99,13 @@ def _cells(found: _Sheets, quality: int) -> StepSamples:
 
 
 def _column(sheet: Image.Image, layout: Layout, name: str, rows: int, quality: int) -> list[str]:
-    left = COLUMNS.index(name) * layout.column_width
-    tops = (layout.header + row * layout.row_height for row in range(rows))
-    boxes = ((left, top, left + layout.column_width, top + layout.row_height) for top in tops)
-    return [data_address(_webp(sheet.crop(box), quality), "image/webp") for box in boxes]
-
-
-def _webp(picture: Image.Image, quality: int) -> bytes:
-    file = io.BytesIO()
-    picture.save(file, format="WEBP", quality=quality, method=4)
-    return file.getvalue()
+    left, found = COLUMNS.index(name) * layout.column_width, []
+    for top in range(layout.header, layout.header + rows * layout.row_height, layout.row_height):
+        cell = sheet.crop((left, top, left + layout.column_width, top + layout.row_height))
+        file = io.BytesIO()
+        cell.save(file, format="WEBP", quality=quality, method=4)
+        found.append(data_address(file.getvalue(), "image/webp"))
+    return found
 
 
 def _bytes(samples: StepSamples) -> int:

@@ -7,7 +7,6 @@ from sisr import recipes
 from sisr.errors import ConfigError
 from sisr.metrics.catalogue import PIXELS, PSNR_Y, value_of
 from sisr.metrics.catalogue import metric as catalogued
-from sisr.sweep.plan import Plan
 from sisr.sweep.report import numbers
 from sisr.sweep.space.space import defaults
 from sisr.sweep.state import Sweep, Trial
@@ -16,9 +15,7 @@ from sisr.sweep.state import Sweep, Trial
 def sentences(sweep: Sweep, baseline: Mapping[str, float]) -> list[str]:
     """Return who won, by how much against trial 0 and against bicubic, and what to bear in mind.
 
-    Args:
-        sweep: A sweep, finished or not.
-        baseline: Bicubic's values by metric, where they are known.
+    `baseline` has bicubic's values by metric, where they are known.
     """
     best = sweep.best()
     if best is None:
@@ -30,7 +27,9 @@ def sentences(sweep: Sweep, baseline: Mapping[str, float]) -> list[str]:
         found += _against_first(sweep, best)
     elif len(sweep.ranking()) > 1:
         found.append(f"No other trial beats trial 0{_published(sweep)}.")
-    found += _against_bicubic(best, baseline)
+    pixels = [f"val/{metric.name}" for metric in PIXELS]
+    if parts := list(_differences(pixels, best.values, baseline, "bicubic")):
+        found.append(f"Against bicubic: {', '.join(parts)}.")
     if best.exploits:
         found.append(f"It copied better trials {len(best.exploits)} times; its settings are those it ended with.")
     return found
@@ -49,24 +48,13 @@ def _against_first(sweep: Sweep, best: Trial) -> list[str]:
 
 
 def _published(sweep: Sweep) -> str:
-    first = sweep.trials[0].first_params
-    return ", the recipe's own settings" if first == _defaults(sweep.plan, first) else ""
-
-
-def _defaults(plan: Plan, names: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return what a recipe publishes for some settings, or None where it is not one of ours, or has other ones now."""
-    if plan.recipe_source:
-        return None
+    """Return what is said of trial 0 where it has what a recipe of ours publishes; that may have other settings now."""
+    plan, first = sweep.plan, sweep.trials[0].first_params
     try:
-        return defaults(recipes.load(plan.recipe).Config, names)
+        same = not plan.recipe_source and first == defaults(recipes.load(plan.recipe).Config, first)
     except (ConfigError, ImportError, KeyError):
-        return None
-
-
-def _against_bicubic(best: Trial, baseline: Mapping[str, float]) -> list[str]:
-    metrics = [f"val/{metric.name}" for metric in PIXELS]
-    parts = list(_differences(metrics, best.values, baseline, "bicubic"))
-    return [f"Against bicubic: {', '.join(parts)}."] if parts else []
+        same = False
+    return ", the recipe's own settings" if same else ""
 
 
 def _differences(

@@ -12,7 +12,7 @@ from typing import Any
 
 from sisr.sweep.report.numbers import metric_name
 from sisr.sweep.space.axes import Axis, axes
-from sisr.sweep.state import Sweep, Trial
+from sisr.sweep.state import Sweep
 
 FEWEST = 8  # trials; fewer say nothing
 ROUGH = 30  # trials; with fewer, shares are rough
@@ -73,12 +73,9 @@ def compared(sweep: Sweep) -> tuple[int | None, list[_Outcome]]:
     enough = max(FEWEST, max(map(len, reached.values())) / 2)
     well_reached = [step for step, found in reached.items() if len(found) >= enough]
     step = max(well_reached) if well_reached else max(reached, key=lambda s: (len(reached[s]), s))  # too few anyway
-    lost = [_Outcome(t.first_params, -math.inf) for t in sweep.trials if _diverged_before(sweep, t, step)]
+    diverged = [trial for trial in sweep.trials if trial.state == "diverged" and not trial.exploits]
+    lost = [_Outcome(t.first_params, -math.inf) for t in diverged if sweep.score_at(t, step) == -math.inf]
     return step, reached[step] + lost
-
-
-def _diverged_before(sweep: Sweep, trial: Trial, step: int) -> bool:
-    return trial.state == "diverged" and sweep.rank_score(trial.values_at(step)) == -math.inf and not trial.exploits
 
 
 def _fanova(varying: list[Axis], outcomes: list[_Outcome]) -> dict[str, float]:

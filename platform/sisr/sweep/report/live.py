@@ -1,5 +1,7 @@
 """Shows a sweep while it runs: a live table on a terminal, plain lines elsewhere."""
 
+from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from sisr.metrics.catalogue import value_of
-from sisr.sweep.remaining import remaining_seconds
+from sisr.sweep import schedulers
 from sisr.sweep.report import numbers
-from sisr.sweep.report.board import counts
-from sisr.sweep.state import Sweep, Trial
-from sisr.sweep.trial_folder import status
+from sisr.sweep.report.board import states
+from sisr.sweep.state import ENDED, LOST, Sweep, Trial, folder_of
 from sisr.terminal.console import duration, err
 
 MOST_RUNNING = 16  # lines; more trials at a time are counted only
@@ -46,7 +47,7 @@ class SweepDisplay:
             mark = _mark(trial)
             if mark != self._seen.get(trial.number) and trial.state not in ("waiting", "running"):
                 self._seen[trial.number] = mark
-                if self._live is None or trial.state in ("diverged", "failed"):
+                if self._live is None or trial.state in LOST:
                     err.print(ending(self._sweep, trial), markup=False)
         best = self._sweep.best()
         if best and (best.number, best.evaluated_at) != self._best:
@@ -63,20 +64,16 @@ def _mark(trial: Trial) -> tuple[str, int, int]:
 def view(folder: Path, sweep: Sweep, best: Trial | None) -> Group:
     """Return what a terminal shows: counts and time left, the running trials, the best one so far."""
     running = [trial for trial in sweep.trials if trial.state == "running"]
-    statuses = {trial.number: status(folder, trial) for trial in running[:MOST_RUNNING]}
+    statuses = {trial.number: folder_of(folder, trial).status() for trial in running[:MOST_RUNNING]}
     done = {number: int(found.get("step", 0)) for number, found in statuses.items()}
-    parts: list[Any] = [Text(_headline(sweep, done))]
+    left = remaining_seconds(sweep, done)
+    time_left = f" | about {duration(left)} left" if left is not None else ""
+    parts: list[Any] = [Text(f"sweep {sweep.plan.name}: {states(sweep)}{time_left}")]
     if running:
         parts.append(_running_table(sweep, running[:MOST_RUNNING], statuses))
     if len(running) > MOST_RUNNING:
         parts.append(Text(f"and {len(running) - MOST_RUNNING} more running"))
     return Group(*parts, *([Text(f"best so far: {summary(sweep, best)}", overflow="fold")] if best else []))
-
-
-def _headline(sweep: Sweep, done: dict[int, int]) -> str:
-    states = ", ".join(f"{count} {state}" for state, count in counts(sweep).items()) or "no trial yet"
-    left = remaining_seconds(sweep, done)
-    return f"sweep {sweep.plan.name}: {states}" + (f" | about {duration(left)} left" if left is not None else "")
 
 
 def _running_table(sweep: Sweep, running: list[Trial], statuses: dict[int, dict[str, Any]]) -> Table:
@@ -104,7 +101,35 @@ def summary(sweep: Sweep, trial: Trial) -> str:
 
 def ending(sweep: Sweep, trial: Trial) -> str:
     """Return in one line how a trial ended or why it stands still."""
-    if trial.state in ("diverged", "failed"):
+    if trial.state in LOST:
         reason = " ".join(trial.message.split()) or "no reason given"
         return f"trial {trial.number} {trial.state} at step {trial.step:,}: {reason} ({numbers.settings(trial.params)})"
     return f"{summary(sweep, trial)} ({numbers.state_of(sweep, trial)}, {duration(trial.seconds)})"
+
+
+def remaining_steps(sweep: Sweep, done: Mapping[int, int]) -> int:
+    """Return how many steps a sweep still takes, about, summed over its trials.
+
+    `done` are the steps of running trials, by number, of which the ledger doesn't know yet; it may be empty.
+    """
+    plan, scheduler = sweep.plan, schedulers.scheduler_of(sweep)
+    remaining = 0.0
+    for level, (low, high) in enumerate(pairwise((0, *scheduler.goals(plan.steps, 0)))):
+        inside = [min(max(done.get(t.number, t.step), t.step, low), high) - low for t in sweep.trials]
+        given_up = sum(high - low - part for t, part in zip(sweep.trials, inside, strict=True) if t.state in ENDED)
+        possible = plan.trials * (high - low) - sum(inside) - given_up
+        expected = scheduler.expected(plan.trials, level) * (high - low) - sum(inside)
+        remaining += max(0.0, min(expected, possible))
+    return round(remaining)
+
+
+def remaining_seconds(sweep: Sweep, done: Mapping[int, int]) -> float | None:
+    """Return how long a sweep still takes at the speed of its trials so far and as many at a time as now.
+
+    None as long as no trial has ended or paused, or none is running.
+    """
+    running = sum(trial.state == "running" for trial in sweep.trials)
+    seconds, steps = sum(t.seconds for t in sweep.trials), sum(t.step for t in sweep.trials if t.seconds)
+    if not running or not steps or not seconds:
+        return None
+    return remaining_steps(sweep, done) * seconds / steps / running

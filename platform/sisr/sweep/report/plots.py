@@ -38,9 +38,7 @@ def draw_parallel(sweep: Sweep) -> bytes:
     """Return each trial as a line across the swept settings to what it reached; the best one strong."""
     best, far, early, diverged = drawing.groups(sweep)
     settings = axes(sweep)
-    outcomes = [
-        _outcome_axis(sweep, metric, mode) for metric, mode in zip(sweep.plan.objective, sweep.plan.mode, strict=True)
-    ]
+    outcomes = [_outcome_axis(sweep, metric, mode) for metric, mode in sweep.plan.measures]
     with figure(max(6.5, 1.75 * (len(settings) + len(outcomes))), 4.8) as made:
         plot = made.add_subplot()
         bundles: list[tuple[str, list[Trial], dict[str, Any]]] = [
@@ -78,7 +76,10 @@ def _vertical_axes(plot: "Axes", drawn: list[Axis], diverged: bool) -> None:
     first_outcome = len(drawn) - sum("/" in axis.name for axis in drawn)
     for x, axis in enumerate(drawn):
         plot.axvline(x, color=INK if x >= first_outcome else "#9aa0a8", lw=1.2, zorder=4)
-        for place, label in _ticks(axis):
+        ticks = axis.ticks()
+        if x >= first_outcome:
+            ticks = [(axis.place(value) or 0.0, number(axis.name, value)) for value in axis.tick_values()]
+        for place, label in ticks:
             _note(plot, label, (x, place), INK)
         if diverged and x >= first_outcome:
             _note(plot, "diverged", (x, DIVERGED_AT), ORANGE)
@@ -99,12 +100,6 @@ def _note(plot: "Axes", text: str, point: tuple[float, float], colour: str) -> N
     plot.annotate(text, point, (5, 0), color=colour, **style)
 
 
-def _ticks(axis: Axis) -> list[tuple[float, str]]:
-    if "/" not in axis.name:
-        return axis.ticks()
-    return [(axis.place(value) or 0.0, number(axis.name, value)) for value in axis.tick_values()]
-
-
 def _wrapped(name: str) -> str:
     """Return a name in lines of about 14 characters, broken after an underscore."""
     lines = [""]
@@ -118,14 +113,12 @@ def _wrapped(name: str) -> str:
 def draw_curves(sweep: Sweep, baseline: Mapping[str, float]) -> bytes:
     """Return how each trial's values went with its steps, one panel for each objective.
 
-    Args:
-        sweep: A sweep.
-        baseline: Bicubic's values by metric, where they are known.
+    `baseline` has bicubic's values by metric, where they are known.
     """
-    metrics = sweep.plan.objective
-    with figure(8.5, 4.3 * len(metrics)) as made:
-        panels = drawing.panels(made, len(metrics))
-        for plot, metric, mode in zip(panels, metrics, sweep.plan.mode, strict=True):
+    measures = sweep.plan.measures
+    with figure(8.5, 4.3 * len(measures)) as made:
+        panels = drawing.panels(made, len(measures))
+        for plot, (metric, mode) in zip(panels, measures, strict=True):
             _curves(plot, sweep, metric, mode)
             zero = 0.0 if metric == f"val/{SCORE.name}" else baseline.get(metric)
             low, high = plot.get_ylim()
@@ -141,7 +134,7 @@ def draw_curves(sweep: Sweep, baseline: Mapping[str, float]) -> bytes:
 
 def _curves(plot: "Axes", sweep: Sweep, metric: str, mode: str) -> None:
     best, far, early, diverged = drawing.groups(sweep)
-    lines = {t.number: _line(t, metric) for t in sweep.trials}
+    lines = {trial.number: _line(trial, metric) for trial in sweep.trials}
     alpha = drawing.faint(len(sweep.trials))
     for trial in (*early, *diverged):
         plot.plot(*lines[trial.number], color=ORANGE if trial.state == "diverged" else GREY, alpha=alpha, lw=1)

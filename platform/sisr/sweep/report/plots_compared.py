@@ -4,7 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 from sisr.metrics.catalogue import ANY_DISTANCE, PSNR_Y, value_of
-from sisr.sweep.plan import Mode
+from sisr.sweep.plan import Measures
 from sisr.sweep.report import drawing
 from sisr.sweep.report.drawing import BLUE, GREEN, GREY, INK, ORANGE, figure, png
 from sisr.sweep.space.axes import Axis, axes
@@ -13,36 +13,33 @@ from sisr.sweep.state import Sweep, Trial
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Pair = tuple[tuple[str, Mode], tuple[str, Mode]]
 MOST_LABELS = 16
 
 
-def pair(sweep: Sweep) -> Pair | None:
+def pair(sweep: Sweep) -> Measures | None:
     """Return the two measures to weigh against each other: two objectives, or PSNR and a perceptual distance.
 
-    Returns:
-        None where no trial has both.
+    None where no trial has both.
     """
-    objectives = tuple(zip(sweep.plan.objective, sweep.plan.mode, strict=True))
-    chosen: Pair = ((f"val/{PSNR_Y.name}", PSNR_Y.mode), (f"val/{ANY_DISTANCE.name}", ANY_DISTANCE.mode))
-    if len(objectives) == 2:
-        chosen = (objectives[0], objectives[1])
+    chosen = sweep.plan.measures
+    if len(chosen) == 1:
+        chosen = tuple((f"val/{metric.name}", metric.mode) for metric in (PSNR_Y, ANY_DISTANCE))
     return chosen if any(_point(trial, chosen) for trial in sweep.ranking()) else None
 
 
-def _point(trial: Trial, measures: Pair) -> tuple[float, float] | None:
+def _point(trial: Trial, measures: Measures) -> tuple[float, float] | None:
     first, second = (value_of(trial.values, metric) for metric, _ in measures)
     if first is None or second is None or not math.isfinite(first + second):
         return None
     return first, second
 
 
-def _coordinates(trials: list[Trial], measures: Pair) -> tuple[list[float], list[float]]:
+def _coordinates(trials: list[Trial], measures: Measures) -> tuple[list[float], list[float]]:
     points = [point for point in (_point(trial, measures) for trial in trials) if point]
     return [x for x, _ in points], [y for _, y in points]
 
 
-def draw_front(sweep: Sweep, measures: Pair) -> bytes:
+def draw_front(sweep: Sweep, measures: Measures) -> bytes:
     """Return each trial as a point in two measures; members of the front are joined and labelled."""
     members, ranked = sweep.pareto(measures), [t for t in sweep.ranking() if _point(t, measures)]
     kept = {trial.number for trial in members}
@@ -139,8 +136,9 @@ def _schedules(plot: "Axes", sweep: Sweep, axis: Axis, descent: list[Piece]) -> 
         for start, end, params in pieces_of(trial):
             plot.plot([start, end], [_height(axis, params)] * 2, color=GREY, lw=1.2, alpha=alpha)
         for exploit in trial.exploits:
-            donor = _settings_before(sweep.trials[exploit.donor], exploit.step)
-            heights = [_height(axis, donor), _height(axis, exploit.params)]
+            donor = sweep.trials[exploit.donor]
+            earlier = [copy.params for copy in donor.exploits if copy.step < exploit.step]
+            heights = [_height(axis, [donor.first_params, *earlier][-1]), _height(axis, exploit.params)]
             plot.plot([exploit.step] * 2, heights, color=ORANGE, lw=1.2, alpha=0.7)
     steps, heights = [], []
     for number, start, end in descent:
@@ -161,9 +159,3 @@ def _height(axis: Axis, params: dict) -> float:
     if place is None:
         return float("nan")
     return 10.0**place if axis.log else place
-
-
-def _settings_before(trial: Trial, step: int) -> dict:
-    """Return the settings with which a trial reached a step."""
-    earlier = [exploit.params for exploit in trial.exploits if exploit.step < step]
-    return earlier[-1] if earlier else trial.first_params

@@ -1,16 +1,16 @@
-"""The folder `results` of a sweep: leaderboard, pictures and a page."""
+"""The folder `results` of a sweep: leaderboard, pictures, and a page that needs nothing beside itself."""
 
 import json
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from sisr.disk import atomic
-from sisr.sweep.report import board, gallery, headline, plots, plots_compared
+from sisr.pictures.page import data_address, render
+from sisr.sweep.report import board, gallery, headline, numbers, plots, plots_compared
 from sisr.sweep.report.importance import importance
-from sisr.sweep.report.page import page
 from sisr.sweep.space.axes import axes
-from sisr.sweep.state import Sweep
-from sisr.sweep.trial_folder import baseline
+from sisr.sweep.state import Sweep, baseline
 from sisr.terminal.console import finite
 
 FOLDER = "results"
@@ -36,7 +36,7 @@ def write(folder: Path, sweep: Sweep) -> list[Path]:
     target, rows, bicubic = folder / FOLDER, board.rows(sweep), baseline(folder, sweep)
     drawn, notes = _plots(sweep, bicubic)
     samples = gallery.step_samples(folder, sweep, TOP, PICTURES_LIMIT)
-    html = page(sweep, rows, headline.sentences(sweep, bicubic), drawn, notes, samples)
+    html = _page(sweep, rows, headline.sentences(sweep, bicubic), drawn, notes, samples)
     table = json.dumps(finite(board.as_json(sweep, rows)), indent=1, default=str) + "\n"
     contents = {"leaderboard.json": table.encode()}
     contents |= {FILES[title]: content for title, content in drawn.items()}
@@ -44,7 +44,10 @@ def write(folder: Path, sweep: Sweep) -> list[Path]:
     for name in {*FILES.values()} - set(contents):  # of an earlier state of the sweep
         with suppress(OSError):
             (target / name).unlink()
-    return [_replace(target / name, content) for name, content in contents.items()]
+    for name, content in contents.items():
+        with atomic.file(target / name) as unfinished:
+            unfinished.write_bytes(content)
+    return [target / name for name in contents]
 
 
 def _plots(sweep: Sweep, bicubic: dict[str, float]) -> tuple[dict[str, bytes], dict[str, str]]:
@@ -65,7 +68,38 @@ def _plots(sweep: Sweep, bicubic: dict[str, float]) -> tuple[dict[str, bytes], d
     return drawn, notes
 
 
-def _replace(path: Path, content: bytes) -> Path:
-    with atomic.file(path) as unfinished:
-        unfinished.write_bytes(content)
-    return path
+def _page(
+    sweep: Sweep,
+    rows: Sequence[board.Row],
+    sentences: Sequence[str],
+    plots: Mapping[str, bytes],
+    notes: Mapping[str, str],
+    samples: Sequence[gallery.StepSamples],
+) -> str:
+    """Return the page of a sweep, its leaderboard `rows`, what it found, PNG `plots` and sample pictures.
+
+    `notes` stand below the plots of the same titles, or in the place of those that there are not.
+    """
+    plan = sweep.plan
+    goals = " and ".join(f"{metric} {mode}" for metric, mode in plan.measures)
+    search = f"{plan.search} search" + ("" if plan.scheduler == "none" else f", {plan.scheduler}")
+    drawn = {title: data_address(content, "image/png") for title, content in plots.items()}
+    return render(
+        "sweep/report/page.html",
+        styles=["sweep/report/page.css"],
+        scripts=["sweep/report/page.js"],
+        plan=plan,
+        facts=f"{plan.recipe} · {goals} · {search} · {plan.steps:,} steps · {sweep.state}: {board.states(sweep)}",
+        sentences=sentences,
+        best=sweep.best(),
+        columns=board.columns(plan, rows),
+        settings=list(dict.fromkeys(name for row in rows for name in row.params)),
+        rows=rows,
+        short=numbers.short,
+        in_one_line=numbers.settings,
+        samples=samples,
+        plots=[
+            {"title": title, "address": drawn.get(title), "note": notes.get(title)}
+            for title in dict.fromkeys((*plots, *notes))
+        ],
+    ).html

@@ -42,23 +42,18 @@ class Scheduler(Protocol):
         Raises:
             ConfigError: An option does not suit these steps.
         """
-        ...
 
     def goals(self, steps: int, trial: int) -> tuple[int, ...]:
         """Return the steps at which a trial, by number, is compared with others; `steps` is the last of them."""
-        ...
 
     def expected(self, trials: int, level: int) -> int:
         """Return how many of a sweep's trials go on to goal number `level`, about."""
-        ...
 
     def next_slice(self, sweep: Sweep) -> Slice | None:
         """Return what to run now, or None: wait for what runs, or, where nothing runs, the sweep is finished."""
-        ...
 
     def model_dump(self, *, mode: str, exclude_defaults: bool) -> dict[str, Any]:
         """Return the options, as `Settings` does: a plan records those that are not the defaults."""
-        ...
 
 
 def names() -> list[str]:

@@ -13,7 +13,7 @@ from pydantic import Field
 from sisr.config.settings import Settings
 from sisr.errors import ConfigError
 from sisr.sweep.schedulers import Slice
-from sisr.sweep.state import LOST, Sweep, Trial
+from sisr.sweep.state import LOST, Sweep
 
 
 class Scheduler(Settings):
@@ -42,18 +42,16 @@ class Scheduler(Settings):
         return self.model_copy(update={"rungs": tuple(sorted(mark for mark in marks if mark < steps))}), every
 
     def goals(self, steps: int, trial: int) -> tuple[int, ...]:
-        """Return the rungs and the end, the same for all trials."""
         return (*self.rungs, steps)
 
     def expected(self, trials: int, level: int) -> int:
-        """Return the best `eta`-th part of the level before."""
         return max(1, trials // self.eta**level)
 
     def next_slice(self, sweep: Sweep) -> Slice | None:
         """Promote the best of a rung as soon as they are known to be among its best part, the highest rung first."""
         goals = self.goals(sweep.plan.steps, 0)
         for rung, goal in reversed(list(pairwise(goals))):
-            reached = [t for t in sweep.trials if t.values_at(rung) or _was_lost_before(t, rung)]
+            reached = [t for t in sweep.trials if t.values_at(rung) or (t.state in LOST and t.until >= rung)]
             reached.sort(key=lambda t: (-sweep.score_at(t, rung), t.number))
             for trial in reached[: len(reached) // self.eta]:
                 if trial.state == "paused" and trial.step == rung and math.isfinite(sweep.score_at(trial, rung)):
@@ -63,10 +61,6 @@ class Scheduler(Settings):
         if any(t.state == "running" for t in sweep.trials):
             return None
         return _finalist(sweep, goals)
-
-
-def _was_lost_before(trial: Trial, rung: int) -> bool:
-    return trial.state in LOST and trial.until >= rung
 
 
 def _finalist(sweep: Sweep, goals: tuple[int, ...]) -> Slice | None:

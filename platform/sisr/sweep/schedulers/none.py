@@ -17,13 +17,10 @@ class Scheduler(Settings):
         return self, evaluate_every or max(1, steps // 10)
 
     def goals(self, steps: int, trial: int) -> tuple[int, ...]:
-        """Return the end only."""
         return (steps,)
 
     def expected(self, trials: int, level: int) -> int:
-        """Return all trials."""
         return trials
 
     def next_slice(self, sweep: Sweep) -> Slice | None:
-        """Return the next new trial."""
         return Slice(None, sweep.plan.steps) if sweep.may_begin else None

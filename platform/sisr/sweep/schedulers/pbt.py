@@ -32,7 +32,6 @@ class Scheduler(Settings):
         return self.model_copy(update={"interval": interval}), evaluate_every or interval
 
     def goals(self, steps: int, trial: int) -> tuple[int, ...]:
-        """Return the multiples of the interval, and the end."""
         interval = self.interval or steps
         return (*range(interval, steps, interval), steps)
 

@@ -45,11 +45,7 @@ class Axis:
 
     def ticks(self) -> list[tuple[float, str]]:
         """Return (place, label) of a few values."""
-        if self.labels:
-            return [
-                (0.5 if len(self.labels) == 1 else i / (len(self.labels) - 1), s) for i, s in enumerate(self.labels)
-            ]
-        return [(self.place(value) or 0.0, short(value)) for value in self.tick_values()]
+        return [(self.place(value) or 0.0, short(value)) for value in self.labels or self.tick_values()]
 
     def tick_values(self) -> list[float]:
         """Return a few numbers that span the axis: decades where there are enough of them, else even steps."""
@@ -76,11 +72,8 @@ def axes(sweep: Sweep) -> list[Axis]:
         for params in (trial.first_params, *(exploit.params for exploit in trial.exploits)):
             for name, value in params.items():
                 used.setdefault(name, []).append(value)
-    order = [
-        *(name for name in sweep.plan.space if name in used),
-        *(name for name in used if name not in sweep.plan.space),
-    ]
-    return [_axis(name, sweep.plan.space.get(name), used[name]) for name in order]
+    order = dict.fromkeys((*sweep.plan.space, *used))
+    return [_axis(name, sweep.plan.space.get(name), used[name]) for name in order if name in used]
 
 
 def _axis(name: str, space: Any, values: list[Any]) -> Axis:

@@ -28,11 +28,7 @@ DRAWS = 200  # of the space that are tried, and of corners where these are too m
 def check(file: "SpaceFile", written: Mapping[str, Any], config: type[Settings], *, source: str) -> SearchSpace:
     """Return the search space of a file if all that it allows is right for the recipe.
 
-    Args:
-        file: The content.
-        written: The same as read, with the place of each setting.
-        config: The recipe's settings.
-        source: The file.
+    `written` is the file as read, with the place of each setting.
 
     Raises:
         ConfigError: Something is wrong; one line for each mistake.
@@ -53,12 +49,6 @@ def check(file: "SpaceFile", written: Mapping[str, Any], config: type[Settings],
     if problems:
         raise ConfigError("\n".join(problems))
     return space
-
-
-def default_modes(objectives: Any) -> list[Mode]:
-    """Return the mode that each objective asks for."""
-    names = objectives if isinstance(objectives, list) else []
-    return [OBJECTIVES.get(name, "max") if isinstance(name, str) else "max" for name in names]
 
 
 def _objective_problems(file: "SpaceFile", at: str, mode_at: str) -> Iterator[str]:
@@ -131,8 +121,7 @@ def _conflicts(
         error = _rule_error(config, base | combination)
         if not error:
             continue
-        guilty = _guilty(space, config, base, combination)
-        if guilty:
+        if guilty := _guilty(space, config, base, combination):
             given = ", ".join(f"{name}={combination[name]}" for name in guilty)
             at = place(written["space"], guilty[0], source)
             yield f"{at}: space.{guilty[0]}: allows {given}, but {error}; change its values, or what is fixed"
@@ -157,27 +146,28 @@ def _combinations(space: SearchSpace) -> Iterator[dict[str, Any]]:
 def _guilty(space: SearchSpace, config: type[Settings], base: dict[str, Any], combination: dict[str, Any]) -> list[str]:
     """Return the settings of a forbidden combination that would make it right by another value of theirs."""
 
-    def helps(name: str) -> bool:
-        others = space.domains[name].corners()
-        return any(not _rule_error(config, base | combination | {name: other}) for other in others)
+    whole = base | combination
+    return [
+        name
+        for name in combination
+        if any(not _rule_error(config, whole | {name: other}) for other in space.domains[name].corners())
+    ]
 
-    return [name for name in combination if helps(name)]
+
+def _errors(config: type[Settings], values: Mapping[str, Any]) -> list[Any]:
+    """Return what pydantic finds wrong with some settings."""
+    try:
+        config.model_validate(dict(values))
+    except ValidationError as error:
+        return error.errors()
+    return []
 
 
 def _field_error(config: type[Settings], values: Mapping[str, Any]) -> bool:
     """Return whether a value by itself is wrong; rules between settings don't count."""
-    try:
-        config.model_validate(dict(values))
-    except ValidationError as error:
-        return any(one["loc"] for one in error.errors())
-    return False
+    return any(error["loc"] for error in _errors(config, values))
 
 
 def _rule_error(config: type[Settings], values: Mapping[str, Any]) -> str:
     """Return what is wrong with all settings together, or an empty text."""
-    try:
-        config.model_validate(dict(values))
-    except ValidationError as error:
-        first = error.errors()[0]
-        return str(first.get("ctx", {}).get("error") or first["msg"])
-    return ""
+    return next((str(error.get("ctx", {}).get("error") or error["msg"]) for error in _errors(config, values)), "")

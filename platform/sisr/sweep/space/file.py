@@ -24,8 +24,9 @@ from pydantic import Field
 from sisr.config.settings import Located, Settings, build, parse_overrides, read_yaml
 from sisr.config.yaml import parse
 from sisr.errors import ConfigError
-from sisr.sweep.plan import Mode, Search
-from sisr.sweep.space import check
+from sisr.metrics.catalogue import Mode, direction
+from sisr.sweep.plan import Search
+from sisr.sweep.space.check import check
 from sisr.sweep.space.operators import LISTS
 from sisr.sweep.space.space import SearchSpace
 
@@ -81,7 +82,7 @@ def load(
 
     Args:
         path: A YAML file.
-        config: The recipe's settings.
+        config: Of the recipe.
         options: What replaces the file's `trials`, `search`, `objective` and so on; None leaves it.
         space: Texts of `--space`.
         settings: Texts of `--set`.
@@ -91,8 +92,7 @@ def load(
     """
     written = override(read_yaml(path), options or {}, space, settings)
     file = build(SpaceFile, _normal(written), source=str(path))
-    found = check.check(file, written, config, source=str(path))
-    return file, found
+    return file, check(file, written, config, source=str(path))
 
 
 def override(written: Located, options: Mapping[str, Any], space: Iterable[str], settings: Iterable[str]) -> Located:
@@ -107,7 +107,9 @@ def override(written: Located, options: Mapping[str, Any], space: Iterable[str],
     swept, fixed = _operators(space), parse_overrides(settings)
     if both := [name for name in swept if name in fixed]:
         raise ConfigError(f"--space {both[0]} and --set {both[0]} contradict each other: leave out one of them")
-    in_space, in_fixed = (_mapping(written, name) for name in ("space", "fixed"))
+    # A block that is no mapping is reported later.
+    blocks = (written.get(name) for name in ("space", "fixed"))
+    in_space, in_fixed = (block if isinstance(block, Located) else Located({}, {}) for block in blocks)
     for name, value in swept.items():
         if value is None and name not in in_space:
             raise ConfigError(f"--space {name}= removes nothing; swept are {', '.join(in_space) or 'none'}")
@@ -154,14 +156,9 @@ def _normal(written: Located) -> Located:
     if written.get("fixed", 0) is None:  # all its lines are comments
         changed["fixed"] = {}
     if "mode" not in written:
-        changed["mode"] = check.default_modes(changed.get("objective", written.get("objective")))
+        objectives = changed.get("objective", written.get("objective"))
+        changed["mode"] = [direction(str(name)) for name in objectives] if isinstance(objectives, list) else []
     return written | Located(changed, {name: written.where[name] for name in changed if name in written.where})
-
-
-def _mapping(written: Located, name: str) -> Located:
-    """Return a block of the file; one that is none, which is reported later, counts as empty."""
-    block = written.get(name)
-    return block if isinstance(block, Located) else Located({}, {})
 
 
 def _placed(option: str, values: Mapping[str, Any]) -> Located:

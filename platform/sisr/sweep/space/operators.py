@@ -106,9 +106,13 @@ def domain_of(written: Any, field: FieldInfo) -> Domain:
     if name not in OPERATORS:
         raise ValueError(f"no operator '{name}'; {did_you_mean(name, OPERATORS) or 'all: ' + ', '.join(OPERATORS)}")
     operator = OPERATORS[name]
-    _check_count(name, operator, arguments)
-    if name in LISTS:
-        return operator.domain(name, *(_like_field(value, field) for value in arguments))
+    if not isinstance(arguments, list) or (
+        len(arguments) < 2 if name in LISTS else len(arguments) not in operator.counts
+    ):
+        raise ValueError(f"{name} wants {operator.arguments}, got {_short(arguments)}")
+    if name in LISTS:  # 10 is 10.0 for a setting that wants numbers
+        real = number_types(field) == {float}
+        return operator.domain(name, *(float(value) if real and type(value) is int else value for value in arguments))
     _check_field(name, operator, field)
     numbers = [_number(name, operator, argument) for argument in arguments]
     return operator.domain(name, *numbers)
@@ -121,14 +125,6 @@ def _meant(written: Any) -> str:
     if isinstance(written, dict) or written is None:
         return "; such as {loguniform: [1e-5, 1e-3]}"
     return "; one value for all trials stands under fixed, not under space"
-
-
-def _check_count(name: str, operator: Operator, arguments: Any) -> None:
-    fits = isinstance(arguments, list)
-    if fits:
-        fits = len(arguments) > 1 if name in LISTS else len(arguments) in operator.counts
-    if not fits:
-        raise ValueError(f"{name} wants {operator.arguments}, got {_short(arguments)}")
 
 
 def _check_field(name: str, operator: Operator, field: FieldInfo) -> None:
@@ -147,11 +143,6 @@ def number_types(field: FieldInfo) -> set[type]:
     annotation = field.annotation
     kinds: Sequence[Any] = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
     return {kind for kind in kinds if kind in (int, float)}
-
-
-def _like_field(value: Any, field: FieldInfo) -> Any:
-    """Return 10 as 10.0 for a setting that wants numbers; anything else as it is."""
-    return float(value) if type(value) is int and number_types(field) == {float} else value
 
 
 def _number(name: str, operator: Operator, argument: Any) -> Any:

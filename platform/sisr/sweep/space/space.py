@@ -70,12 +70,7 @@ class SearchSpace:
 
 
 def build(written: Mapping[str, Any], config: type[Settings], *, source: str) -> SearchSpace:
-    """Return the search space that a file's `space` describes.
-
-    Args:
-        written: {operator: arguments} by setting.
-        config: The recipe's settings.
-        source: Where settings without a known place come from.
+    """Return the search space that a file's `space` describes; `source` is named where a setting's place is not known.
 
     Raises:
         ConfigError: Settings or operators are unknown, or arguments don't fit; one line for each mistake.
