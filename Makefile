@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-cluster lint ui constraints clean
+.PHONY: help install demo check test test-ray test-others test-cluster lint ui constraints clean
 
 # The Python that makes .venv: the first of these that runs, is 3.11 or newer and can make environments.
 PYTHONS := $(PYTHON) python3.11 python3.12 python3.13 python3 python
@@ -30,14 +30,18 @@ $(STAMP):
 demo: install  ## the whole story on bundled photographs, in minutes on a laptop
 	$(BIN)/sisr demo
 
-# Two processes: one runs the tests that start Ray, one after the other, the other all that remain (tests/conftest.py).
-PARALLEL := -n 2 --dist loadgroup --no-loadscope-reorder
-
 check: install lint  ## what to run before each commit: style, types and the fast tests
-	$(BIN)/python -m pytest $(PARALLEL) -m "not (cluster or ray or mlflow or browser or slow)"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not (cluster or ray or mlflow or browser or slow)"
 
+# Those that start Ray run one after the other, which is mostly waiting; the others beside them.
 test: install  ## run all tests that can run on this machine
-	$(BIN)/python -m pytest $(PARALLEL)
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line test-ray test-others
+
+test-ray: install
+	$(BIN)/python -m pytest -m "ray and not cluster"
+
+test-others: install
+	$(BIN)/python -m pytest -m "not (ray or cluster)"
 
 test-cluster: install  ## run the tests over several simulated hosts; needs root on Linux and 8 GB of memory
 	$(BIN)/python -m pytest -m cluster --durations=0

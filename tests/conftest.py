@@ -30,27 +30,6 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Share the tests out to pytest's processes: those that start Ray one after the other, the others file by file.
-
-    Ray's tests are the longest chain, so they come first; those that share the real trained runs stay together, too.
-    """
-    groups = {item: _group(item) for item in items}
-    for item, group in groups.items():
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: FIRST_GROUPS.index(groups[item]) if groups[item] in FIRST_GROUPS else len(FIRST_GROUPS))
-
-
-FIRST_GROUPS = ("ray", "place")
-
-
-def _group(item: pytest.Item) -> str:
-    if item.get_closest_marker("ray"):
-        return "ray"
-    return "place" if "place" in getattr(item, "fixturenames", ()) else item.nodeid.partition("::")[0]
-
-
 @pytest.fixture(scope="session")
 def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where tests pack images: shared by the session's tests, gone afterwards."""
