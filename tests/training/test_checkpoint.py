@@ -190,7 +190,7 @@ if point == "model": config = die
 if point == "manifest": checkpoint.digest = die
 if point == "sync": atomic._sync = die
 if point == "rename": Path.rename = die
-if point == "renamed": atomic._sync_folder = lambda path: die() if path == root else None
+if point == "renamed": atomic._sync = lambda path: die() if path == root else None
 checkpoints.save(6, state(6), config, {})
 if point == "prune": atomic.shutil.rmtree = die
 checkpoints.save(7, state(7), config, {})
