@@ -12,7 +12,7 @@ from PIL import Image
 
 def sisr(*words: str) -> Any:
     done = subprocess.run(
-        [sys.executable, "-m", "sisr.terminal.cli", *words], capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", "sisr.terminal.cli", *words], capture_output=True, text=True, timeout=540
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
