@@ -37,6 +37,11 @@ def _assert_equals_matlab(set5: Path, folder: str, border: str) -> None:
         np.testing.assert_array_equal(lr, _read(file), err_msg=file.name)
 
 
+def test_an_unknown_border_is_refused() -> None:
+    with pytest.raises(ValueError, match="'reflect'"):
+        contributions(16, Fraction(1, 2), "reflect")  # type: ignore[arg-type]
+
+
 def test_halving_weighs_neighbours_as_worked_out_by_hand() -> None:
     # Distances 1/4, 3/4, 5/4, 7/4 of the kernel's own unit, halved: cubic(d) / 2.
     index, weights = contributions(16, Fraction(1, 2), "mirror")

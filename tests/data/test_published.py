@@ -86,6 +86,7 @@ def test_images_come_back_from_object_storage_as_they_went(tmp_path, bucket):
     assert_same(fetch(bucket), expected)
 
 
+@pytest.mark.slow
 def test_an_empty_place_and_a_storage_that_is_away_are_told_apart(bucket):
     with pytest.raises(DataError, match=r"s3://lab/empty\?.* holds no source\.json: put packed images there"):
         fetch(bucket.replace("photos", "empty"))

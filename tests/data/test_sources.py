@@ -1,7 +1,6 @@
 """Where images come from and which are held out."""
 
 import os
-import time
 from pathlib import Path
 
 import numpy as np
@@ -43,12 +42,10 @@ def test_a_folder_without_images_is_an_error_that_says_what_was_wanted(tmp_path:
         find_images(tmp_path)
 
 
-def test_a_link_to_a_folder_above_ends_at_once_and_counts_nothing_twice(tmp_path: Path) -> None:
+def test_a_link_to_a_folder_above_leads_nowhere_and_counts_nothing_twice(tmp_path: Path) -> None:
     _images(tmp_path, "a/b/c.png")
     (tmp_path / "a/b/up").symlink_to(tmp_path)
-    start = time.perf_counter()
     assert _names(find_images(tmp_path)) == ["a/b/c.png"]
-    assert time.perf_counter() - start < 1
 
 
 def test_a_link_to_itself_is_refused_by_name(tmp_path: Path) -> None:

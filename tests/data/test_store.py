@@ -5,14 +5,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from sisr.data import packing, store
-from sisr.data.images import decode
-from sisr.data.packing import Judged, pack
+from sisr.data.images import Verdict, decode
+from sisr.data.packing import pack
 from sisr.data.sources import ImageFile
 from sisr.data.sources.folder import find_images
 from sisr.disk.cache import folder as cache_folder
@@ -76,7 +77,7 @@ def _count_reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     read: list[str] = []
     original = packing.examine
 
-    def counted(path: Path) -> Judged:
+    def counted(path: Path) -> tuple[Verdict, Any]:
         read.append(path.name)
         return original(path)
 
@@ -143,6 +144,7 @@ def test_no_file_is_an_error(cache: Path) -> None:
         pack([], cache)
 
 
+@pytest.mark.slow
 def test_processes_that_ask_at_once_get_one_store(photos: Path, cache: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, JpegImagePlugin
 
-from sisr.data.writing import Saving, written
+from sisr.data.writing import Aside, Saving, written
 from sisr.errors import DataError, DiskError
 
 
@@ -43,7 +43,7 @@ def test_png_is_hardly_larger_than_pillows(tmp_path):
     assert (tmp_path / "x.png").stat().st_size < 1.1 * pillow.tell()
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".JPEG", ".webp"])
+@pytest.mark.parametrize("suffix", [".jpg", ".JPEG", ".webp", ".avif"])
 def test_lossy_formats_read_back_nearly_as_written(tmp_path, suffix):
     y, x = np.mgrid[:64, :48]
     image = np.stack([2 * x, 3 * y, x + y], axis=2).astype(np.uint8)
@@ -60,10 +60,10 @@ def test_webp_keeps_grey_and_alpha_as_rgba(tmp_path):
         assert np.array_equal(np.asarray(read)[..., 3], image[..., 1])
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".avif"])
 def test_the_colour_profile_is_embedded(tmp_path, suffix):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    save(tmp_path / f"x{suffix}", smooth(8, 8, 3), icc=profile)
+    save(tmp_path / f"x{suffix}", smooth(8, 8, 3), aside=Aside(profile))
     with Image.open(tmp_path / f"x{suffix}") as read:
         assert read.info["icc_profile"] == profile
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sisr.data.draws import Draws
+from sisr.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,27 @@ class Crop:
         """Side in pixels of the window cut from the source image."""
         return self.source_side or self.side
 
+    def require_pairs(self, scale: int) -> None:
+        """Raise ConfigError unless windows can be cut alike from hr and from a given lr, on whole pixels."""
+        if self.window != self.side:
+            raise ConfigError(
+                f"the recipe averages windows of {self.window} px down to {self.side} px, and the lr of pairs belongs "
+                "to the windows: make the two sides alike, or train on the originals alone"
+            )
+        if self.rotate_degrees:
+            raise ConfigError(
+                f"the recipe rotates examples by up to {self.rotate_degrees:g} degrees, and the lr of pairs has no "
+                "pixels for that: set the angle to 0, or train on the originals alone"
+            )
+        if self.side % scale:
+            raise ConfigError(f"pairs x{scale} need windows of a multiple of {scale} px, not of {self.side} px")
+        for start, length in zip(self.box[:2], self.box[2:], strict=True) if self.box else ():
+            if -(-start // scale) * scale + self.side > start + length:
+                raise ConfigError(
+                    f"pairs x{scale}: the box {self.box} holds no window of {self.side} px that begins at a multiple "
+                    f"of {scale} px, as whole lr pixels do: make it larger"
+                )
+
 
 def to_hr(
     pixels: Tensor,
@@ -46,8 +68,7 @@ def to_hr(
     They are averaged to `side`, then saturation, brightness, contrast and rotation are changed as `crop` says. The
     arithmetic is float32, or float64 where that is the result's `dtype`.
     """
-    working = torch.float64 if dtype == torch.float64 else torch.float32
-    hr = pixels.permute(0, 3, 1, 2).to(working).div_(255)
+    hr = _floats(pixels, dtype)
     if crop.window != crop.side:
         hr = functional.avg_pool2d(hr, crop.window // crop.side)
     hr = _colour(hr, crop, draws)
@@ -55,6 +76,15 @@ def to_hr(
         hr = rotate(hr, draws.uniform("rotate", high=crop.rotate_degrees).to(hr))
     layout = torch.channels_last if channels_last else torch.contiguous_format
     return hr.to(dtype).contiguous(memory_format=layout)
+
+
+def to_lr(pixels: Tensor, crop: Crop, draws: Draws, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return lr (n, 3, h, w) in [0, 1] of pixels, uint8 (n, h, w, 3), that are given with hr, on their device.
+
+    Saturation, brightness and contrast are changed by the factors that hr's are changed by. The crop is one of pairs,
+    see `Crop.require_pairs`; otherwise as `to_hr`.
+    """
+    return _colour(_floats(pixels, dtype), crop, draws).to(dtype).contiguous()
 
 
 def saturate(hr: Tensor, factor: Tensor) -> Tensor:
@@ -73,6 +103,11 @@ def rotate(hr: Tensor, degrees: Tensor) -> Tensor:
     grid = functional.affine_grid(theta, list(hr.shape), align_corners=False)
     turned = functional.grid_sample(hr, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
     return turned.clamp(0, 1)
+
+
+def _floats(pixels: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the images (n, 3, h, w) in [0, 1] in which the arithmetic of a result of this type is done."""
+    return pixels.permute(0, 3, 1, 2).to(torch.float64 if dtype == torch.float64 else torch.float32).div_(255)
 
 
 def _colour(hr: Tensor, crop: Crop, draws: Draws) -> Tensor:

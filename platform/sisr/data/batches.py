@@ -9,6 +9,7 @@ import queue
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -25,6 +26,28 @@ from sisr.errors import DataError
 _PIXEL = np.dtype("V3")
 
 
+@dataclass(frozen=True)
+class Windows:
+    """A batch, or part of one, as it is cut."""
+
+    hr: Tensor  # uint8 (n, window, window, 3)
+    lr: Tensor | None = None  # uint8 (n, window / scale, window / scale, 3), where lr is given
+
+    def split(self, counts: Sequence[int]) -> "list[Windows]":
+        """Return so many parts of so many examples."""
+        lr = [None] * len(counts) if self.lr is None else self.lr.split(list(counts))
+        return [Windows(*part) for part in zip(self.hr.split(list(counts)), lr, strict=True)]
+
+    def to(self, device: torch.device) -> "Windows":
+        """Return the batch on a device; copies from pinned memory don't block."""
+        lr = None if self.lr is None else self.lr.to(device, non_blocking=True)
+        return Windows(self.hr.to(device, non_blocking=True), lr)
+
+    def pinned(self) -> "Windows":
+        """Return the batch in memory that is copied to a GPU without waiting."""
+        return Windows(self.hr.pin_memory(), None if self.lr is None else self.lr.pin_memory())
+
+
 class Images(Protocol):
     """What batches are cut from; `sisr.data.store.Store` is one."""
 
@@ -39,6 +62,10 @@ class Images(Protocol):
         """Return pixels (h, w, 3)."""
         ...
 
+    def lr(self, index: int) -> NDArray[np.uint8]:
+        """Return pixels (h / scale, w / scale, 3), rounded down, where they are given."""
+        ...
+
 
 class Batches:
     """Windows cut from images, by step.
@@ -48,38 +75,41 @@ class Batches:
         crop: What to cut.
         batch_size: Examples of a whole step, over all workers.
         seed: Of the run.
+        scale: hr side / lr side of pairs: the same window is cut from both, on whole pixels of lr. None: lr is not
+            given.
 
     Raises:
         DataError: There is no image.
     """
 
-    def __init__(self, images: Images, crop: Crop, batch_size: int, seed: int) -> None:
+    def __init__(self, images: Images, crop: Crop, batch_size: int, seed: int, scale: int | None = None) -> None:
         if not len(images):
             raise DataError("there are no images to train on")
-        self.images, self.crop, self.batch_size, self.seed = images, crop, batch_size, seed
+        self.images, self.crop, self.batch_size, self.seed, self.scale = images, crop, batch_size, seed, scale
         # Two epochs: the batch that ends one begins the next.
         self._order = lru_cache(maxsize=2)(lambda epoch: generator(seed, "order", epoch, 0).permutation(len(images)))
 
-    def take(self, step: int, first: int, count: int) -> NDArray[np.uint8]:
-        """Return examples first .. first + count - 1 of the global batch of `step`.
-
-        Returns:
-            Pixels (count, window, window, 3), flipped and turned as drawn.
+    def take(self, step: int, first: int, count: int) -> Windows:
+        """Return examples first .. first + count - 1 of the global batch of `step`, flipped and turned as drawn.
 
         Raises:
             DataError: A window can't be cut; the message names the file.
         """
-        side = self.crop.window
-        out = np.empty((count, side, side, 3), dtype=np.uint8)
-        places = out.view(_PIXEL)[..., 0]
+        side, grid = self.crop.window, self.scale or 1
+        hr = np.empty((count, side, side, 3), dtype=np.uint8)
+        lr = np.empty((count, side // grid, side // grid, 3), dtype=np.uint8) if self.scale else None
         for i in range(count):
             index = self.index(step, first + i)
+            draw = generator(self.seed, "crop", step, first + i).random(5)
             try:
-                image = self.images[index].view(_PIXEL)[..., 0]
-                places[i] = _cut(image, self.crop, generator(self.seed, "crop", step, first + i).random(5))
+                image = self.images[index]
+                x, y = _corner(image.shape, self.crop, draw, grid)
+                _cut(image, x, y, self.crop, draw, hr[i])
+                if lr is not None:
+                    _cut(self.images.lr(index), x // grid, y // grid, self.crop, draw, lr[i])
             except (OSError, ValueError) as error:
                 raise DataError(f"{self.images.names[index]}: can't cut a training example: {error}") from error
-        return out
+        return Windows(torch.from_numpy(hr), None if lr is None else torch.from_numpy(lr))
 
     def index(self, step: int, example: int) -> int:
         """Return which image an example of the global batch of `step` is cut from."""
@@ -115,15 +145,15 @@ class Prefetcher:
         self._batches, self._device = batches, torch.device(device)
         self._first, self._count = first, batches.batch_size - first if count is None else count
         self._depth, self._step = depth, start_step
-        self._ready: queue.SimpleQueue[Tensor | Exception] = queue.SimpleQueue()
+        self._ready: queue.SimpleQueue[Windows | Exception] = queue.SimpleQueue()
         self._free = threading.Semaphore(depth)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._work, name="prefetch", daemon=True)
         if depth:
             self._thread.start()
 
-    def next(self) -> Tensor:
-        """Return the next step's pixels, uint8 (n, window, window, 3) on the device.
+    def next(self) -> Windows:
+        """Return the next step's windows, on the device.
 
         Raises:
             DataError: The batch could not be made; the message names the file.
@@ -135,7 +165,7 @@ class Prefetcher:
             self._ready.put(item)  # the thread has ended: the next call raises the same error
             raise item
         self._free.release()
-        return item.to(self._device, non_blocking=True)
+        return item.to(self._device)
 
     def close(self) -> None:
         """End the thread. Further calls do nothing."""
@@ -144,10 +174,10 @@ class Prefetcher:
         if self._depth:
             self._thread.join()
 
-    def _cut(self) -> Tensor:
-        pixels = torch.from_numpy(self._batches.take(self._step, self._first, self._count))
+    def _cut(self) -> Windows:
+        windows = self._batches.take(self._step, self._first, self._count)
         self._step += 1
-        return pixels.pin_memory() if self._device.type == "cuda" else pixels
+        return windows.pinned() if self._device.type == "cuda" else windows
 
     def _work(self) -> None:
         try:
@@ -160,19 +190,29 @@ class Prefetcher:
             self._ready.put(error)
 
 
-def _cut(image: NDArray[Any], crop: Crop, draw: NDArray[np.float64]) -> NDArray[Any]:
-    """Return the window of an image (h, w) that five numbers in [0, 1) choose.
+def _corner(shape: Sequence[int], crop: Crop, draw: NDArray[np.float64], grid: int) -> tuple[int, int]:
+    """Return column and row of the window of an image (h, w, ...) that two numbers in [0, 1) choose.
 
-    They are, in order: column, row, flip, upside down, transpose.
+    Both are multiples of `grid`.
     """
-    left, top, width, height = crop.box or (0, 0, image.shape[1], image.shape[0])
+    left, top, width, height = crop.box or (0, 0, shape[1], shape[0])
     side = crop.window
-    if side > min(width, height) or left + width > image.shape[1] or top + height > image.shape[0]:
-        found = f"{image.shape[1]}x{image.shape[0]} pixels don't hold"
-        raise ValueError(f"{found} a window of {side}x{side} in the box {width}x{height} at ({left}, {top})")
-    x = left + int(draw[0] * (width - side + 1))
-    y = top + int(draw[1] * (height - side + 1))
-    window = image[y : y + side, x : x + side]
+    first_x, first_y = -(-left // grid), -(-top // grid)
+    columns, rows = (left + width - side) // grid - first_x + 1, (top + height - side) // grid - first_y + 1
+    if min(columns, rows) < 1 or left + width > shape[1] or top + height > shape[0]:
+        found = f"{shape[1]}x{shape[0]} pixels don't hold"
+        on = f" on whole lr pixels, x{grid}," if grid > 1 else ""
+        raise ValueError(f"{found} a window of {side}x{side}{on} in the box {width}x{height} at ({left}, {top})")
+    return (first_x + int(draw[0] * columns)) * grid, (first_y + int(draw[1] * rows)) * grid
+
+
+def _cut(image: NDArray[np.uint8], x: int, y: int, crop: Crop, draw: NDArray[np.float64], out: NDArray[Any]) -> None:
+    """Copy the window at (x, y) of an image into `out` (side, side, 3), as three numbers in [0, 1) turn it.
+
+    They are the last of five: flip, upside down, transpose.
+    """
+    side = len(out)
+    window = image.view(_PIXEL)[y : y + side, x : x + side, 0]
     if crop.flip and draw[2] < 0.5:
         window = window[:, ::-1]
     if crop.turn and draw[3] < 0.5:
@@ -180,4 +220,4 @@ def _cut(image: NDArray[Any], crop: Crop, draw: NDArray[np.float64]) -> NDArray[
     # Last: between two flips it would turn one into the other, and two of the eight orientations would never come.
     if crop.turn and draw[4] < 0.5:
         window = window.T
-    return window
+    out.view(_PIXEL)[..., 0] = window

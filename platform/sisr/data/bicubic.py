@@ -31,7 +31,7 @@ def resize(image: NDArray[Any], scale: Fraction | float, *, border: Border = "mi
         border: What lies beyond the edge: `mirror` (newer MATLAB) or `replicate` (older MATLAB).
 
     Raises:
-        ValueError: The image has another shape or type, is empty, or `scale` is not positive.
+        ValueError: The image has another shape or type, is empty, `scale` is not positive, or `border` is another.
     """
     if image.ndim not in (2, 3) or 0 in image.shape:
         raise ValueError(f"resize wants an image (h, w) or (h, w, c) with at least one pixel, got shape {image.shape}")
@@ -54,7 +54,7 @@ def upscale(lr: Tensor, scale: int) -> Tensor:
         scale: hr side / lr side, at least 1.
     """
     margin = 3  # px: 2 of support and one to spare; torch renormalises at the edge of what it is given, MATLAB mirrors
-    rows, columns = (_mirrored(side, margin, lr.device) for side in lr.shape[-2:])
+    rows, columns = (mirrored_index(-margin, side + margin, side, lr.device) for side in lr.shape[-2:])
     wide = lr if lr.dtype == torch.float64 else lr.float()
     wide = wide.index_select(-2, rows).index_select(-1, columns)
     size = (rows.shape[0] * scale, columns.shape[0] * scale)  # len() would fix them when a generator is exported
@@ -121,6 +121,8 @@ def contributions(size: int, scale: Fraction, border: Border) -> tuple[NDArray[n
     index = taps[:, used].astype(np.intp) - 1
     if border == "replicate":
         return np.clip(index, 0, size - 1), weights[:, used]
+    if border != "mirror":
+        raise ValueError(f"resize knows the borders mirror and replicate, got {border!r}")
     index %= 2 * size
     return np.where(index < size, index, 2 * size - 1 - index), weights[:, used]
 
@@ -137,7 +139,8 @@ def _resize_axis(image: NDArray[Any], scale: Fraction, axis: int, border: Border
     return np.clip(np.floor(total + 0.5), 0, 255).astype(np.uint8)
 
 
-def _mirrored(size: int, margin: int, device: torch.device) -> Tensor:
+def mirrored_index(start: int, stop: int, size: int, device: torch.device | str = "cpu") -> Tensor:
+    """Return the indices start .. stop - 1 of an axis of `size` px; those beyond an end come back from it."""
     period = torch.full((1,), 2 * size, device=device)  # a tensor: ONNX knows no remainder by a size yet unknown
-    index = torch.arange(-margin, size + margin, device=device) % period
+    index = torch.arange(start, stop, device=device) % period
     return torch.minimum(index, 2 * size - 1 - index)

@@ -4,7 +4,7 @@
 |---|---|
 | grey, 1-bit, palette, CMYK, YCbCr | converted |
 | 12-bit and 16-bit grey | scaled to 8 bits, rounded |
-| 48-bit RGB, 64-bit RGBA | upper 8 bits of each channel |
+| 48-bit RGB, 64-bit RGBA | upper 8 bits of each channel; of PNG all 16, where asked for |
 | transparency | flattened on white; nothing but transparency: refused |
 | EXIF orientation 2 to 8 | turned upright before anything else looks at the size |
 | profiles, EXIF and texts that can't be read | left out, with a note |
@@ -32,11 +32,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sisr.data.formats import OPEN, RefusedError, identify, png, tiff
+from sisr.data.metadata import NO_METADATA, ORIENTATION, Metadata, read_metadata, turned
 
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 1 << 30
-WHITE = 255
-ORIENTATION = 0x0112  # EXIF's tag
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -60,6 +59,8 @@ class Picture:
     mode: str = "RGB"  # the file's mode in Pillow's words
     notes: tuple[str, ...] = ()  # what was converted or left out
     icc: bytes | None = None  # the colour profile, where it describes `pixels`: not after conversion from CMYK
+    deep: NDArray[np.uint16] | None = None  # (h, w, 3 or, with alpha, 4): the same in the 16 bits that a PNG had
+    metadata: Metadata = NO_METADATA
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class Verdict:
     kind: str | None = None  # why it is refused; None: it is good
     detail: str = ""  # what was found
     notes: tuple[str, ...] = ()  # what was converted or left out
+    lr_sha256: str = ""  # of the content of the lr that is given with it; empty where none is
 
 
 def decode(source: Path | bytes) -> NDArray[np.uint8]:
@@ -87,16 +89,18 @@ def decode(source: Path | bytes) -> NDArray[np.uint8]:
         return flatten(picture)
 
 
-def decode_with_alpha(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
+def decode_with_alpha(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, everything: bool = False) -> Picture:
     """Return the image in a file, or its content, with transparency apart; refused before decoding if it is too large.
+
+    `everything` asks for `deep` and `metadata`, too.
 
     Raises:
         RefusedError: It can't be used; the message names the file and the reason.
     """
     with _named(source):
         if isinstance(source, bytes):
-            return _picture(source, "", max_pixels)
-        return _picture(_read(source), source.suffix, max_pixels)
+            return _picture(source, "", max_pixels, everything)
+        return _picture(_read(source), source.suffix, max_pixels, everything)
 
 
 def examine(path: Path) -> tuple[Verdict, NDArray[np.uint8] | None]:
@@ -130,7 +134,7 @@ def flatten(picture: Picture) -> NDArray[np.uint8]:
     if not picture.alpha.any():
         raise RefusedError("fully transparent", "no pixel can be seen")
     alpha = picture.alpha[..., None].astype(np.uint16)
-    return ((picture.pixels * alpha + WHITE * (255 - alpha) + 127) // 255).astype(np.uint8)
+    return ((picture.pixels * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
 @contextmanager
@@ -154,8 +158,8 @@ def _read(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _picture(data: bytes, suffix: str, max_pixels: int) -> Picture:
-    name = identify(data, suffix)
+def _picture(data: bytes, suffix: str, max_pixels: int, everything: bool = False) -> Picture:
+    name, deep = identify(data, suffix), None
     with _refusals():
         chunks = png.read(data) if name == "PNG" else png.Png(data, colour_type=-1)
         layout = tiff.read(data) if name == "TIFF" else tiff.Layout(bits=(chunks.depth,))
@@ -168,6 +172,10 @@ def _picture(data: bytes, suffix: str, max_pixels: int) -> Picture:
             is_grey = mode in ("1", "L", "LA", "La") or mode.startswith("I;16")
             is_grey = is_grey or chunks.colour_type in (png.GREY, png.GREY_WITH_ALPHA)
             icc: bytes = image.info.get("icc_profile") or b""
+            metadata = read_metadata(image) if everything else NO_METADATA
+        if everything and name == "PNG" and chunks.depth == 16:
+            found = png.samples(chunks, mode)
+            deep = found if found is not None and (found.shape[2] == 4) == (alpha is not None) else None
     notes = [f"{mode} converted"] if mode not in ("RGB", "RGBA") else []
     if max(layout.bits) > 8:
         notes.append(f"{max(layout.bits)} bits reduced to 8")
@@ -178,11 +186,12 @@ def _picture(data: bytes, suffix: str, max_pixels: int) -> Picture:
         if name != "TIFF":
             samples = samples.transpose(TURNS[turn])
             alpha = alpha.transpose(TURNS[turn]) if alpha else None
+        deep = None if deep is None else turned(deep, turn)
     notes += [f"{what} can't be read: left out" for what in (*dict.fromkeys(chunks.dropped), *unreadable)]
     pixels, opacity = np.asarray(samples.convert("RGB")), None if alpha is None else np.asarray(alpha)
     # A profile's header names its colour space at byte 16.
     described = icc[16:20] == (b"GRAY" if is_grey else b"RGB ")
-    return Picture(pixels, opacity, is_grey, mode, tuple(notes), icc if described else None)
+    return Picture(pixels, opacity, is_grey, mode, tuple(notes), icc if described else None, deep, metadata)
 
 
 def _samples(image: Image.Image, layout: tiff.Layout, chunks: png.Png) -> tuple[Image.Image, Image.Image | None]:

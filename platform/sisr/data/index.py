@@ -34,7 +34,7 @@ class Index:
         """SHA-256 over names, contents and verdicts: the same for the same files anywhere; times don't matter."""
         digest = hashlib.sha256()
         for name, v in self.verdicts.items():
-            line = [name, v.size, v.sha256, v.mode, v.width, v.height, v.kind]
+            line = [name, v.size, v.sha256, v.mode, v.width, v.height, v.kind, *([v.lr_sha256] if v.lr_sha256 else [])]
             digest.update(json.dumps(line).encode() + b"\n")
         return digest.hexdigest()
 
@@ -56,6 +56,11 @@ class Index:
         """Return how many good files were converted, by what was done, most frequent first."""
         return dict(Counter(note for v in self.verdicts.values() for note in v.notes).most_common())
 
+    def hashes(self) -> dict[str, str]:
+        """Return the SHA-256 of each file's content by its name; that of a given lr by its picture's name and (lr)."""
+        lr = {f"{name} (lr)": v.lr_sha256 for name, v in self.verdicts.items() if v.lr_sha256}
+        return {name: v.sha256 for name, v in self.verdicts.items()} | lr
+
     def check(self, source: str, max_bad_fraction: float = MAX_BAD_FRACTION) -> None:
         """Raise DataError if more than this fraction of the files, or every file, was refused.
 
@@ -65,22 +70,28 @@ class Index:
         if bad < total and bad <= max_bad_fraction * total:
             return
         counts = ", ".join(f"{count} {kind}" for kind, count in self.reasons().items())
-        lines = [f"  {printable(name)}: {v.kind}: {v.detail}" for name, v in list(self.refused.items())[:NAMED]]
-        more = [f"  and {bad - NAMED} more"] if bad > NAMED else []
+        more = []
         if bad < total:
             more.append(f"remove or mend them, or leave them out: --max-bad {math.ceil(100 * bad / total) / 100:g}")
         head = f"{source}: {bad} of {total} image files can't be used, more than {max_bad_fraction:.0%}: {counts}"
-        raise DataError("\n".join([head, *lines, *more]))
+        raise DataError("\n".join([head, *self.offenders(), *more]))
+
+    def offenders(self) -> list[str]:
+        """Return the first refused files with their reasons, and how many more there are, as lines of a message."""
+        lines = [f"  {printable(name)}: {v.kind}: {v.detail}" for name, v in list(self.refused.items())[:NAMED]]
+        return lines + ([f"  and {len(self.refused) - NAMED} more"] if len(self.refused) > NAMED else [])
 
     def to_columns(self) -> dict[str, list[object]]:
         """Return the index as columns for JSON, which loads faster than one object per file."""
         rows = [(name, *(getattr(v, key) for key in _COLUMNS[1:])) for name, v in self.verdicts.items()]
-        return {key: list(column) for key, column in zip(_COLUMNS, zip(*rows, strict=True), strict=True)}
+        columns = {key: list(column) for key, column in zip(_COLUMNS, zip(*rows, strict=True), strict=True)}
+        return columns if any(columns["lr_sha256"]) else {key: columns[key] for key in _COLUMNS if key != "lr_sha256"}
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, list[Any]]) -> "Index":
         """Return the index that `to_columns` described."""
-        columns = {**columns, "notes": [tuple(notes) for notes in columns["notes"]]}  # JSON has lists
+        columns = {"lr_sha256": [""] * len(columns["name"]), **columns}
+        columns["notes"] = [tuple(notes) for notes in columns["notes"]]  # JSON has lists
         rows = zip(*(columns[key] for key in _COLUMNS), strict=True)
         return cls({name: Verdict(*values) for name, *values in rows})
 

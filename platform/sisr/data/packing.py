@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import zlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from sisr.config.wording import printable
 from sisr.data.images import Verdict, examine
 from sisr.data.index import MAX_BAD_FRACTION, Index
+from sisr.data.pairs import examine_pair, scales
 from sisr.data.sources import ImageFile, Source, by_name
 from sisr.data.store import IMAGES, INDEX, PIXELS, SHAPES, DamagedStoreError, Store, write_sums
 from sisr.disk import atomic, cache, lock
@@ -32,7 +33,8 @@ from sisr.errors import DataError, DiskError
 
 DECODER = f"2/pillow-{PIL.__version__}"  # whatever makes the same file give other pixels
 
-Judged = tuple[Verdict, NDArray[np.uint8] | None]  # pixels (h, w, 3), or None where refused
+# A verdict and pixels (h, w, 3): none where refused, one image, or hr and the lr that is given with it.
+Judged = tuple[Verdict, tuple[NDArray[np.uint8], ...]]
 
 _log = logging.getLogger(__name__)
 
@@ -71,8 +73,11 @@ def pack(
 def place(files: Sequence[ImageFile], cache_dir: Path | None = None) -> Path:
     """Return the folder in which these files, as they are now, are packed or will be; see `pack`."""
     files = sorted(files, key=by_name)
-    root, key = _root(files), [DECODER, *(f"{file.name}/{stamp(file)}/{file.refused}" for file in files)]
-    return (cache_dir or cache.folder()) / f"{Path(root).name}-{digest([root])[:12]}" / digest(key)[:24]
+    key = [DECODER, *(f"{file.name}/{stamp(file)}/{file.refused}" for file in files)]
+    # Each low resolution of the same originals has stores of its own, which don't push one another out.
+    pairs = [(file.path.parent, file.lr.parent) for file in files if file.lr]
+    roots = [os.path.commonpath(side) for side in zip(*pairs, strict=True)] or [_root(files)]
+    return (cache_dir or cache.folder()) / f"{Path(_root(files)).name}-{digest(roots)[:12]}" / digest(key)[:24]
 
 
 def read_all(files: Sequence[ImageFile], known: Callable[[ImageFile], Judged | None]) -> Iterator[Judged]:
@@ -84,8 +89,13 @@ def read_all(files: Sequence[ImageFile], known: Callable[[ImageFile], Judged | N
 
     def judged(file: ImageFile) -> Judged:
         if file.refused:
-            return Verdict(0, "", "", 0, 0, *file.refused), None
-        return known(file) or examine(file.path)
+            return Verdict(0, "", "", 0, 0, *file.refused), ()
+        if found := known(file):
+            return found
+        if file.lr:
+            return examine_pair(file.path, file.lr)
+        verdict, pixels = examine(file.path)
+        return verdict, () if pixels is None else (pixels,)
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = min(16, cores)
@@ -103,12 +113,15 @@ def read_all(files: Sequence[ImageFile], known: Callable[[ImageFile], Judged | N
 
 
 def stamp(file: ImageFile) -> str:
-    """Return a digest of path, size and time of modification; "" where the file can't be looked at."""
-    try:
-        found = file.path.stat()
-    except OSError:
-        return ""
-    return digest([str(file.path), str(found.st_size), str(found.st_mtime_ns)])[:24]
+    """Return a digest of path, size and time of modification, also of its lr; "" where a file can't be looked at."""
+    parts = []
+    for path in (file.path, *([file.lr] if file.lr else [])):
+        try:
+            found = path.stat()
+        except OSError:
+            return ""
+        parts += [str(path), str(found.st_size), str(found.st_mtime_ns)]
+    return digest(parts)[:24]
 
 
 def digest(parts: Iterable[str]) -> str:
@@ -120,7 +133,7 @@ def digest(parts: Iterable[str]) -> str:
 
 
 def _root(files: Sequence[ImageFile]) -> str:
-    return os.path.commonpath([file.path.parent for file in files])
+    return os.path.commonpath([path.parent for file in files for path in (file.path, file.lr) if path])
 
 
 def _opened(folder: Path, *, quietly: bool = False) -> Store | None:
@@ -138,21 +151,22 @@ def _build(folder: Path, files: Sequence[ImageFile], advance: Callable[[], objec
     stamps = [stamp(file) for file in files]
     known = _known(folder.parent, dict(zip((f.name for f in files), stamps, strict=True)))
     verdicts, shapes, sums, end = [], [], [], 0
+    columns = 6 if any(file.lr for file in files) else 3
     atomic.remove_unfinished(folder.parent)
     try:
         with atomic.folder(folder) as partial:
             with open(partial / PIXELS, "wb") as file:
-                for verdict, pixels in read_all(files, known):
+                for verdict, images in read_all(files, known):
                     verdicts.append(verdict)
-                    if pixels is not None:
+                    for pixels in images:
                         content = np.ascontiguousarray(pixels).data.cast("B")
-                        shapes.append((end, *pixels.shape[:2]))
+                        shapes += [end, *pixels.shape[:2]]
                         sums.append(zlib.crc32(content))
                         end += file.write(content)
                     advance()
             index = Index({file.name: verdict for file, verdict in zip(files, verdicts, strict=True)})
             about = {"decoder": DECODER, "fingerprint": index.fingerprint, "names": index.good}
-            np.save(partial / SHAPES, np.array(shapes, dtype=np.int64).reshape(-1, 3))
+            np.save(partial / SHAPES, np.array(shapes, dtype=np.int64).reshape(-1, columns))
             (partial / IMAGES).write_text(json.dumps(about))
             (partial / INDEX).write_text(json.dumps({**index.to_columns(), "stamp": stamps}))
             write_sums(partial, sums)
@@ -178,7 +192,7 @@ def _known(family: Path, stamps: dict[str, str]) -> Callable[[ImageFile], Judged
         if name is None:
             return None
         try:
-            return store.index.verdicts[name], store[position[name]] if name in position else None
+            return store.index.verdicts[name], store.images(position[name]) if name in position else ()
         except DamagedStoreError:
             return None
 
@@ -200,6 +214,7 @@ def report(source: Source, store: Store) -> dict[str, Any]:
         "held_out_of": len(source.held_out),
         "narrowest_px": int(store.shapes[:, 2].min()),
         "lowest_px": int(store.shapes[:, 1].min()),
+        **({"scales": dict(Counter(f"x{scale}" for scale in scales(store)))} if store.paired else {}),
         "converted": store.index.notes(),
         "refused": {printable(name): f"{v.kind}: {v.detail}" for name, v in store.index.refused.items()},
         "fingerprint": store.fingerprint,

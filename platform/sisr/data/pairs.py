@@ -1,37 +1,31 @@
-"""Folders that hold low-resolution images beside their originals: which belong together, and how lr was made from hr.
-
-The field's commonest quarrel is about the bicubic that made the lr images: a model trained on one kernel's images is
-measured on another's. Mean differences of the kernels from MATLAB's, in grey levels, on photographs: Pillow 0.2,
-OpenCV and torch without antialiasing 6 to 10 (other kernels: 1.3 and more).
-"""
+"""Low-resolution images and their originals: what makes two files a pair, and which files of a folder plainly are."""
 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch.nn import functional
 
 from sisr.config.wording import printable
-from sisr.data.bicubic import resize
 from sisr.data.formats import READ
-from sisr.data.images import decode
+from sisr.data.images import Verdict, decode, examine
+from sisr.data.index import Index
 from sisr.data.sources import ImageFile
 from sisr.data.store import Store
 from sisr.errors import DataError
 
 Pixels = NDArray[np.uint8]  # (h, w, 3)
 Size = tuple[int, int]  # width, height, px
-SCALES = (2, 3, 4, 8)
-SAME = 0.15  # mean difference in grey levels up to which lr was made by a kernel, rounding apart; Pillow's from
-# MATLAB's is 0.17 at least
-UNRELATED = 20.0  # from here on two images only share a name
+SCALES = (2, 3, 4, 8)  # of pairs that are found; those that are given may have any up to LARGEST_SCALE
+LARGEST_SCALE = 16
+UNRELATED = 20.0  # mean difference in grey levels from which on two images only share a name
+ALIKE = 0.7  # correlation of pixels from which on two given images are one picture, however its light was changed
+PLAINLY = 0.1  # of a folder's images that belong to pairs: then it is a folder of pairs
 COMPARED = 2  # pairs of a folder whose pixels tell whether they belong together
 MARK = re.compile(r"(?i)(?:[_.-]?(?:lr|hr|gt|lq|hq|srf)(?=[_.-]|$)|[_.-]?x[2348](?=[_.-]|$)|[_.-][2348](?=[_.-]|$))")
 
@@ -47,19 +41,26 @@ class Pair:
 
 @dataclass(frozen=True)
 class PairedFolder:
-    """Low-resolution images of one scale, and their originals."""
+    """Low-resolution images of one scale, and their originals, among plain images."""
 
     folder: str  # of the low-resolution images; "." at the top
     scale: int
     pairs: list[Pair]
     faults: list[str]  # what has no partner, or not one of the right size, in words
 
-    def warning(self, spec: str) -> str:
-        """Return in words why a source must not be used as it is, and what to name instead of `spec`."""
-        pair, folder = self.pairs[0], PurePosixPath(self.pairs[0].hr).parent
-        instead = f"name the folder of the originals alone, {spec}/{folder}" if str(folder) != "." else "move one away"
+    def explained(self, spec: str) -> str:
+        """Return in words what is wrong with a source `spec` of plain images, and what would be right."""
         count = f"{len(self.pairs):,} pictures are there twice, x{self.scale} smaller in '{self.folder}'"
-        return f"{spec}: {count} ({pair.lr} and {pair.hr}), and both are taken for originals: {instead}"
+        return f"{spec}: {count} ({self.pairs[0].lr} and {self.pairs[0].hr}); {self.remedy(spec)}"
+
+    def remedy(self, spec: str) -> str:
+        """Return in words what to say instead of `spec`."""
+        folder, spec = PurePosixPath(self.pairs[0].hr).parent, spec.rstrip("/") or "/"
+        if str(folder) == self.folder:
+            return f"to use the given lr, say --data pairs:{spec}; to make lr while training, move the small ones away"
+        hr, lr = (spec if str(part) == "." else f"{spec}/{part}" for part in (folder, self.folder))
+        alone = "move the small ones away" if hr == spec else f"--data {hr}"
+        return f"to use the given lr, say --data pairs:{hr},{lr}; to make lr while training, {alone}"
 
 
 def find_paired(
@@ -84,7 +85,7 @@ def find_paired(
     return [
         PairedFolder(folder, scale, pairs, list(_faults(pairs, sizes)))
         for (folder, _, scale), pairs in sorted(folders.items())
-        if any(_is_related(pair, read) for pair in pairs[:COMPARED])
+        if any(is_related(read(pair.lr), read(pair.hr)) for pair in pairs[:COMPARED])
     ]
 
 
@@ -97,18 +98,105 @@ def packed_pairs(store: Store) -> list[PairedFolder]:
     return find_paired(store.names, sizes.get, lambda name: store[position[name]])
 
 
+def are_plain(found: Sequence[PairedFolder], num_images: int) -> bool:
+    """Return whether a folder of so many images plainly is one of pairs, and not one in which a few happen to be."""
+    return any(len(folder.pairs) * 2 >= PLAINLY * num_images for folder in found)
+
+
 def refuse_pairs(spec: str, files: Sequence[ImageFile]) -> None:
-    """Raise DataError if the files of a source, none of which is packed, plainly hold pairs."""
+    """Raise DataError if the files of a source, none of which is packed, hold pairs."""
     paths = {file.name: file.path for file in files if not file.refused}
-    found = find_paired(list(paths), lambda name: _header_size(paths[name]), lambda name: decode(paths[name]))
+    found = find_paired(list(paths), lambda name: header_size(paths[name]), lambda name: decode(paths[name]))
     if found:
-        raise DataError(printable(found[0].warning(spec)))
+        raise DataError(printable(found[0].explained(spec)))
 
 
-def _header_size(path: Path) -> Size | None:
-    """Return the size that the file's header says, not turned upright; None where it can't be read."""
+def examine_pair(hr: Path, lr: Path) -> tuple[Verdict, tuple[Pixels, ...]]:
+    """Return the verdict on two files as one picture, that of hr, and, where it is good, pixels of hr and of lr.
+
+    Never raises for what the files hold.
+    """
+    verdict, large = examine(hr)
+    if large is None:
+        return verdict, ()
+    given, small = examine(lr)
+    notes = (*verdict.notes, *(f"lr: {note}" for note in given.notes))
+    verdict = replace(verdict, notes=notes, lr_sha256=given.sha256)
+    if small is None:
+        kind, detail = given.kind, given.detail
+    elif problem := mismatch(small, large):
+        kind, detail = problem
+    else:
+        return verdict, (large, small)
+    return replace(verdict, kind=kind, detail=f"its lr, {lr.name}: {detail}"), ()
+
+
+def mismatch(lr: Pixels, hr: Pixels) -> tuple[str, str] | None:
+    """Return why two images are no pair, as kind and detail; None where they are one."""
+    small, large = size_of(lr), size_of(hr)
+    if scale_of(small, large) is None:
+        nearest = max(2, round((large[0] + large[1]) / (small[0] + small[1])))
+        found, right, of = ("{}x{} px".format(*size) for size in (small, shrunk(large, nearest), large))
+        return "another size", f"it has {found}; of {of}, x{nearest} would leave {right}"
+    return None if is_related(lr, hr, ALIKE) else ("unrelated", "it shows another picture")
+
+
+def size_of(image: Pixels) -> Size:
+    """Return width and height."""
+    return image.shape[1], image.shape[0]
+
+
+def scale_of(lr: Size, hr: Size) -> int | None:
+    """Return by how much lr is smaller than hr, cut to a multiple of that at the right and bottom; None: by no number.
+
+    Both are width and height, in px.
+    """
+    return next((scale for scale in range(2, LARGEST_SCALE + 1) if shrunk(hr, scale) == lr), None)
+
+
+def scales(store: Store) -> list[int]:
+    """Return of each packed pair how many times larger hr is than lr."""
+    sides = zip(store.lr_shapes[:, 1:].tolist(), store.shapes[:, 1:].tolist(), strict=True)
+    return [scale_of((lr[1], lr[0]), (hr[1], hr[0])) or 0 for lr, hr in sides]
+
+
+def of_scale(store: Store, scale: int, spec: str, max_bad_fraction: float) -> tuple[Store, Index]:
+    """Return the packed pairs of a scale, and the verdicts on all files, in which those of another are refused.
+
+    Raises:
+        DataError: Too many pairs, or all of them, have another scale.
+    """
+    wrong = {name: found for name, found in zip(store.names, scales(store), strict=True) if found != scale}
+    if not wrong:
+        return store, store.index
+    if len(wrong) == len(store):
+        found = ", ".join(f"x{found}" for found in sorted(set(wrong.values())))
+        raise DataError(f"{spec}: lr is {found} smaller than hr, and the recipe enlarges x{scale}: set the scale alike")
+    details = {name: f"its lr is x{found} smaller, and the recipe enlarges x{scale}" for name, found in wrong.items()}
+    verdicts = {
+        name: replace(verdict, kind="another scale", detail=details[name]) if name in wrong else verdict
+        for name, verdict in store.index.verdicts.items()
+    }
+    index = Index(verdicts)
+    index.check(spec, max_bad_fraction)
+    return store.subset(set(store.names) - set(wrong)), index
+
+
+def is_related(lr: Pixels, hr: Pixels, alike: float = 1.0) -> bool:
+    """Return whether two images show one picture, also where their pixels only correlate by `alike`."""
+    shown = lr.astype(np.float32)
+    small = np.asarray(Image.fromarray(hr).resize((lr.shape[1], lr.shape[0]), Image.Resampling.BOX), np.float32)
+    if np.abs(shown - small).mean() < UNRELATED:
+        return True
+    spreads = float(shown.std() * small.std())
+    covariance = float(((shown - shown.mean()) * (small - small.mean())).mean())
+    return alike < 1 and covariance >= alike * spreads > 0
+
+
+def header_size(file: Path | IO[bytes]) -> Size | None:
+    """Return the size that a file's header says, not turned upright; None where it can't be read."""
     try:
-        with Image.open(path, formats=[name.upper() for name in READ]) as image:
+        with Image.open(file, formats=[name.upper() for name in READ]) as image:
             return image.size
     except Exception:  # whoever decodes it will say what is wrong
         return None
@@ -119,7 +207,7 @@ def _pairs(groups: Iterable[list[str]], sizes: dict[str, Size]) -> Iterator[Pair
         there = [name for name in group if name in sizes]
         for name in there:
             largest = max(there, key=sizes.__getitem__)
-            if scale := next((s for s in SCALES if _shrunk(sizes[largest], s) == sizes[name]), None):
+            if scale := next((s for s in SCALES if shrunk(sizes[largest], s) == sizes[name]), None):
                 yield Pair(name, largest, scale)
 
 
@@ -134,15 +222,9 @@ def _style(name: str) -> tuple[str, str]:
     return str(path.parent), "".join(MARK.findall(path.stem)).lower()
 
 
-def _shrunk(size: Size, scale: int) -> Size:
+def shrunk(size: Size, scale: int) -> Size:
     """Return the size of the low resolution of an image that is cut to a multiple of the scale."""
     return size[0] // scale, size[1] // scale
-
-
-def _is_related(pair: Pair, read: Callable[[str], Pixels]) -> bool:
-    lr, hr = read(pair.lr), read(pair.hr)
-    small = Image.fromarray(hr).resize((lr.shape[1], lr.shape[0]), Image.Resampling.BOX)
-    return float(np.abs(lr.astype(int) - np.asarray(small)).mean()) < UNRELATED
 
 
 def _faults(pairs: Sequence[Pair], sizes: dict[str, Size]) -> Iterator[str]:
@@ -154,38 +236,12 @@ def _faults(pairs: Sequence[Pair], sizes: dict[str, Size]) -> Iterator[str]:
     paired = {name for pair in pairs for name in (pair.lr, pair.hr)}
     lr, hr = ({_key(n): n for n in sizes if _style(n) == style and n not in paired} for style in (lr_style, hr_style))
     for key in sorted(lr.keys() & hr.keys()):
-        found, right = ("{}x{}".format(*size) for size in (sizes[lr[key]], _shrunk(sizes[hr[key]], scale)))
+        found, right = ("{}x{}".format(*size) for size in (sizes[lr[key]], shrunk(sizes[hr[key]], scale)))
         yield f"{lr[key]} has {found} px, and {hr[key]} shrunk x{scale} has {right}"
     strays = {name for key, name in lr.items() if key not in hr}
     for key in sorted(hr.keys() - lr.keys()):
-        alike = [name for name in strays if sizes[name] == _shrunk(sizes[hr[key]], scale)]
+        alike = [name for name in strays if sizes[name] == shrunk(sizes[hr[key]], scale)]
         strays -= set(alike) if len(alike) == 1 else set()
         hint = f"; {alike[0]}, which belongs to nothing else, has the right size" if len(alike) == 1 else ""
         yield f"{hr[key]} has no low resolution x{scale} of its name{hint}"
     yield from (f"{name} has no original of its name" for name in sorted(strays))
-
-
-def differences(lr: Pixels, hr: Pixels, scale: int) -> dict[str, float]:
-    """Return by how many grey levels, on average, lr differs from hr shrunk by each kernel that lr is made with."""
-    size = width, height = _shrunk((hr.shape[1], hr.shape[0]), scale)
-    hr = hr[: height * scale, : width * scale]
-    picture, planes = Image.fromarray(hr), torch.tensor(hr).permute(2, 0, 1)[None].double()
-    aliased = functional.interpolate(planes, scale_factor=1 / scale, mode="bicubic", antialias=False)[0]
-    made = {
-        "MATLAB bicubic": resize(hr, Fraction(1, scale)),
-        "Pillow bicubic": np.asarray(picture.resize(size, Image.Resampling.BICUBIC)),
-        "OpenCV bicubic, without antialiasing": aliased.round().clamp(0, 255).byte().permute(1, 2, 0).numpy(),
-        "Pillow Lanczos": np.asarray(picture.resize(size, Image.Resampling.LANCZOS)),
-        "area average": np.asarray(picture.resize(size, Image.Resampling.BOX)),
-    }
-    return {name: float(np.abs(lr.astype(int) - image.astype(int)).mean()) for name, image in made.items()}
-
-
-def made_by(pairs: Sequence[Pair], read: Callable[[str], Pixels]) -> str:
-    """Return in words which kernel made the lr images of a few pairs; `read` returns a file's pixels."""
-    each = [differences(read(pair.lr), read(pair.hr), pair.scale) for pair in pairs]
-    means = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
-    nearest, distance = min(means.items(), key=lambda item: item[1])
-    if distance <= SAME:
-        return nearest
-    return f"no kernel that is known; the nearest, {nearest}, is {distance:.1f} grey levels away"

@@ -125,7 +125,7 @@ def _ffmpeg() -> Any:
         module.get_ffmpeg_exe()
     except ImportError as error:
         raise ConfigError(
-            "MP4 needs the package imageio-ffmpeg: pip install imageio-ffmpeg; .webp and .gif need nothing"
+            "MP4 needs the package imageio-ffmpeg: pip install 'sisr[video]'; .webp and .gif need nothing"
         ) from error
     except RuntimeError as error:
         raise ConfigError(f"MP4 needs the program ffmpeg, which imageio-ffmpeg does not find: {error}") from error

@@ -2,16 +2,16 @@
 
 import re
 
-from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+from PIL import AvifImagePlugin, BmpImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
 from sisr.config.wording import printable
 from sisr.errors import DataError
 
-READ = ("PNG", "JPEG", "WebP", "BMP", "TIFF")
-SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff"))
+READ = ("PNG", "JPEG", "WebP", "AVIF", "BMP", "TIFF")
+SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".bmp", ".tif", ".tiff"))
 # Files with these suffixes are pictures, too, and are refused by name instead of being passed over.
 OTHER_SUFFIXES = frozenset(
-    (".avif", ".exr", ".gif", ".hdr", ".heic", ".heif", ".j2k", ".jp2", ".jxl", ".pgm", ".ppm", ".psd", ".tga")
+    (".exr", ".gif", ".hdr", ".heic", ".heif", ".j2k", ".jp2", ".jxl", ".pgm", ".ppm", ".psd", ".tga")
 )
 
 _SIGNATURES = {
@@ -37,6 +37,7 @@ OPEN = {
     "PNG": PngImagePlugin.PngImageFile,
     "JPEG": JpegImagePlugin.jpeg_factory,
     "WebP": WebPImagePlugin.WebPImageFile,
+    "AVIF": AvifImagePlugin.AvifImageFile,
     "BMP": BmpImagePlugin.BmpImageFile,
     "TIFF": TiffImagePlugin.TiffImageFile,
 }

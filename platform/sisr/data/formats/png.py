@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.PngImagePlugin import PngStream
+from PIL.PngImagePlugin import PngImageFile, PngStream
 
 from sisr.data.formats import RefusedError
 
@@ -68,6 +68,24 @@ def read(data: bytes) -> Png:
         raise RefusedError("truncated", f"{len(data):,} bytes, and no pixels yet")
     png.content = b"".join(kept)
     return png
+
+
+def samples(png: Png, mode: str) -> NDArray[np.uint16] | None:
+    """Return all 16 bits of each sample, (h, w, 3) or (h, w, 4): Pillow gives its upper half. None: it can't be had.
+
+    Pillow's unpackers of 16-bit samples take either byte first and drop the other: so both are read, one after another.
+    """
+    if mode.startswith("I;16"):
+        with PngImageFile(io.BytesIO(png.content)) as image:
+            return np.asarray(image)[..., None].astype(np.uint16).repeat(3, axis=2)
+    if mode not in ("RGB", "RGBA"):
+        return None
+    halves = []
+    for order in ("B", "L"):
+        with PngImageFile(io.BytesIO(png.content)) as image:
+            image.tile = [tile._replace(args=f"{mode};16{order}") for tile in image.tile]
+            halves.append(np.asarray(image).astype(np.uint16))
+    return halves[0] * np.uint16(256) + halves[1]
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes, bool]]:

@@ -1,6 +1,7 @@
 """Where images come from: files, split into images to train on and images held out. One layout a file.
 
-A layout's file has a function `open_layout(folder)` that returns a `Source`; it is found by its name in `LAYOUTS`.
+A layout's file has a function `open_layout(place)` that returns a `Source`; it is found by its name in `LAYOUTS`. The
+place is what follows the colon in `celeba:PATH`.
 """
 
 import hashlib
@@ -12,7 +13,7 @@ from pathlib import Path
 from sisr.disk.cache import expanded
 from sisr.errors import DataError
 
-LAYOUTS = ("celeba", "div2k")  # given as celeba:PATH
+LAYOUTS = ("celeba", "div2k", "pairs")  # given as celeba:PATH
 ACCEPTED = ", ".join(("demo", "a folder of images", *(f"{name}:PATH" for name in LAYOUTS)))  # for messages and --help
 HELD_OUT = 16  # at most; and at most a tenth, but at least one
 
@@ -24,6 +25,7 @@ class ImageFile:
     path: Path  # absolute
     name: str  # unique in the source, the same on every machine: relative, with forward slashes
     refused: tuple[str, str] | None = None  # kind and detail, where listing already found that it can't be used
+    lr: Path | None = None  # absolute; its low resolution, where that is given: the two are a pair
 
 
 by_name = attrgetter("name")  # what files are sorted by
@@ -42,6 +44,11 @@ class Source:
     def files(self) -> list[ImageFile]:
         """All files to train and validate on: what to pack."""
         return [*self.train, *self.validation]
+
+    @property
+    def paired(self) -> bool:
+        """Whether lr is given with the images, and not made by the recipe."""
+        return any(file.lr for file in self.files)
 
     @property
     def held_out(self) -> list[ImageFile]:
@@ -67,6 +74,18 @@ def draw(files: Sequence[ImageFile], count: int = HELD_OUT) -> list[ImageFile]:
         return hashlib.sha256(b"held out/" + file.name.encode("utf-8", "surrogateescape")).digest()
 
     return sorted(sorted(files, key=shuffled)[-count:], key=by_name)
+
+
+def split_place(place: str) -> list[str]:
+    """Return the parts of what follows a layout's colon: a folder, and what a comma may separate from it.
+
+    Folders may have commas in their names.
+    """
+    commas = [] if expanded(place).is_dir() else [at for at, letter in enumerate(place) if letter == ","]
+    if not commas:
+        return [place]
+    at = next((at for at in commas if expanded(place[:at]).is_dir()), commas[0])
+    return [place[:at], place[at + 1 :]]
 
 
 def existing_folder(path: str | Path) -> Path:

@@ -9,11 +9,23 @@ from pathlib import Path
 
 from sisr.data.index import MAX_BAD_FRACTION
 from sisr.data.packing import pack
-from sisr.data.sources import ACCEPTED, LAYOUTS, ImageFile, Source, by_name, existing_folder, folder, published
+from sisr.data.sources import (
+    ACCEPTED,
+    LAYOUTS,
+    ImageFile,
+    Source,
+    by_name,
+    existing_folder,
+    folder,
+    pairs,
+    published,
+    split_place,
+)
 from sisr.data.sources.demo import open_demo
 from sisr.data.store import Store
 from sisr.disk.cache import expanded
 from sisr.errors import DataError
+from sisr.storage.address import is_address
 
 Advance = Callable[..., None]  # takes how many more are done
 Show = Callable[[str, int], AbstractContextManager[Advance]]  # takes what is done, and how many there are
@@ -36,6 +48,7 @@ def open_source(spec: str, validation: str | None = None) -> Source:
     Args:
         spec: `demo`; a folder, searched recursively; or a layout and the folder that holds it, such as `div2k:PATH`.
         validation: A folder of images to hold out instead of some of the source's own; it may lie inside the source.
+            Of pairs: what `pairs:` takes, with or without that word in front.
 
     Raises:
         DataError: There is no such source, or it has too few images.
@@ -44,14 +57,14 @@ def open_source(spec: str, validation: str | None = None) -> Source:
     if spec == "demo":
         source = open_demo()
     elif colon and kind in LAYOUTS:
-        source = import_module(f"sisr.data.sources.{kind}").open_layout(existing_folder(path))
+        source = import_module(f"sisr.data.sources.{kind}").open_layout(path)
     elif spec and expanded(spec).is_dir():  # an empty path, as of an unset variable, would be the current one
         source = folder.open_layout(existing_folder(spec))
     else:
         raise DataError(_no_source(spec, kind if colon else ""))
     if validation is not None:
-        held = folder.find_images(existing_folder(validation))
-        source = _with_validation(source, held, keeps_split=spec == "demo" or bool(colon))
+        held = _validation_files(validation, paired=source.paired)
+        source = _with_validation(source, held, keeps_split=spec == "demo" or (bool(colon) and kind != "pairs"))
     for part, files in (("train on", source.train), ("hold out", source.validation)):
         if not files:
             count = len(source.files)
@@ -69,7 +82,7 @@ def check_source(spec: str, validation: str | None = None) -> None:
     Raises:
         DataError: There is no such source.
     """
-    if published.is_address(spec):
+    if is_address(spec):
         _manifest(spec, validation)
     else:
         open_source(spec, validation)
@@ -81,10 +94,9 @@ def open_packed(spec: str, validation: str | None, show: Show, *, max_bad_fracti
     Source and errors are those of `check_source`; more refused files than `max_bad_fraction` are an error, too, but in
     a published source, which was accepted.
     """
-    if published.is_address(spec):
+    if is_address(spec):
         manifest = _manifest(spec, validation)
-        with show(f"fetching {spec} (MB)", manifest.size // published.MEGABYTE) as advance:
-            store = published.fetch(spec, manifest, published.in_megabytes(advance))
+        store = fetched(spec, manifest, show)
         return Packed(manifest.name, store, manifest.train, manifest.held_out, len(manifest.held_out))
     source = open_source(spec, validation)
     with show(f"packing {source.name}", len(source.files)) as advance:
@@ -93,13 +105,21 @@ def open_packed(spec: str, validation: str | None, show: Show, *, max_bad_fracti
     return Packed(source.name, store, train, held_out, len(source.held_out))
 
 
+def fetched(spec: str, manifest: published.Manifest, show: Show) -> Store:
+    """Return the packed images of a published source, fetched by the first process that asks."""
+    with show(f"fetching {spec} (MB)", manifest.size // published.MEGABYTE) as advance:
+        return published.fetch(spec, manifest, published.in_megabytes(advance))
+
+
 def absolute(spec: str) -> str:
     """Return a source's name that means the same in every folder that a process may work in."""
     kind, colon, path = spec.partition(":")
-    if spec == "demo" or published.is_address(spec):
+    if spec == "demo" or is_address(spec):
         return spec
     if colon and kind in LAYOUTS:
-        return f"{kind}:{expanded(path).absolute()}"
+        first, *second = split_place(path)
+        second = [str(expanded(part).absolute()) if kind == "pairs" else part for part in second]
+        return f"{kind}:{','.join([str(expanded(first).absolute()), *second])}"
     return str(expanded(spec).absolute())
 
 
@@ -107,6 +127,16 @@ def _manifest(spec: str, validation: str | None) -> published.Manifest:
     if validation is not None:
         raise DataError(f"{spec} is packed and brings its own held-out images: leave --validation out")
     return published.read(spec)
+
+
+def _validation_files(validation: str, *, paired: bool) -> list[ImageFile]:
+    kind, colon, place = validation.partition(":")
+    is_pairs = bool(colon) and kind == "pairs"
+    if paired:
+        return pairs.find_pairs(place if is_pairs else str(existing_folder(validation)))
+    if is_pairs:
+        raise DataError(f"--validation {validation} gives lr, and --data gives none: give --data as pairs:..., too")
+    return folder.find_images(existing_folder(validation))
 
 
 def _with_validation(source: Source, held: Sequence[ImageFile], *, keeps_split: bool) -> Source:

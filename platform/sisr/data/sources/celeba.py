@@ -5,7 +5,7 @@ Liu et al., "Deep Learning Face Attributes in the Wild", 2015. https://mmlab.ie.
 
 from pathlib import Path
 
-from sisr.data.sources import Source, draw, first_folder, hold_out
+from sisr.data.sources import Source, draw, existing_folder, first_folder, hold_out
 from sisr.data.sources.folder import find_images
 from sisr.errors import DataError
 
@@ -13,13 +13,13 @@ FOLDERS = ("img_align_celeba/img_align_celeba", "img_align_celeba", "celeba/img_
 TRAIN, VALIDATION = 0, 1  # the list's numbers; 2: test
 
 
-def open_layout(folder: Path) -> Source:
+def open_layout(place: str) -> Source:
     """Return the faces, split as the list says; without a list, some are held out as of any folder.
 
     Raises:
         DataError: There are no images, or the list does not name them all.
     """
-    images = first_folder(folder, FOLDERS)
+    images = first_folder(existing_folder(place), FOLDERS)
     files = find_images(images)
     lists = [p / f"list_eval_partition.{end}" for p in (images, *images.parents[:2]) for end in ("txt", "csv")]
     partition = next((path for path in lists if path.is_file()), None)

@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from sisr.disk import atomic, cache, lock
 from sisr.errors import ConfigError, DataError, DiskError
 
 MANIFEST = "source.json"
-FORMAT = 1
+FORMAT, PAIRED = 1, 2  # of single images, as every version reads them; of pairs
 CHUNK = 8 << 20  # bytes
 MEGABYTE = 1_000_000
 LIMIT = "SISR_CACHE_GB"  # environment variable: billions of bytes that fetched images may take on a machine
@@ -69,11 +68,6 @@ def in_megabytes(advance: Callable[[int], None]) -> Progress:
     return arrived
 
 
-def is_address(spec: str) -> bool:
-    """Return whether a source's name is an address such as s3://bucket/photos."""
-    return re.match(r"[a-z][a-z0-9+.-]*://", spec) is not None
-
-
 def publish(
     store: Store, name: str, train: Sequence[str], held_out: Sequence[str], address: str, progress: Progress
 ) -> Manifest:
@@ -99,7 +93,7 @@ def publish(
                     done += len(chunk)
                     progress(done, manifest.size)
         with storage.open_output_stream(f"{root}/{MANIFEST}") as target:
-            target.write(json.dumps({"format": FORMAT, **asdict(manifest)}).encode())
+            target.write(json.dumps({"format": PAIRED if store.paired else FORMAT, **asdict(manifest)}).encode())
     return manifest
 
 
@@ -113,7 +107,7 @@ def read(address: str) -> Manifest:
         try:
             with storage.open_input_stream(f"{root}/{MANIFEST}") as stream:
                 content = json.loads(stream.read())
-            if content.pop("format") != FORMAT:
+            if content.pop("format") not in (FORMAT, PAIRED):
                 raise DataError(f"{address} was packed by a newer sisr: update this one, or publish again")
             return Manifest(**content)
         except FileNotFoundError as error:
