@@ -4,20 +4,25 @@ A recipe file holds every decision its paper makes and no decision it doesn't: n
 degradation, default hyperparameters. It knows no Ray, MLflow, command line, rank, precision or file. The module exports
 
 * `Config`: a class derived from `Settings`, every field with meaning, unit and range; at least `scale`, `batch_size`
-  and `steps`;
+  and `steps`. Its `presets`, where it has any, are settings that go together, for a machine or a kind of images;
 * `generator(config)`: a `Generator` alone, so that inference never builds a judge or a perceptual network;
 * `Recipe(config)`: what the protocol below describes;
-* `tiny()`: the smallest `Config` that runs every branch of the recipe.
+* `tiny()`: the smallest `Config` that runs every branch of the recipe;
+* `adopt(architecture)`, where any network may be trained: the settings with which the generator is that network. The
+  setting `network` may then name a model instead, whose weights are the generator's first.
 """
 
 import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pydantic import Field as Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sisr.config.degradation import Degradation as Degradation
+from sisr.config.degradation import RealEsrgan as RealEsrgan
+from sisr.config.settings import Field as Field
+from sisr.config.settings import Preset as Preset
 from sisr.config.settings import Settings as Settings
 from sisr.data import degradations as degradations
 from sisr.data.augment import Crop
@@ -80,7 +85,10 @@ class Recipe(Protocol):
         ...
 
     def degrade(self, hr: Tensor, draws: Draws) -> Tensor:
-        """Return lr (n, 3, h, w) made from hr (n, 3, scale * h, scale * w), on hr's device."""
+        """Return lr (n, 3, h, w) made from hr (n, 3, scale * h, scale * w), on hr's device.
+
+        It is not called where the images are pairs, which bring their own lr.
+        """
         ...
 
     def train_step(self, lr: Tensor, hr: Tensor, draws: Draws, step: int, update: Update) -> dict[str, Tensor]:

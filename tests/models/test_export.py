@@ -94,6 +94,7 @@ def test_an_exported_safetensors_file_is_a_model_by_itself(model, tmp_path):
     assert torch.equal(loaded.generator(lr), model.generator(lr))
 
 
+@pytest.mark.slow
 def test_pt2_says_which_model_it_is(model, tmp_path):
     export.export(model, tmp_path / "x.pt2", "pt2")
     texts = {"recipe.txt": "", "sisr.txt": ""}
@@ -178,7 +179,7 @@ def test_an_older_file_is_replaced_only_if_asked(folder, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("argv", "code", "reason"),
     [
-        ([], 2, "nothing names no format"),
+        ([], 2, "which format? --format safetensors, pt2, onnx"),
         (
             ["--format", "torchscript"],
             2,

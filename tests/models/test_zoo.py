@@ -3,6 +3,7 @@
 import importlib
 import json
 import pickle
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ from torch import nn
 import tiny_model
 from sisr.errors import CheckpointError
 from sisr.inference.probe import receptive_radius
-from sisr.inference.tiled import upscale
+from sisr.inference.tiled import TiledImage, upscale
 from sisr.models import weights
 from sisr.models.files import find_model
 from sisr.models.model import load_model, recognise
+from sisr.nets.compact import SRVGGNetCompact
 from sisr.nets.rrdb import RRDBNet
 from sisr.nets.srresnet import MSRResNet
 from sisr.terminal import cli
@@ -74,9 +76,25 @@ def test_spandrel_recognises_our_rrdb_as_esrgan_and_computes_the_same(form: str,
     with torch.no_grad():
         expected = rrdb(lr)
     assert expected.std() > 0.01
-    assert (model.generator(lr) - expected.clamp(0, 1)).abs().max() < 1e-5
+    assert (model.generator(lr) - expected).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("num_conv", [16, 32])
+def test_spandrel_recognises_our_compact_network_and_computes_the_same(num_conv: int) -> None:
+    torch.manual_seed(0)
+    network = SRVGGNetCompact(num_conv=num_conv).eval()
+    torch.save({"params_ema": network.state_dict()}, "compact.pth")
+    model = load_model(find_model("compact.pth", Path("runs")))
+    assert model.meta["architecture"].startswith("RealESRGAN Compact 64nf")
+    lr = torch.rand(2, 3, 11, 13)
+    with torch.no_grad():
+        expected = network(lr)
+    assert expected.std() > 0.01
+    assert (model.generator(lr) - expected).abs().max() < 1e-5
+    assert model.generator.tiling == network.tiling, "it may be tiled as exactly"
+
+
+@pytest.mark.slow
 def test_weights_of_others_are_measured_and_used_by_the_command_line(
     rrdb: RRDBNet, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -215,9 +233,10 @@ def test_what_is_no_plain_convolution_has_no_halo(layer: nn.Module) -> None:
     assert receptive_radius(nn.Sequential(layer)) is None
 
 
-def test_a_network_that_can_t_be_tiled_says_so() -> None:
+@pytest.mark.slow
+def test_a_network_that_looks_at_everything_says_so() -> None:
     architecture: Any = importlib.import_module("spandrel.architectures.RCAN")
-    torch.manual_seed(0)
+    torch.manual_seed(0)  # whose random channel attention answers to the change of a single pixel
     torch.save(architecture.RCAN(n_resgroups=1, n_resblocks=1, n_feats=16).state_dict(), "rcan.pth")
     generator = recognise(Path("rcan.pth"))
     assert generator.tiling.halo is None
@@ -225,3 +244,34 @@ def test_a_network_that_can_t_be_tiled_says_so() -> None:
     assert upscale(generator, lr).shape == (1, 3, 160, 160)
     with pytest.raises(ValueError, match="can't work in tiles"):
         upscale(generator, lr, tile=16)
+
+
+NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "SPAN": ("SPAN", {"num_in_ch": 3, "num_out_ch": 3, "feature_channels": 16, "upscale": 2}),
+    "PLKSR": ("PLKSR", {"dim": 16, "n_blocks": 2, "upscaling_factor": 2}),
+    "SwinIR": (
+        "SwinIR",
+        {
+            "img_size": 16, "window_size": 8, "depths": [2], "num_heads": [2], "embed_dim": 12, "mlp_ratio": 2,
+            "upscale": 2, "upsampler": "pixelshuffledirect",
+        },
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_of_unknown_reach_works_in_tiles_as_closely_as_it_says(name: str) -> None:
+    module, options = NETWORKS[name]
+    torch.manual_seed(0)
+    network = getattr(importlib.import_module(f"spandrel.architectures.{module}"), name)(**options)
+    torch.save(network.state_dict(), "network.pth")
+    generator = recognise(Path("network.pth"))
+    assert generator.tiling.halo is None
+    lr = torch.rand(1, 3, 83, 96, generator=torch.Generator().manual_seed(1))
+    read = lambda rows, columns: lr[:, :, rows[:, None], columns]  # noqa: E731
+    note = TiledImage(generator, 83, 96, read, tile=32).note
+    said = re.fullmatch(r"approximate: tiles with \d+ px of context; .* a sample: ([\d.]+) grey levels", note)
+    assert said
+    largest = 255 * (upscale(generator, lr, tile=32) - upscale(generator, lr, tile=0)).abs().max()
+    assert largest <= float(said[1]) + 1
+    assert TiledImage(generator, 83, 96, read).note == "", "what fits into memory is computed in one piece"

@@ -102,6 +102,7 @@ def test_shards_of_different_size_share_exact_statistics(workers: list[Any]) -> 
     torch.testing.assert_close(torch.cat([w["uneven"] for w in workers]), together, atol=1e-12, rtol=0)
 
 
+@pytest.mark.slow
 def test_workers_share_float32_statistics_of_half_precision_images(workers: list[Any]) -> None:
     norm = BatchNorm(3)
     y = norm(example().bfloat16()).detach()

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from sisr.nets.compact import SRVGGNetCompact
 from sisr.nets.encdec import EncoderDecoder
 from sisr.nets.judges import VGGStyleDiscriminator
 from sisr.nets.pixelshuffle import PixelShuffleNet
@@ -19,6 +20,8 @@ GENERATORS = {
     "pixelshuffle x2 of 1 block": lambda: PixelShuffleNet(scale=2, num_blocks=1, zero_last=False),
     "srez": lambda: SrezGenerator((8, 8, 8)),
     "rrdb": lambda: RRDBNet(4, 1, 4, weight_scale=1.0),
+    "compact": lambda: SRVGGNetCompact(4, 3),
+    "compact x2": lambda: SRVGGNetCompact(4, 2, upscale=2),
     "encoder-decoder": lambda: EncoderDecoder(8),
     "srresnet x2": lambda: MSRResNet(4, 2, 2, weight_scale=1.0),
     "srresnet x3": lambda: MSRResNet(4, 2, 3, weight_scale=1.0),

@@ -48,18 +48,6 @@ def prepared(path: Path | str, **changes: Any) -> tuple[Run, RunFolder, Any]:
     return prepare(Order(recipe=str(path), values=VALUES, options=Options(validation_side=48), **changes))
 
 
-def finished(path: Path, *extra: str) -> dict[str, Any]:
-    """Train in a process of its own, as a user does, and return the result."""
-    command = [sys.executable, "-m", "sisr.terminal.cli", "train", str(path), *SMALL, "--json", *extra]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return dict(json.loads(done.stdout))
-
-
-def final_digest(folder: Path) -> str:
-    return str(json.loads((folder / "checkpoints/step_000000004/manifest.json").read_text())["digest"])
-
-
 def test_the_example_is_short_enough_to_be_read_and_is_the_file_whose_types_are_checked() -> None:
     assert len(outside_recipe.text().splitlines()) < 40
     assert Path(espcn.__file__).read_text() == outside_recipe.text()
@@ -113,11 +101,14 @@ def test_an_optimizer_belongs_to_the_network_whose_values_it_steps(tmp_path: Pat
 
 @pytest.mark.mlflow
 @pytest.mark.slow
-def test_the_readme_s_recipe_trains_measures_and_upscales(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_readme_s_recipe_trains_measures_and_upscales(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], forked_courier: None
+) -> None:
     from PIL import Image
 
     path = write(tmp_path / "mine")
-    result = finished(path, "--local")
+    assert sisr("train", path, *SMALL, "--json", "--local") == 0
+    result = json.loads(capsys.readouterr().out)
     assert (result["state"], result["step"]) == ("finished", 4)
     assert result["run"].startswith("espcn-")
     run = Path("runs") / result["run"]
@@ -129,18 +120,8 @@ def test_the_readme_s_recipe_trains_measures_and_upscales(tmp_path: Path, capsys
     Image.effect_noise((9, 8), 50).convert("RGB").save("photo.jpg")
     assert sisr("upscale", "photo.jpg", "--model", result["run"], "--compare") == 0
     with Image.open("photo_x4.png") as sr, Image.open("photo_x4_compare.png") as compared:
-        assert (sr.size, compared.size) == ((36, 32), (3 * 36, 32))
-
-
-@pytest.mark.ray
-@pytest.mark.mlflow
-@pytest.mark.slow
-def test_two_ray_workers_train_a_recipe_file_as_two_plain_processes_do(tmp_path: Path) -> None:
-    path = write(tmp_path / "mine")
-    on_ray = finished(path, "--workers", "2", "--option", "threads=1")
-    plain = finished(path, "--workers", "2", "--option", "threads=1", "--local", "--runs", "plain")
-    assert on_ray["run"] == plain["run"]
-    assert final_digest(Path("runs") / on_ray["run"]) == final_digest(Path("plain") / plain["run"])
+        assert (sr.size, compared.width) == ((36, 32), 3 * 36)
+        assert compared.height > 32, "the columns are named above the pictures"
 
 
 @pytest.mark.slow

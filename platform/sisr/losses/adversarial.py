@@ -101,6 +101,6 @@ def _averages(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """Return both means (2,) over all workers; one collective for the two."""
     if num_workers() == 1:
         return torch.stack([real_logits.mean(), fake_logits.mean()])
-    counts = real_logits.new_tensor([real_logits.numel(), fake_logits.numel()])
+    counts = [logits.new_full((), logits.numel()) for logits in (real_logits, fake_logits)]
     sums, counts = all_reduce_sum(torch.stack([real_logits.sum(), fake_logits.sum(), *counts])).split(2)
     return sums / counts.detach()

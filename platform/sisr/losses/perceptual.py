@@ -109,9 +109,15 @@ def feature_mse(sr_features: Sequence[Tensor], hr_features: Sequence[Tensor]) ->
     return torch.stack([d.square().mean() for d in _differences(sr_features, hr_features)]).sum()
 
 
-def feature_l1(sr_features: Sequence[Tensor], hr_features: Sequence[Tensor]) -> Tensor:
-    """Return the mean absolute difference of features, summed over layers. `hr_features` are taken as constants."""
-    return torch.stack([d.abs().mean() for d in _differences(sr_features, hr_features)]).sum()
+def feature_l1(
+    sr_features: Sequence[Tensor], hr_features: Sequence[Tensor], weights: Sequence[float] | None = None
+) -> Tensor:
+    """Return the mean absolute difference of features, summed over layers. `hr_features` are taken as constants.
+
+    `weights` are the layers' in this sum; None: 1 each.
+    """
+    means = [d.abs().mean() for d in _differences(sr_features, hr_features)]
+    return torch.stack([w * mean for w, mean in zip(weights or [1.0] * len(means), means, strict=True)]).sum()
 
 
 def _differences(sr_features: Sequence[Tensor], hr_features: Sequence[Tensor]) -> list[Tensor]:

@@ -23,6 +23,7 @@ from sisr.errors import CheckpointError, ConfigError
 from sisr.models.files import described, save_one_file
 from sisr.models.model import Model, load_model
 from sisr.models.weights import first_line
+from sisr.models.zoo import Adapted
 from sisr.recipe import Generator
 
 TOLERANCE = 1e-4  # largest difference of sr, which is in [0, 1], that is still the same model
@@ -53,7 +54,7 @@ def export(model: Model, target: Path, format_: str) -> list[Difference]:
     """
     write, read = _WAYS[format_]
     require(format_)
-    if format_ == "safetensors" and "recipe" not in model.meta:
+    if format_ == "safetensors" and not _has_owner(model):
         raise ConfigError(f"{model.name} has no recipe, without which nobody can use its weights; export pt2 or onnx")
     model.generator.cpu().float().eval()
     with atomic.file(target) as unfinished, _quiet():
@@ -62,10 +63,19 @@ def export(model: Model, target: Path, format_: str) -> list[Difference]:
         except OSError:
             raise
         except Exception as error:  # exporters raise whatever their parts raise
-            raise CheckpointError(
-                f"{model.name} can't be written as {format_}: {type(error).__name__}: {first_line(error)}"
-            ) from error
+            raise CheckpointError(f"{model.name} can't be written as {format_}: {_reason(model, error)}") from error
         return _compare(model, read(unfinished), format_)
+
+
+def _has_owner(model: Model) -> bool:
+    """Return whether somebody builds the network for its weights: a recipe, or spandrel."""
+    return "recipe" in model.meta or isinstance(model.generator, Adapted)
+
+
+def _reason(model: Model, error: Exception) -> str:
+    """Return in words why a format can't hold a model, and what can."""
+    instead = "; --format safetensors holds the weights of any network" if _has_owner(model) else ""
+    return f"{type(error).__name__}: {first_line(error)}{instead}"
 
 
 def require(format_: str) -> None:
@@ -73,6 +83,11 @@ def require(format_: str) -> None:
     missing = [name for name in ONNX_PACKAGES if format_ == "onnx" and find_spec(name) is None]
     if missing:
         raise ConfigError(f"ONNX needs the package {', '.join(missing)}: pip install 'sisr[export]'")
+
+
+def _write_safetensors(model: Model, path: Path) -> None:
+    """Write the weights by the network's own names; what only spandrel recognises needs no description of ours."""
+    save_one_file(path, model.generator, model.meta if "recipe" in model.meta else {})
 
 
 def _write_pt2(model: Model, path: Path) -> None:
@@ -102,10 +117,7 @@ def _read_onnx(path: Path) -> Run:
 
 
 _WAYS: dict[str, tuple[Callable[[Model, Path], None], Callable[[Path], Run]]] = {
-    "safetensors": (
-        lambda model, path: save_one_file(path, model.generator, model.meta),
-        lambda path: load_model(path).generator,
-    ),
+    "safetensors": (_write_safetensors, lambda path: load_model(path).generator),
     "pt2": (_write_pt2, lambda path: torch.export.load(path).module()),
     "onnx": (_write_onnx, _read_onnx),
 }
@@ -129,7 +141,13 @@ def _compare(model: Model, written: Run, format_: str) -> list[Difference]:
     for n, *sides in SHAPES:
         height, width = map(model.generator.tiling.padded, sides)
         lr = torch.rand(n, 3, height, width, generator=torch.Generator().manual_seed(height))
-        largest = (written(lr) - model.generator(lr)).abs().max().item()
+        try:
+            sr = written(lr)
+        except Exception as error:  # a program may hold the size of the example as a constant
+            raise CheckpointError(
+                f"{model.name} was not exported: {format_} holds it for one size of lr only: {_reason(model, error)}"
+            ) from error
+        largest = (sr - model.generator(lr)).abs().max().item()
         found.append(Difference((n, 3, height, width), largest))
         if not largest <= TOLERANCE:
             raise CheckpointError(

@@ -5,13 +5,16 @@ Beside the model of a recipe that is not one of ours lies `recipe.py`: code, whi
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_bytes
-from torch import nn
+from torch import Tensor, nn
 
+from sisr.config.wording import did_you_mean
+from sisr.disk.run_folder import RECORD
 from sisr.errors import CheckpointError
 from sisr.models.weights import is_weights_file, refuse_impostors
 
@@ -24,9 +27,10 @@ FORMAT = 1
 KINDS = {"recipe": (str, "a text"), "config": (dict, "an object"), "scale": (int, "a whole number >= 1")}
 
 
-def save_model(folder: Path, generator: nn.Module, meta: dict[str, Any]) -> None:
-    """Write a generator's weights, as float32 (integers stay what they are), and `meta` into `folder`.
+def save_model(folder: Path, generator: nn.Module | Mapping[str, Tensor], meta: dict[str, Any]) -> None:
+    """Write the weights of a generator (or its state dict), as float32, and `meta` into `folder`.
 
+    Integers stay what they are.
     `meta` holds at least `recipe`, `config` (the recipe's full settings) and `scale`, and must be JSON. A
     `recipe_source` becomes a file of its own, named in the JSON by its SHA-256.
     """
@@ -39,8 +43,8 @@ def save_model(folder: Path, generator: nn.Module, meta: dict[str, Any]) -> None
 
 
 def save_one_file(path: Path, generator: nn.Module, meta: dict[str, Any]) -> None:
-    """Write weights and `meta` into the one file `path`; arguments as in `save_model`."""
-    _write_weights(path, generator, {"format": "pt", **described(meta)})
+    """Write weights and `meta` into the one file `path`; arguments as in `save_model`; without `meta` weights alone."""
+    _write_weights(path, generator, {"format": "pt", **(described(meta) if meta else {})})
 
 
 def described(meta: dict[str, Any]) -> dict[str, str]:
@@ -71,9 +75,12 @@ def find_model(spec: str, runs: Path) -> Path:
     for folder in (path, runs / spec):
         if (folder / WEIGHTS).is_file():
             return folder
-        if (folder / "run.json").is_file():
+        if (folder / RECORD).is_file():
             return _of_run(folder)
-    raise CheckpointError(f"no model '{spec}': no run, checkpoint or model folder is at {path} or {runs / spec}")
+    known = sorted(folder.parent.name for folder in runs.glob(f"*/{RECORD}"))
+    hint = "" if "/" in spec else did_you_mean(spec, [*known, "bicubic"])
+    what = hint or f"no run, checkpoint or model folder is at {path} or {runs / spec}"
+    raise CheckpointError(f"no model '{spec}'; {what}")
 
 
 def _of_run(folder: Path) -> Path:
@@ -148,7 +155,8 @@ def _complete(meta: dict[str, Any]) -> dict[str, Any]:
     return {"format": FORMAT, **meta, **({"recipe_sha256": sha256(text)} if text else {})}
 
 
-def _write_weights(path: Path, generator: nn.Module, metadata: dict[str, str] | None) -> None:
-    values = {name: value.detach().cpu() for name, value in generator.state_dict().items()}
+def _write_weights(path: Path, generator: nn.Module | Mapping[str, Tensor], metadata: dict[str, str] | None) -> None:
+    given = generator.state_dict() if isinstance(generator, nn.Module) else generator
+    values = {name: value.detach().cpu() for name, value in given.items()}
     state = {name: (v.float() if v.is_floating_point() else v).contiguous() for name, v in values.items()}
     path.write_bytes(save_bytes(state, metadata))  # save_file hides "disk full" in an error of its own

@@ -24,6 +24,7 @@ class BatchNorm(nn.Module):
 
     running_mean: Tensor
     running_var: Tensor
+    ones: Tensor | None
 
     def __init__(
         self, num_features: int, *, scale: bool = False, eps: float = 1e-3, batch_statistics: bool = False
@@ -32,6 +33,7 @@ class BatchNorm(nn.Module):
         self.eps, self.batch_statistics = eps, batch_statistics
         self.weight = nn.Parameter(torch.ones(num_features)) if scale else None
         self.bias = nn.Parameter(torch.zeros(num_features))
+        self.register_buffer("ones", None if scale else torch.ones(num_features), persistent=False)
         self.register_buffer("running_mean", torch.zeros(num_features))
         self.register_buffer("running_var", torch.ones(num_features))
 
@@ -43,12 +45,21 @@ class BatchNorm(nn.Module):
             x,
             self.running_mean if keep else None,
             self.running_var if keep else None,
-            self.weight,
+            self._factor(x.device),
             self.bias,
             training=self.training or self.batch_statistics,
             momentum=MOMENTUM,
             eps=self.eps,
         )
+
+    def _factor(self, device: torch.device) -> Tensor | None:
+        """Return what each channel is multiplied by; None: nothing.
+
+        On GPUs PyTorch forgets the gradient of a shift without a scale, where memory is laid out channels last: it
+        returns one of size 0 (batch_norm_backward_reduce_cuda_channels_last_template), and the backward pass ends
+        with an error.
+        """
+        return self.ones if self.weight is None and device.type == "cuda" else self.weight
 
     def _over_all_workers(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
@@ -74,8 +85,8 @@ def _global_statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
     count = x.new_full((1,), x.numel() // channels)
     table = x.new_zeros(num_workers(), 1 + 2 * channels)
-    own = F.one_hot(torch.tensor(dist.get_rank(), device=x.device), len(table)).to(x.dtype)
-    table = all_reduce_sum(table + own[:, None] * torch.cat([count, mean, variance]))
+    own = torch.arange(len(table), device=x.device) == dist.get_rank()
+    table = all_reduce_sum(table + own.to(x.dtype)[:, None] * torch.cat([count, mean, variance]))
 
     counts, means, variances = table[:, :1].detach(), table[:, 1 : 1 + channels], table[:, 1 + channels :]
     share = counts / counts.sum()
