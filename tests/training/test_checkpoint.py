@@ -1,16 +1,24 @@
+import hashlib
 import io
 import json
 import os
-import subprocess
-import sys
+import resource
+import signal
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from forks import forkserver
+from sisr.disk import atomic
 from sisr.errors import CheckpointError, DiskError
-from sisr.training.checkpoint import MANIFEST, MAX_FAILED_SAVES, STATE, Checkpoints, digest, load_state, verify
+from sisr.training import checkpoint_files
+from sisr.training.checkpoint import MAX_FAILED_SAVES, Checkpoints
+from sisr.training.checkpoint_files import MANIFEST, STATE, load_state, verify
+from sisr.training.digest import digest, quick_digest
 
 
 def state(step: int) -> dict[str, Any]:
@@ -101,8 +109,6 @@ def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "step_000000005"
     torch.save({"x": Evil()}, folder / STATE)
     manifest = json.loads((folder / MANIFEST).read_text())
-    import hashlib
-
     data = (folder / STATE).read_bytes()
     manifest["files"][STATE] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     (folder / MANIFEST).write_text(json.dumps(manifest))
@@ -172,37 +178,106 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_ends_after_several_failures(
     assert not list(tmp_path.glob(".unfinished*"))
 
 
-KILLED_AT = """
-import os, signal, sys
-from pathlib import Path
-import torch
-from sisr.disk import atomic
-from sisr.training import checkpoint
+def test_a_disk_that_fills_up_at_any_byte_of_the_state_is_reported_as_such(tmp_path: Path) -> None:
+    checkpoints = saved(tmp_path, 5)
+    size = (checkpoints.folders()[0] / STATE).stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for most in range(0, size, size // 20):  # files can't grow beyond so many bytes
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+        try:
+            with pytest.warns(UserWarning, match=r"File too large.*training goes on"):
+                assert not Checkpoints(tmp_path).save(6, state(6), write_config, {})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-root, point = Path(sys.argv[1]), sys.argv[2]
-def die(*a, **k): os.kill(os.getpid(), signal.SIGKILL)
-def state(step): return {"step": step, "weights": torch.arange(1000.0) * step}
-def config(folder): (folder / "config.json").write_text("{}")
-checkpoints = checkpoint.Checkpoints(root)
-checkpoints.save(5, state(5), config, {})
-if point == "state": checkpoint.torch.save = die
-if point == "model": config = die
-if point == "manifest": checkpoint.digest = die
-if point == "sync": atomic._sync = die
-if point == "rename": Path.rename = die
-if point == "renamed": atomic._sync = lambda path: die() if path == root else None
-checkpoints.save(6, state(6), config, {})
-if point == "prune": atomic.shutil.rmtree = die
-checkpoints.save(7, state(7), config, {})
-checkpoints.prune(None)
-"""
+
+def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path) -> None:
+    checkpoints, may_end = Checkpoints(tmp_path), threading.Event()
+    checkpoints.begin(5, state(5), lambda folder: may_end.wait(60), {})
+    checkpoints.look()
+    assert checkpoints.newest() is None
+    may_end.set()
+    assert checkpoints.finish()
+    assert checkpoints.newest()[1]["step"] == 5  # type: ignore[index]
+
+
+def test_a_second_save_waits_for_the_first(tmp_path: Path) -> None:
+    checkpoints, there = Checkpoints(tmp_path), list[Path]()
+    checkpoints.begin(5, state(5), write_config, {})
+    checkpoints.begin(6, state(6), lambda folder: there.extend(checkpoints.folders()), {})
+    assert checkpoints.finish()
+    assert [folder.name for folder in there] == ["step_000000005"]
+
+
+def failing(folder: Path) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_failed_save_is_reported_by_the_first_look_after_its_end(tmp_path: Path) -> None:
+    warned: list[str] = []
+    checkpoints = Checkpoints(tmp_path, warn=warned.append)
+    for step in range(1, MAX_FAILED_SAVES + 1):
+        checkpoints.begin(step, state(step), failing, {})
+        assert len(warned) == step - 1
+        checkpoints._saving.thread.join()  # type: ignore[union-attr]
+        if step < MAX_FAILED_SAVES:
+            checkpoints.look()
+    assert len(warned) == MAX_FAILED_SAVES - 1
+    with pytest.raises(DiskError, match=r"of step 3 was not saved.*\(3 times in a row\)"):
+        checkpoints.look()
+
+
+def test_the_last_save_has_no_second_chance_and_hides_no_other_error(tmp_path: Path) -> None:
+    warned: list[str] = []
+    checkpoints = Checkpoints(tmp_path, warn=warned.append)
+    checkpoints.begin(1, state(1), failing, {}, last=True)
+    with pytest.raises(DiskError, match="Free space and run the same command again"):
+        checkpoints.finish()
+    checkpoints.begin(1, state(1), failing, {}, last=True)
+    checkpoints.close()
+    assert "the checkpoint of step 1 was not saved" in warned[0]
+
+
+def test_our_own_mistake_in_the_thread_is_raised_in_the_loop(tmp_path: Path) -> None:
+    def wrong(folder: Path) -> None:
+        raise KeyError("x")
+
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.begin(1, state(1), wrong, {})
+    with pytest.raises(KeyError):
+        checkpoints.finish()
+
+
+def save_until_killed(root: Path, point: str) -> None:
+    def die(*_: Any, **__: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    places: dict[str, tuple[Any, str, Any]] = {
+        "state": (checkpoint_files.torch, "save", die),
+        "manifest": (checkpoint_files, "digest", die),
+        "sync": (atomic, "_sync", die),
+        "rename": (Path, "rename", die),
+        "renamed": (atomic, "_sync", lambda path: die() if path == root else None),
+        "prune": (atomic.shutil, "rmtree", die),
+    }
+    checkpoints = Checkpoints(root)
+    checkpoints.save(5, state(5), write_config, {})
+    if point in places and point != "prune":
+        setattr(*places[point])
+    checkpoints.save(6, state(6), die if point == "model" else write_config, {})
+    if point == "prune":
+        setattr(*places[point])
+    checkpoints.save(7, state(7), write_config, {})
+    checkpoints.prune(None)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", ["state", "model", "manifest", "sync", "rename", "renamed", "prune"])
 def test_a_kill_at_any_moment_of_saving_leaves_a_whole_checkpoint(tmp_path: Path, point: str) -> None:
-    done = subprocess.run([sys.executable, "-c", KILLED_AT, str(tmp_path), point], capture_output=True, text=True)
-    assert done.returncode == -9, done.stderr
+    process = forkserver().Process(target=save_until_killed, args=(tmp_path, point))
+    process.start()
+    process.join()
+    assert process.exitcode == -9
     newest = Checkpoints(tmp_path).newest()
     assert newest is not None
     assert newest[1]["step"] in {"renamed": {6}, "prune": {7}}.get(point, {5})
@@ -221,7 +296,8 @@ def test_the_manifest_carries_the_states_digest(tmp_path: Path) -> None:
     assert verify(tmp_path / "step_000000005")["digest"] == digest(state(5))
 
 
-def test_the_digest_sees_every_kind_of_difference() -> None:
+@pytest.mark.parametrize("of", [digest, quick_digest])
+def test_the_digest_sees_every_kind_of_difference(of: Callable[[Any], str]) -> None:
     base = {"a": torch.zeros(2), "b": [1, 2]}
     others: list[Any] = [
         {"a": torch.zeros(2, dtype=torch.float64), "b": [1, 2]},
@@ -230,5 +306,25 @@ def test_the_digest_sees_every_kind_of_difference() -> None:
         {"a": torch.zeros(2), "b": [1, 3]},
         {"a": torch.zeros(2), "c": [1, 2]},
     ]
-    assert digest(base) == digest({"b": [1, 2], "a": torch.zeros(2)})
-    assert len({digest(base), *map(digest, others)}) == 1 + len(others)
+    assert of(base) == of({"b": [1, 2], "a": torch.zeros(2)})
+    assert len({of(base), *map(of, others)}) == 1 + len(others)
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.uint8, torch.bool]
+)
+def test_the_quick_digest_sees_one_changed_value_of_any_type(dtype: torch.dtype) -> None:
+    values = torch.ones(2, 3, 4, 5).to(dtype).to(memory_format=torch.channels_last)
+    before = quick_digest([values, values[0, 0, 0, 0]])
+    values[1, 2, 3, 4] = 0
+    assert quick_digest([values, values[0, 0, 0, 0]]) != before
+
+
+def test_digest_and_file_are_those_of_the_recorded_format(tmp_path: Path) -> None:
+    """A state of known bytes, hashed by hand."""
+    tensor = torch.tensor([1.0, 2.0])
+    expected = hashlib.sha256(b"dict 1 'w'tensor torch.float32 (2,) " + tensor.numpy().tobytes()).hexdigest()
+    assert digest({"w": tensor}) == expected
+    (folder,) = saved(tmp_path, 5).folders()
+    data = (folder / STATE).read_bytes()
+    assert verify(folder)["files"][STATE] == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}

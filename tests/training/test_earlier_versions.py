@@ -12,15 +12,17 @@ from typing import cast
 import pytest
 import torch
 
+from sisr import recipes
 from sisr.disk.run_folder import RunFolder
 from sisr.driver.run import record
 from sisr.errors import CheckpointError, ConfigError
 from sisr.models import model
 from sisr.training import origin
-from sisr.training.checkpoint import FORMAT, MANIFEST, STATE, Checkpoints, load_state
+from sisr.training.checkpoint import Checkpoints
+from sisr.training.checkpoint_files import FORMAT, MANIFEST, STATE, load_state
 from sisr.training.dataset import TrainingData
 from sisr.training.local import train_here
-from sisr.training.run import Run, read
+from sisr.training.run import Options, Run, read
 from sisr.training.session import NoLog
 
 RECORDED = Path(__file__).parent / "recorded_run"
@@ -50,7 +52,8 @@ def test_a_run_of_an_earlier_version_goes_on_to_its_end(tmp_path: Path) -> None:
     for name, value in theirs["ema"].items():
         assert torch.allclose(ours["ema"][name], value, atol=1e-5), name
     manifest = json.loads((folder.checkpoints / "step_000000008" / MANIFEST).read_text())
-    assert manifest["format"] == FORMAT == 2
+    assert manifest["format"] == FORMAT == 4
+    assert (ours["draws"], theirs["draws"]) == (1, 2), "it goes on with the random numbers that it began with"
 
 
 def test_the_model_of_an_earlier_version_enlarges(tmp_path: Path) -> None:
@@ -73,9 +76,9 @@ def test_a_checkpoint_of_a_later_version_is_refused_by_its_number(tmp_path: Path
     folder, _ = half(tmp_path / "half")
     path = folder.checkpoints / "step_000000004"
     manifest = json.loads((path / MANIFEST).read_text())
-    (path / MANIFEST).write_text(json.dumps({**manifest, "format": 3}))
+    (path / MANIFEST).write_text(json.dumps({**manifest, "format": 5}))
     assert STATE in manifest["files"]
-    with pytest.raises(CheckpointError, match="has format 3, this version reads 1, 2: use a newer sisr"):
+    with pytest.raises(CheckpointError, match="has format 5, this version reads 1, 2, 3, 4: use a newer sisr"):
         load_state(path)
 
 
@@ -118,3 +121,24 @@ def test_checkpoints_whose_record_is_lost_go_on_with_the_same_settings_only(tmp_
     assert record.take_up(run, folder, data, allow_changes=False)
     folder.run.unlink()
     assert record.take_up(other, folder, data, allow_changes=True)
+
+
+# As commit 11fcfe4 computes them for `tiny()`: runs without a name are found again by them.
+HASHES = {
+    "pixelshuffle": "b87c2c0c",
+    "srresnet": "2af58933",
+    "srgan_gp": "31912f50",
+    "encdec_gan": "15ef2d30",
+    "srez": "604f9322",
+    "esrgan": "8da351bd",
+}
+
+
+@pytest.mark.parametrize(("recipe", "expected"), HASHES.items())
+def test_a_run_without_a_name_is_called_as_it_was(recipe: str, expected: str) -> None:
+    config = recipes.load(recipe).tiny().model_dump(mode="json")
+    run = Run(name="x", recipe=recipe, config=config, options=Options(), data="demo", fingerprint="f")
+    assert run.config_hash == expected
+    if "degradation" in config:
+        changed = run.model_copy(update={"config": {**config, "degradation": {"kind": "area"}}})
+        assert changed.config_hash != expected

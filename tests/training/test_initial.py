@@ -1,5 +1,6 @@
 """Runs that start with other weights than random ones."""
 
+import copy
 import json
 from functools import partial
 from pathlib import Path
@@ -7,23 +8,27 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from sisr import recipes
 from sisr.driver.run.execute import Order, Tracking, execute
+from sisr.driver.run.first_weights import FirstWeights
 from sisr.driver.run.hosts import in_process, in_processes
 from sisr.driver.run.order import place_init, prepare
 from sisr.driver.run.record import take_up
 from sisr.driver.run.workers import exactly
 from sisr.errors import CheckpointError, ConfigError, StoppedError
 from sisr.models.files import save_model
-from sisr.training.checkpoint import load_state
+from sisr.training import origin
+from sisr.training.checkpoint_files import load_state
 from sisr.training.run import Options, Run
 
 OPTIONS = Options(validation_side=48, evaluate_every=2, precision="fp32", channels_last=False)
 
 
-def order(**changes: Any) -> Order:
+def order(init: str | None = None, partly: bool = False, judge: str | None = None, **changes: Any) -> Order:
+    changes["first"] = FirstWeights(generator=init, partly=partly, judge=judge)
     config = recipes.load("esrgan").tiny().model_dump(mode="json")
     return Order(**({"recipe": "esrgan", "values": config | {"steps": 2}, "options": OPTIONS, "name": "new"} | changes))
 
@@ -62,6 +67,7 @@ STILL = {"learning_rate": 1e-30, "pretrain_learning_rate": 1e-30}
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_generator_and_average_start_from_a_basicsr_file(workers: int) -> None:
     wanted = random_weights()
@@ -108,9 +114,77 @@ def test_weights_that_do_not_fit_are_refused_before_anything_starts() -> None:
     assert not Path("runs").exists()
 
 
-@pytest.mark.mlflow
+def test_partly_takes_what_fits_and_says_what_was_taken_and_what_was_not(capsys: pytest.CaptureFixture[str]) -> None:
+    other = random_weights(num_blocks=2) | {"conv_last.weight": torch.zeros(3, 4, 3, 3)}
+    torch.save(other, "other.pth")
+    with pytest.raises(ConfigError, match="--init-partly takes what fits"):
+        prepare(order(init="other.pth"))
+    given = order(init="other.pth", partly=True)
+    run, folder, data = prepare(given)
+    take_up(run, folder, data, False)
+    place_init(given, run, folder)
+    placed = load_file(folder.init)
+    assert placed.keys() == random_weights().keys() - {"conv_last.weight"}
+    assert all(torch.equal(value, other[name]) for name, value in placed.items())
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"taken {len(placed)} of {len(random_weights())} tensors" in said
+    assert "left random: conv_last.weight (3, 8, 3, 3), not (3, 4, 3, 3)" in said
+    assert "not used: body.* (30, the first body.1.rdb1.conv1.weight)" in said
+    recipe = run.build_recipe()
+    before = recipe.generator.state_dict()["conv_last.weight"].clone()
+    origin.start_from(run, folder, recipe, copy.deepcopy(recipe.generator))
+    after = recipe.generator.state_dict()
+    assert torch.equal(after["conv_last.weight"], before)
+    assert torch.equal(after["conv_first.weight"], other["conv_first.weight"])
+
+
+def test_weights_of_which_nothing_fits_are_refused_also_partly() -> None:
+    torch.save({"other": torch.zeros(1)}, "other.pth")
+    with pytest.raises(ConfigError, match="--init-partly: nothing fits"):
+        prepare(order(init="other.pth", partly=True))
+    with pytest.raises(ConfigError, match="--init-partly has no effect without --init"):
+        prepare(order(partly=True))
+
+
 @pytest.mark.slow
-def test_a_resumed_run_goes_on_without_its_first_weights() -> None:
+def test_a_judge_starts_as_the_one_of_another_run_or_of_a_file() -> None:
+    train(order(name="teacher"))
+    learned = dict(load_state(Path("runs/teacher/checkpoints/step_000000002"))["parts"]["discriminator"])
+    torch.save({"params": learned | {"bn0_1.num_batches_tracked": torch.tensor(7)}}, "judge.pth")
+    digests = []
+    for spec in ("teacher", "runs/teacher/checkpoints/step_000000002", "judge.pth"):
+        given = order(judge=spec)
+        run, folder, data = prepare(given)
+        take_up(run, folder, data, False)
+        place_init(given, run, folder)
+        recipe: Any = run.build_recipe()
+        origin.start_from(run, folder, recipe, copy.deepcopy(recipe.generator))
+        found = recipe.discriminator.state_dict()
+        assert all(torch.equal(found[name], value) for name, value in learned.items())
+        digests.append(run.init_judge_sha256)
+    assert len(set(digests)) == 1
+    assert prepare(order(name=None, judge="judge.pth"))[0].name != prepare(order(name=None))[0].name
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("nobody", "--init-judge nobody: no weights file"),
+        ("narrow.pth", r"--init-judge narrow\.pth does not fit the 'discriminator'"),
+    ],
+)
+def test_a_judge_that_can_t_be_used_is_explained(spec: str, said: str) -> None:
+    torch.save({"conv0_0.weight": torch.zeros(2, 3, 3, 3)}, "narrow.pth")
+    with pytest.raises((ConfigError, CheckpointError), match=said):
+        prepare(order(judge=spec))
+    values = recipes.load("pixelshuffle").tiny().model_dump(mode="json")
+    torch.save(random_weights(), "any.pth")
+    with pytest.raises(ConfigError, match="a recipe with one judge; as configured it has none"):
+        prepare(order(recipe="pixelshuffle", values=values, judge="any.pth"))
+
+
+@pytest.mark.slow
+def test_a_resumed_run_goes_on_without_its_first_weights(no_courier: None) -> None:
     torch.save(random_weights(), "first.pth")
     stop_after = order(init="first.pth", values=order().values | {"steps": 4})
 

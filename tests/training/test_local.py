@@ -19,7 +19,7 @@ from sisr.training.run import Options, Run
 from sisr.training.session import NoLog
 
 PHOTOS = Path(__file__).parent / "recorded_run" / "photos"
-SOON_S = 15.0
+HANGS_S = 60.0  # workers that wait in vain for another do so for many minutes
 LOSS = "        loss = pixel.l1("  # of the recipe; what a test does in its step stands before it
 pytestmark = pytest.mark.slow
 
@@ -54,8 +54,8 @@ def failure(folder: Path, workers: int, deed: str, rank: int = 1) -> Exception:
     mark = folder / "done"
     with pytest.raises(Exception) as raised:  # noqa: PT011
         train_in_processes(run(f"open({str(mark)!r}, 'w').close(); {deed}", rank), RunFolder(folder), workers, no_log)
-    assert time.time() - mark.stat().st_mtime < SOON_S
-    assert not [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+    assert time.time() - mark.stat().st_mtime < HANGS_S
+    assert [worker for forkserver in psutil.Process().children() for worker in forkserver.children()] == []
     assert left(folder.parent) == []
     return raised.value
 
@@ -74,14 +74,14 @@ DEEDS: list[tuple[str, type[SisrError], str]] = [
 
 @pytest.mark.parametrize(("deed", "error", "text"), DEEDS)
 def test_when_one_of_two_workers_ends_both_end_and_the_reason_is_named(
-    tmp_path: Path, deed: str, error: type[SisrError], text: str
+    tmp_path: Path, forked_workers: None, deed: str, error: type[SisrError], text: str
 ) -> None:
     found = failure(tmp_path / "run", 2, deed)
     assert isinstance(found, error)
     assert re.search(text, str(found)), found
 
 
-def test_when_the_first_of_three_workers_fails_all_end(tmp_path: Path) -> None:
+def test_when_the_first_of_three_workers_fails_all_end(tmp_path: Path, forked_workers: None) -> None:
     assert "my mistake" in str(failure(tmp_path / "run", 3, "raise KeyError('my mistake')", rank=0))
 
 

@@ -1,6 +1,8 @@
 """How the loop ends where something is wrong with its last step, its folder or its images."""
 
 import json
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ import outside_recipe
 from sisr import recipes
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import DiskError, DivergedError
-from sisr.training import validate
+from sisr.models.files import save_model
+from sisr.training import loop
 from sisr.training.local import train_here
 from sisr.training.run import Options, Run
 from sisr.training.session import NoLog, PlainSession
@@ -66,6 +69,8 @@ def test_a_run_whose_folder_is_moved_stops_and_writes_nothing_more(tmp_path: Pat
     class Moves(NoLog):
         def metrics(self, step: int, values: dict[str, float]) -> None:
             if step == 3:
+                while not (path / "best.json").exists():  # a thread writes the checkpoint of step 2, then this
+                    time.sleep(0.01)
                 path.rename(tmp_path / "elsewhere")
                 if replaced:
                     path.mkdir()
@@ -75,6 +80,25 @@ def test_a_run_whose_folder_is_moved_stops_and_writes_nothing_more(tmp_path: Pat
     assert path.exists() == replaced
     assert not replaced or list(path.iterdir()) == []
     assert [f.name for f in (tmp_path / "elsewhere/checkpoints").iterdir()] == ["step_000000002"]
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained_on = threading.Event()
+
+    def slow(path: Path, *given: Any) -> None:
+        assert trained_on.wait(60)  # until the step after the checkpoint's
+        save_model(path, *given)
+
+    class Notes(NoLog):
+        def metrics(self, step: int, values: dict[str, float]) -> None:
+            if step == 3:
+                assert not list((tmp_path / "run" / "checkpoints").glob("step_*"))
+                trained_on.set()
+
+    monkeypatch.setattr(loop, "save_model", slow)
+    folder = RunFolder(tmp_path / "run")
+    assert train_here(run(), folder, Notes())["state"] == "finished"
+    assert [f.name for f in sorted(folder.checkpoints.iterdir())] == ["step_000000004", "step_000000005"]
 
 
 class Counted(list[np.ndarray]):
@@ -92,9 +116,7 @@ class Counted(list[np.ndarray]):
         raise AssertionError("all images at once")
 
 
-def test_validation_holds_a_bounded_part_of_the_images_and_measures_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_validation_holds_a_bounded_part_of_the_images_and_measures_the_same(tmp_path: Path) -> None:
     recipe = recipes.load("pixelshuffle").Recipe(recipes.load("pixelshuffle").tiny())
     scale = recipe.generator.tiling.scale
     random = np.random.default_rng(0)
@@ -105,8 +127,7 @@ def test_validation_holds_a_bounded_part_of_the_images_and_measures_the_same(
     everything = whole(recipe.generator)
     assert images.asked == [0, 1, 2, 3, 4]  # kept
     one_image = (2 * (8 * scale) ** 2 + 8**2) * 3 * 4  # bytes of hr, bicubic and lr
-    monkeypatch.setattr(validate, "KEPT_BYTES", 2 * one_image)
-    bounded = Validation(images, *given)
+    bounded = Validation(images, *given, kept_bytes=2 * one_image)
     assert bounded(recipe.generator) == everything
     assert bounded.baseline == whole.baseline
     assert images.asked[5:] == [0, 1, 2, 3, 4, 2, 3, 4]

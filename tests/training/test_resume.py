@@ -2,9 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import pytest
 
 from sisr import recipes
 from sisr.disk.run_folder import RunFolder
+from sisr.errors import OutOfMemoryError
 from sisr.training.local import train_here, train_in_processes
 from sisr.training.run import Options, Run
 from sisr.training.session import NoLog
@@ -26,10 +30,16 @@ def tiny_run(recipe: str) -> Run:
 
 
 class KillsItsProcess(NoLog):
-    """A log that ends its process as `kill -9` does, at one step."""
+    """A log that ends its process as `kill -9` does, at one step, once the checkpoint before it is written."""
+
+    def __init__(self) -> None:
+        self._saved = threading.Event()
+
+    def flush(self) -> None:  # behind a save
+        self._saved.set()
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
-        if step == KILLED_AT:
+        if step == KILLED_AT and self._saved.wait(60):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -42,8 +52,13 @@ def plain_log(path: Path) -> NoLog:
 
 
 def train(folder: Path, recipe: str, workers: int, *, killed: bool) -> None:
-    """Train in a process of its own, so that nothing survives in memory."""
-    command = [sys.executable, __file__, str(folder), recipe, str(workers), "killed" if killed else ""]
+    """Train in processes of its own, so that nothing survives in memory."""
+    if workers > 1:
+        with pytest.raises(OutOfMemoryError, match="worker 0 was killed") if killed else nullcontext():
+            log = log_that_kills if killed else plain_log
+            train_in_processes(tiny_run(recipe), RunFolder(folder), workers, log)
+        return
+    command = [sys.executable, __file__, str(folder), recipe, "killed" if killed else ""]
     # Another hash seed and another start-up in each process: nothing may be right by accident.
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert (done.returncode != 0) == killed, done.stdout + done.stderr
@@ -54,15 +69,15 @@ def final_digest(folder: Path) -> str:
     return str(json.loads(manifest.read_text())["digest"])
 
 
-WORKERS = [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)]
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", WORKERS)
-@pytest.mark.parametrize("recipe", ["pixelshuffle", "srez"])
+@pytest.mark.usefixtures("forked_workers")
+@pytest.mark.parametrize(("recipe", "workers"), [("pixelshuffle", 1), ("srez", 3)])
 def test_a_killed_and_resumed_run_equals_an_undisturbed_one(tmp_path: Path, recipe: str, workers: int) -> None:
     straight, resumed = tmp_path / "straight", tmp_path / "resumed"
-    train(straight, recipe, workers, killed=False)
+    if workers > 1:
+        train(straight, recipe, workers, killed=False)
+    else:
+        train_here(tiny_run(recipe), RunFolder(straight), NoLog())
     train(resumed, recipe, workers, killed=True)
     kept = sorted(f.name for f in (resumed / "checkpoints").glob("step_*"))
     assert kept == ["step_000000004"], "killed after the first checkpoint and before the second"
@@ -71,6 +86,7 @@ def test_a_killed_and_resumed_run_equals_an_undisturbed_one(tmp_path: Path, reci
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 def test_the_number_of_workers_does_not_change_the_batches_or_the_result(tmp_path: Path) -> None:
     one, three = tmp_path / "one", tmp_path / "three"
     exact = tiny_run("pixelshuffle")
@@ -91,7 +107,8 @@ def test_evaluation_does_not_disturb_training(tmp_path: Path) -> None:
 
 
 def state_parts(folder: Path) -> str:
-    from sisr.training.checkpoint import digest, load_state
+    from sisr.training.checkpoint_files import load_state
+    from sisr.training.digest import digest
 
     state = load_state(folder / "checkpoints" / f"step_{STEPS:09d}")
     return digest({name: state[name] for name in ("parts", "ema", "random")})
@@ -115,18 +132,27 @@ def test_a_request_to_stop_saves_at_the_current_step(tmp_path: Path) -> None:
     assert final_digest(folder.path) == final_digest(tmp_path / "straight")
 
 
+@pytest.fixture(scope="module")
+def whole_and_cut(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> tuple[str, Path]:
+    """The final digest of a run, and the folder of the same run stopped after its first third."""
+    place = tmp_path_factory.mktemp("saved")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SISR_CACHE", str(session_cache))
+        train_here(tiny_run("srez"), RunFolder(place / "straight"), NoLog())
+        run_until(RunFolder(place / "cut"), tiny_run("srez"), EVALUATE_EVERY)
+    return final_digest(place / "straight"), place / "cut"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "part", ["generator", "discriminator", "generator_optimizer", "discriminator_optimizer", "ema"]
 )
-def test_every_saved_part_matters(tmp_path: Path, part: str) -> None:
+def test_every_saved_part_matters(tmp_path: Path, part: str, whole_and_cut: tuple[str, Path]) -> None:
     """Resuming with one part left at its start must not end in the same state, or saving it proves nothing."""
     from sisr.training import state as state_module
 
-    run = tiny_run("srez")
-    train_here(run, RunFolder(tmp_path / "straight"), NoLog())
-    cut = RunFolder(tmp_path / "cut")
-    run_until(cut, run, EVALUATE_EVERY)
+    whole, stopped = whole_and_cut
+    cut = RunFolder(shutil.copytree(stopped, tmp_path / "cut"))
     restore = state_module.TrainingState.restore
 
     def forgetful(self: Any, saved: dict[str, Any], session: Any) -> None:
@@ -139,8 +165,8 @@ def test_every_saved_part_matters(tmp_path: Path, part: str) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(state_module.TrainingState, "restore", forgetful)
-        train_here(run, cut, NoLog())
-    assert final_digest(cut.path) != final_digest(tmp_path / "straight")
+        train_here(tiny_run("srez"), cut, NoLog())
+    assert final_digest(cut.path) != whole
 
 
 def run_until(folder: RunFolder, run: Run, step: int) -> None:
@@ -154,9 +180,5 @@ def run_until(folder: RunFolder, run: Run, step: int) -> None:
 
 
 if __name__ == "__main__":
-    place, name, count, kill = sys.argv[1:]
-    target = RunFolder(Path(place))
-    if count == "1":
-        train_here(tiny_run(name), target, KillsItsProcess() if kill else NoLog())
-    else:
-        train_in_processes(tiny_run(name), target, int(count), log_that_kills if kill else plain_log)
+    place, name, kill = sys.argv[1:]
+    train_here(tiny_run(name), RunFolder(Path(place)), KillsItsProcess() if kill else NoLog())

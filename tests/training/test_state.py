@@ -9,7 +9,8 @@ from torch import nn
 
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import CheckpointError
-from sisr.training.checkpoint import digest
+from sisr.training.checkpoint import Checkpoints
+from sisr.training.digest import digest
 from sisr.training.session import PlainSession
 from sisr.training.state import TrainingState, assert_equal_on_all_workers, assert_same_start, seed_everything
 from two_workers import on_two_workers
@@ -32,6 +33,20 @@ def build(width: int = 2) -> TrainingState:
     network = nn.Conv2d(2, width, 3).to(memory_format=torch.channels_last)
     adam = torch.optim.Adam(network.parameters(), 0.1, fused=True)
     return TrainingState({"network": network, "adam": adam}, nn.Linear(2, 2), {"counter": Counter()})
+
+
+def moved(state: TrainingState) -> None:
+    adam = state.parts["adam"]
+    assert isinstance(adam, torch.optim.Optimizer)
+    for parameter in weights(state):
+        parameter.grad = torch.ones_like(parameter)
+    adam.step()
+
+
+def weights(state: TrainingState) -> list[nn.Parameter]:
+    network = state.parts["network"]
+    assert isinstance(network, nn.Module)
+    return list(network.parameters())
 
 
 def advanced() -> TrainingState:
@@ -65,6 +80,27 @@ def test_a_captured_state_does_not_change_when_training_goes_on() -> None:
     assert digest(saved) == before
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_state_is_copied_from_a_gpu_while_training_goes_on_there(tmp_path: Path) -> None:
+    network = nn.Conv2d(64, 64, 3, device="cuda").to(memory_format=torch.channels_last)
+    adam = torch.optim.Adam(network.parameters(), 0.1, fused=True)
+    state = TrainingState({"network": network, "adam": adam}, nn.Linear(2, 2, device="cuda"), {})
+    network(torch.randn(1, 64, 9, 9, device="cuda")).sum().backward()
+    adam.step()
+    before = {name: value.cpu() for name, value in network.state_dict().items()}
+    saved = state.capture(HERE)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.begin(1, saved, lambda folder: None, {})
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(1)
+    assert checkpoints.finish()
+    _, loaded = checkpoints.newest()  # type: ignore[misc]
+    assert digest(loaded["parts"]["network"]) == digest(before)
+    assert saved["parts"]["network"]["weight"].is_pinned()
+
+
 def test_the_global_random_generators_go_on_where_they_stopped() -> None:
     seed_everything(3)
     saved = build().capture(HERE)
@@ -91,6 +127,18 @@ def test_moments_take_the_layout_of_their_parameter() -> None:
     assert isinstance(adam, torch.optim.Optimizer)
     for parameter, moments in adam.state.items():
         assert moments["exp_avg"].stride() == parameter.stride()
+
+
+def test_what_an_optimizer_that_was_not_fused_has_saved_goes_on_with_one_that_is() -> None:
+    plain, fused = build(), build()
+    for group in plain.parts["adam"].param_groups:  # type: ignore[union-attr]
+        group["fused"] = None
+    moved(plain)
+    fused.restore(plain.capture(HERE), HERE)
+    moved(plain)
+    moved(fused)
+    for one, other in zip(weights(plain), weights(fused), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
 
 
 def test_networks_of_another_shape_are_refused_by_name() -> None:

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -6,6 +7,8 @@ import torch
 from torch import nn
 
 from sisr.errors import ConfigError
+from sisr.training import update
+from sisr.training.rehearsal import different
 from sisr.training.update import Updates
 from two_workers import on_two_workers
 
@@ -52,16 +55,79 @@ def test_a_kept_graph_serves_a_second_loss() -> None:
     assert not torch.equal(linear(1).weight, second.weight)
 
 
+def fused_adam(network: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.Adam(network.parameters(), 0.1, fused=True)
+
+
+def amsgrad(network: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(network.parameters(), 0.1, amsgrad=True, fused=True)
+
+
+def plain_adam(network: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.Adam(network.parameters(), 0.1)
+
+
+def fused_momentum(network: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(network.parameters(), 0.1, momentum=0.9, dampening=0.5, fused=True)
+
+
+def plain_sgd(network: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(network.parameters(), 0.1)
+
+
+def nadam(network: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.NAdam(network.parameters(), 0.1)
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_nan_stops_before_any_weight_changes(bad: float) -> None:
+@pytest.mark.parametrize("build", [fused_adam, amsgrad, plain_adam, fused_momentum, plain_sgd, nadam])
+@pytest.mark.parametrize("skipped", [{0}, {2, 3}])
+def test_a_step_without_a_finite_gradient_is_as_if_it_had_not_been(
+    build: Callable[[nn.Module], torch.optim.Optimizer], bad: float, skipped: set[int]
+) -> None:
+    ours, theirs = linear(), linear()
+    optimizer, reference = build(ours), build(theirs)
+    updates = Updates({"o": optimizer})
+    x = torch.randn(5, 3, dtype=torch.float64)
+    for step in range(6):
+        updates.begin()
+        updates(optimizer, ours(x).square().mean() * (bad if step in skipped else 1.0))
+        assert updates.skipped == (["o"] if step in skipped else [])
+        if step not in skipped:
+            reference.zero_grad()
+            theirs(x).square().mean().backward()
+            reference.step()
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert not different(optimizer.state_dict()["state"], reference.state_dict()["state"])
+
+
+def test_an_optimizer_that_counts_on_the_host_skips_its_steps_too() -> None:
+    class Counts(torch.optim.SGD):
+        def step(self, closure: Any = None) -> None:  # type: ignore[override]
+            for group in self.param_groups:
+                for p in group["params"]:
+                    self.state[p]["steps"] = self.state[p].get("steps", 0) + 1
+
     network = linear()
-    adam = torch.optim.Adam(network.parameters(), 0.1)
-    updates = Updates({"adam": adam})
+    counts = Counts(network.parameters(), 0.1)
+    updates = Updates({"o": counts})
+    for factor in (1.0, float("nan"), 1.0):
+        updates.begin()
+        updates(counts, network.weight.sum() * factor)
+    assert [state["steps"] for state in counts.state.values()] == [2, 2]
+
+
+def test_of_several_updates_of_one_optimizer_one_bad_one_counts() -> None:
+    network = linear()
+    updates = Updates({"o": (adam := fused_adam(network))})
     updates.begin()
-    updates(adam, network(torch.ones(1, 3, dtype=torch.float64)).mean() * bad)
-    assert updates.skipped == ["adam"]
-    assert torch.equal(network.weight, linear().weight)
-    assert not adam.state
+    for factor in (float("nan"), 1.0):
+        updates(adam, network.weight.sum() * factor)
+    assert updates.skipped == ["o"]
+    assert not torch.equal(network.weight, linear().weight)
+    updates.begin()
+    assert updates.skipped == []
 
 
 def test_clipping_leaves_the_direction_and_limits_the_norm() -> None:
@@ -133,6 +199,28 @@ def test_the_loss_scale_is_halved_by_an_overflow_and_leaves_the_step_unchanged()
         updates.begin()
         updates(optimizer, net.weight.square().sum())
     torch.testing.assert_close(network.weight, plain.weight, rtol=1e-12, atol=1e-12)
+
+
+def test_the_loss_scale_doubles_after_two_thousand_good_steps_and_is_never_below_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(update, "GROWTH_INTERVAL", 3)
+    network = linear()
+    updates = Updates({"o": (sgd := plain_sgd(network))}, scaled=True)
+    scales = []
+    for factor in (1.0, 1.0, float("inf"), 1.0, 1.0, 1.0, 1.0):
+        updates.begin()
+        updates(sgd, network.weight.sum() * factor)
+        scales.append(updates.state_dict()["scales"]["o"] / update.INITIAL_SCALE)
+    assert scales == [1, 1, 0.5, 0.5, 0.5, 1, 1]
+    assert updates.state_dict()["good_steps"] == {"o": 4}
+    for _ in range(20):
+        updates.begin()
+        updates(sgd, network.weight.sum() * float("inf"))
+    assert updates.state_dict() == {"scales": {"o": 1.0}, "good_steps": {"o": 0}}
+    resumed = Updates({"o": sgd}, scaled=True)
+    resumed.load_state_dict(updates.state_dict())
+    assert resumed.state_dict() == updates.state_dict()
 
 
 BATCH = torch.arange(24, dtype=torch.float64).reshape(8, 3).sin()

@@ -12,6 +12,7 @@ from sisr.data.draws import Draws
 from sisr.errors import ConfigError
 from sisr.inference.probe import grey_lr
 from sisr.recipe import Crop, Generator, RecipeModule, Roles, as_generator, parameter_count, parts_of, roles_of
+from sisr.training.device_reads import DeviceReads
 from sisr.training.rehearsal import SEED, STEPS, Trainer, different, tensors
 
 
@@ -201,6 +202,15 @@ def verdicts(module: RecipeModule) -> Iterator[tuple[str, Exception | None]]:
         except Exception as error:
             problem = error
         yield what, problem
+
+
+def reads_per_step(module: RecipeModule) -> float:
+    """Return how often a step, which is not the first one, reads a number back and so waits for its device."""
+    trainer = Trainer(module)
+    trainer.step(0)
+    with DeviceReads() as reads:
+        trainer.run(range(1, STEPS))
+    return reads.count / (STEPS - 1)
 
 
 def _expect(true: bool, otherwise: str) -> None:

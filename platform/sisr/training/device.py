@@ -1,5 +1,8 @@
 """What the device that trains can do: which one it is, the number formats it computes in, and its memory."""
 
+import os
+import resource
+import sys
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -35,6 +38,22 @@ def resolve(name: str, device: torch.device) -> str:
     return "bf16" if fast else "fp32"
 
 
+def describe(device: torch.device, number_format: str) -> str:
+    """Return where and how a worker computes, such as `NVIDIA L4, bf16` or `CPU, 2 threads, fp32`."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, {number_format}"
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' if threads > 1 else ''}, {number_format}"
+
+
+def peak_memory(device: torch.device) -> int:
+    """Return how many bytes this process has taken at most: of a GPU's memory, on a CPU of the machine's."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used if sys.platform == "darwin" else 1024 * used
+
+
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
     """Return the context in which a recipe's step runs; parameters stay as they are."""
     dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -43,11 +62,24 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
     return nullcontext()
 
 
+def set_determinism(exact: bool) -> None:
+    """Let this process's GPU add up in one order only, or in any: exactly repeatable steps are somewhat slower.
+
+    A CPU repeats itself anyway. What has no exact kernel on a GPU warns, and goes on.
+    """
+    if exact:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when its first handle is made
+    if exact != torch.are_deterministic_algorithms_enabled():  # asking is free, telling imports torch's compiler
+        torch.use_deterministic_algorithms(exact, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing reads it
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that a device's memory is used up; CPUs report it by a plain RuntimeError."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return "can't allocate memory" in str(error) or "out of memory" in str(error).lower()
+    signs = ("can't allocate memory", "out of memory", "status_alloc_failed")  # the last: cuBLAS and cuDNN
+    return any(sign in str(error).lower() for sign in signs)
 
 
 def memory_advice(run: Run, crop: int, examples: int, device: torch.device) -> str:

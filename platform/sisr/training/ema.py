@@ -26,8 +26,8 @@ class Ema:
         mine: list[Tensor] = list(self.network.parameters())
         theirs: list[Tensor] = list(network.parameters())
         torch._foreach_lerp_(mine, theirs, 1.0 - self.decay(images_seen, batch_size))
-        for kept, new in zip(self.network.buffers(), network.buffers(), strict=True):
-            kept.copy_(new)
+        if kept := list(self.network.buffers()):
+            torch._foreach_copy_(kept, list(network.buffers()))
 
     def decay(self, images_seen: int, batch_size: int) -> float:
         """Return the share of the old average that remains after one step."""

@@ -146,12 +146,14 @@ def _train(run: Run, folder: RunFolder, rank: int, size: int, store: str, open_l
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // size))
     if torch.cuda.is_available():
         torch.cuda.set_device(rank % torch.cuda.device_count())
+    device = choose_device()
     for name, value in LOOPBACK.items():
         os.environ.setdefault(name, value)
-    backend = "nccl" if torch.cuda.is_available() and torch.cuda.device_count() >= size else "gloo"
-    dist.init_process_group(backend, store=dist.FileStore(store, size), rank=rank, world_size=size)
+    nccl = device.type == "cuda" and torch.cuda.device_count() >= size  # it refuses two workers on one GPU
+    # Without `device_id`: beside a group that is bound to a GPU, one of gloo can't be relied on (pytorch issue 162237).
+    dist.init_process_group("nccl" if nccl else "gloo", store=dist.FileStore(store, size), rank=rank, world_size=size)
     log = open_log(folder.path) if rank == 0 else NoLog()
     with closing(log):
         with explain_recipe_errors(run):
-            train(run, folder, PlainSession(folder, choose_device(), rank, size), log)
-        dist.barrier()  # leave together
+            train(run, folder, PlainSession(folder, device, rank, size), log)
+        dist.barrier(device_ids=[device.index] if nccl else None)  # leave together

@@ -1,14 +1,12 @@
 """The training loop: one function, read from top to bottom, unchanged in a plain process, in Ray Train and in Tune."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sisr.data.augment import to_hr
+from sisr.data.augment import to_hr, to_lr
 from sisr.data.batches import Batches, Prefetcher
 from sisr.data.draws import Draws
 from sisr.disk import atomic
@@ -17,20 +15,23 @@ from sisr.errors import DivergedError, OutOfMemoryError
 from sisr.models.files import save_model
 from sisr.recipe import parts_of, roles_of, stepped_networks
 from sisr.training import origin
+from sisr.training.activations import recompute_blocks
 from sisr.training.batch_split import split_batch
 from sisr.training.checkpoint import Checkpoints
+from sisr.training.compiling import compile_networks
 from sisr.training.contract import require_scalars
 from sisr.training.dataset import open_data
-from sisr.training.device import autocast, is_out_of_memory, memory_advice, resolve
+from sisr.training.device import autocast, describe, is_out_of_memory, memory_advice, resolve, set_determinism
+from sisr.training.eager import import_compiler_beside
 from sisr.training.ema import Ema
+from sisr.training.evaluator import Evaluator, facts_of, open_validations
 from sisr.training.guard import Guard
-from sisr.training.health import Warnings, best_metric, of_step
+from sisr.training.health import Warnings
 from sisr.training.progress import Progress
 from sisr.training.run import Run, take_effect, versions
-from sisr.training.session import Log, Request, Session, agree, mean_over_workers, weighted
+from sisr.training.session import Log, Request, Session, Votes, mean_over_workers, weighted
 from sisr.training.state import TrainingState, assert_same_start, seed_everything
 from sisr.training.update import Updates
-from sisr.training.validate import Validation, save_picture
 
 
 def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, Any]:
@@ -55,6 +56,8 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
     # Build the recipe; every worker draws the same initial weights.
     if options.threads:
         torch.set_num_threads(options.threads)
+    set_determinism(options.deterministic)
+    import_compiler_beside()
     seed_everything(options.seed)
     recipe = run.build_recipe()
     parts, roles = parts_of(recipe), roles_of(recipe)
@@ -80,98 +83,103 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
     saved = checkpoints.newest()
     if saved:
         state.restore(saved[1], session)
-    elif run.init:
-        origin.start_from(folder.init, run, recipe.generator, ema.network)
+    else:
+        origin.start_from(run, folder, recipe, ema.network)
     assert_same_start(state.step, session)
     if saved and session.rank == 0:
         checkpoints.set_aside_newer(saved[0])
         origin.note_inexact(saved[0], session, number_format, folder, log)
         take_effect(folder)
+    if options.checkpoint_activations:
+        recompute_blocks(recipe.generator)
     if options.compile:
-        for network in networks:
-            network.compile()
+        compile_networks(networks, device)
 
     # Open the data.
     mine = split_batch(config.batch_size, session.rank, session.world, options.accumulate)
     data = open_data(run, recipe)
     session.wait_for_others()
     first_step = state.step
-    validation = Validation(data.validation, recipe, session, dtype, options.perceptual, data.validation.least_side)
-    log.tags({"sisr.validation_protocol": validation.protocol})
-    warnings = Warnings(folder, log, config.steps)
-    batches = Batches(data.store, recipe.crop, config.batch_size, options.seed)
+    validations = open_validations(data, recipe, session, dtype, options)
+    measured = facts_of(validations)
+    log.tags({"sisr.validation_protocol": measured["protocol"]})
+    if data.sets:
+        log.tags({"sisr.set_protocols": measured["set_protocols"]})
+    batches = Batches(data.store, recipe.crop, config.batch_size, options.seed, data.scale)
     # On a CPU a thread would only take time, and Python's lock, from the threads that train.
     depth = 0 if device.type == "cpu" else 2
     prefetcher = Prefetcher(batches, mine.first, sum(mine.counts), first_step, device, depth=depth)
-    facts = {"baseline": validation.baseline, "protocol": validation.protocol}
+    facts = {**measured, "where": describe(device, number_format)}
     progress = Progress(folder, session, config.steps, config.batch_size, first_step, prefetcher, facts)
+    votes = Votes(session)
+    evaluate = Evaluator(
+        validations=validations,
+        state=state,
+        updates=updates,
+        roles=roles,
+        stepped=stepped_networks(parts),
+        guard=guard,
+        warnings=Warnings(folder, log, config.steps),
+        progress=progress,
+        session=session,
+        folder=folder,
+        log=log,
+        sample_rows=options.sample_rows,
+    )
     scalars: dict[str, Tensor] = {}
 
-    def evaluate(done: int, healthy: bool = True) -> None:
-        """Validate, show and report the averaged generator; call it the best only where a checkpoint will keep it."""
-        found = validation(ema.network)
-        values = {f"val/{name}": value for name, value in found.metrics.items()}
-        guard.check_validation(done, values, scalars)
-        means = mean_over_workers(scalars, session)
-        health = found.health | of_step(means, updates.norms, roles, stepped_networks(parts))
-        judged_by = best_metric(roles, values)
-        if done and healthy and values[judged_by] > state.best.get(judged_by, float("-inf")):
-            state.best = {"step": done, "by": judged_by, **values}
-        if session.rank == 0:
-            log.metrics(done, values | {f"health/{name}": value for name, value in health.items()})
-            warnings.look(done, values, health, validation.baseline)
-            with _disk_errors_reported(folder):
-                picture = folder.samples / "val" / f"step_{done:09d}.png"
-                save_picture(validation.grid(ema.network, options.sample_rows), picture)
-                log.image(done, "val/samples", str(picture.relative_to(folder.path)))
-        progress.validated(done, values, state.best)
-        session.report(done, values)
-
-    def save(done: int, last: bool) -> None:
-        """Write a checkpoint from the first worker; all of them take part."""
+    def save(done: int, last: bool, wait: bool) -> None:
+        """Copy the state, which a thread of the first worker writes; all of them take part."""
         state.step = done
         captured = state.capture(session)
         if session.rank == 0:
-            meta = model_meta(run, done, progress.validation_at(done), validation.protocol)
-            wrote = checkpoints.save(
+            meta = model_meta(run, done, progress.validation_at(done), measured)
+
+            def after(wrote: bool) -> None:
+                folder.confirm()
+                if wrote and captured["best"]:
+                    atomic.write_json(folder.best, captured["best"])
+                checkpoints.prune(captured["best"].get("step"))
+                log.flush()
+
+            checkpoints.begin(
                 done,
                 captured,
-                lambda path: save_model(path, ema.network, meta),
-                {"world": session.world, "threads": torch.get_num_threads(), "precision": number_format}
-                | {"versions": versions(), **origin.origin(run)},
+                lambda path: save_model(path, captured["ema"], meta),
+                origin.origin(run, session, number_format),
                 last=last,
+                after=after,
             )
-            with _disk_errors_reported(folder):
-                if wrote and state.best:
-                    atomic.write_json(folder.best, state.best)
-                checkpoints.prune(state.best.get("step"))
-                log.flush()
-            session.saved(done)
+            if wait:
+                checkpoints.finish()
+                session.saved(done)
 
     try:
         if state.step == 0 and session.rank == 0:
-            log.metrics(0, {f"val/bicubic_{name}": value for name, value in validation.baseline.items()})
+            log.tags({"sisr.bicubic": measured["baseline"]})  # one value each: no curve
         if state.step == 0 or state.step >= config.steps:  # before the first step; or killed before publishing
-            evaluate(state.step)
-        if saved and state.step < config.steps and agree(session.request(state.step), session) is Request.STOP:
+            evaluate(ema.network, state.step, scalars)
+        if saved and state.step < config.steps and votes.agree(state.step) is Request.STOP:
             return progress.ended("stopped", state.step)
-        for step in range(first_step, config.steps):
+        is_spent = options.patience is not None and state.unimproved >= options.patience  # killed before publishing
+        for step in range(first_step, first_step if is_spent else config.steps):
             # Take the step.
             taken = prefetcher.next().split(mine.counts)
-            for micro, (part, pixels) in enumerate(zip(mine.micro, taken, strict=True)):
-                draws = Draws(options.seed, step, part.first, part.count, device)
-                hr = to_hr(pixels, recipe.crop, draws, dtype, options.channels_last)
-                lr = recipe.degrade(hr, draws)
+            for micro, (part, windows) in enumerate(zip(mine.micro, taken, strict=True)):
+                draws = Draws(options.seed, step, part.first, part.count, device, state.draws)
+                hr = to_hr(windows.hr, recipe.crop, draws, dtype, options.channels_last)
+                lr = recipe.degrade(hr, draws) if windows.lr is None else to_lr(windows.lr, recipe.crop, draws, dtype)
                 updates.begin(micro, part.weight)
                 with autocast(number_format, device):
                     scalars = recipe.train_step(lr, hr, draws, step, updates)
                 require_scalars(scalars, f"recipe {run.recipe}")
             scalars = weighted(scalars, mine.scalar_weight)
             done = step + 1
-            guard.check(step, updates.skipped, scalars)
+            guard.check(step, updates.bad, scalars)
             ema.update(recipe.generator, done * config.batch_size, config.batch_size)
             if saved and step == first_step and session.rank == 0:
                 origin.warn_of_jump(saved, state.learning_rates(), run, folder)
+            progress.stepped(done)
 
             # Log.
             if done % options.log_every == 0 or done == config.steps:
@@ -181,16 +189,22 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
             last = done == config.steps
             due = done % options.evaluate_every == 0 or last
             if due:
-                evaluate(done, guard.is_healthy())
+                evaluate(ema.network, done, scalars, guard.is_healthy())
+                last = last or (options.patience is not None and state.unimproved >= options.patience)
             folder.confirm()
-            request = agree(session.request(done), session)
+            checkpoints.look()
+            request = votes.agree(done)
             if (due or request is not Request.CONTINUE) and (
                 guard.is_healthy() or (last and _is_usable(state, done, folder))
             ):
-                save(done, last)
-            if request is Request.STOP and not last:
+                save(done, last, wait=last or request is not Request.CONTINUE)
+            if last:
+                break
+            if request is Request.STOP:
+                checkpoints.finish()
                 return progress.ended("stopped", done)
     except DivergedError as error:
+        checkpoints.close()
         kept = checkpoints.folders()
         message = f"{error}. " + (f"{kept[0].name} is the last checkpoint" if kept else "There is no checkpoint yet")
         progress.ended("diverged", progress.step, message)
@@ -201,22 +215,24 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
         raise OutOfMemoryError(memory_advice(run, recipe.crop.side, max(mine.counts), device)) from error
     finally:
         prefetcher.close()
+        checkpoints.close()
 
     # Publish the averaged generator.
     if session.rank == 0:
         folder.confirm()
-        meta = model_meta(run, state.step, progress.validation_at(state.step), validation.protocol)
+        meta = model_meta(run, state.step, progress.validation_at(state.step), measured)
         with atomic.folder(folder.model) as unfinished:
             save_model(unfinished, ema.network, meta)
-    return progress.ended("finished", state.step)
+    return progress.finished(state.step, state.unimproved)
 
 
-def model_meta(run: Run, step: int, metrics: dict[str, float], protocol: str) -> dict[str, Any]:
-    """Return what `sisr.models` keeps beside the weights."""
-    scale = run.recipe_config().scale
+def model_meta(run: Run, step: int, metrics: dict[str, float], measured: dict[str, Any]) -> dict[str, Any]:
+    """Return what `sisr.models` keeps beside the weights; `measured`: see `evaluator.facts_of`."""
     facts = {"run": run.name, "step": step, "metrics": metrics, "data": run.data, "fingerprint": run.fingerprint}
-    facts |= {"metrics_protocol": protocol} | ({"recipe_source": run.recipe_source} if run.recipe_source else {})
-    return {"recipe": run.recipe, "config": run.config, "scale": scale, **facts, "versions": versions()}
+    known = {"recipe_source": run.recipe_source, "init": run.init, "set_protocols": measured.get("set_protocols")}
+    facts |= {"metrics_protocol": measured["protocol"], **{name: value for name, value in known.items() if value}}
+    facts |= {"scale": run.recipe_config().scale, "versions": versions()}
+    return {"recipe": run.recipe, "config": run.config, **facts}
 
 
 def _is_usable(state: TrainingState, done: int, folder: RunFolder) -> bool:
@@ -229,12 +245,3 @@ def _is_usable(state: TrainingState, done: int, folder: RunFolder) -> bool:
         raise DivergedError(f"diverged by step {done}: a network holds values that are not finite")
     folder.warn(f"the last step, {done}, was not a good one: the model is what the steps before have made of it")
     return True
-
-
-@contextmanager
-def _disk_errors_reported(folder: RunFolder) -> Iterator[None]:
-    """Let training go on when something beside a checkpoint can't be written."""
-    try:
-        yield
-    except OSError as error:
-        folder.warn(f"training goes on, but {error}")

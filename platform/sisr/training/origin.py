@@ -4,50 +4,68 @@ import hashlib
 import json
 from collections.abc import Set
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from sisr.disk.run_folder import RunFolder
-from sisr.errors import CheckpointError
-from sisr.models import weights
+from sisr.errors import CheckpointError, ConfigError
 from sisr.models.files import CONFIG
-from sisr.training.checkpoint import Checkpoints, manifest_of
-from sisr.training.run import FREE_CONFIG, FREE_OPTIONS, Run
+from sisr.recipe import Recipe, parts_of, roles_of
+from sisr.training.checkpoint import Checkpoints
+from sisr.training.checkpoint_files import manifest_of
+from sisr.training.run import FREE_CONFIG, FREE_OPTIONS, Run, versions
 from sisr.training.session import Log, Session
 
 JUMP = 1.1  # times, from one step to the next
 
 
 def weights_digest(state: dict[str, Tensor]) -> str:
-    """Return the SHA-256 of the file that `write_weights` makes of a generator's weights."""
+    """Return the SHA-256 of the file that `write_weights` makes of a network's weights."""
     return hashlib.sha256(_content(state)).hexdigest()
 
 
 def write_weights(path: Path, state: dict[str, Tensor]) -> None:
-    """Put a generator's first weights where the workers find them."""
+    """Put a network's first weights where the workers find them."""
     path.write_bytes(_content(state))
 
 
-def start_from(path: Path, run: Run, *networks: nn.Module) -> None:
-    """Load a run's first weights into networks that are made like its generator.
+def start_from(run: Run, folder: RunFolder, recipe: Recipe, average: nn.Module) -> None:
+    """Load a run's first weights, where it was given some, into the generator, its average and the judge.
 
     Raises:
         CheckpointError: They are missing here, or are not those that the run was started with.
     """
+    if run.init:
+        state = _first(folder.init, run.init_sha256, f"--init {run.init}")
+        for network in (recipe.generator, average):
+            network.load_state_dict(state, strict=not run.init_partly)
+    if run.init_judge:
+        judge_of(recipe)[1].load_state_dict(
+            _first(folder.init_judge, run.init_judge_sha256, f"--init-judge {run.init_judge}")
+        )
+
+
+def judge_of(recipe: Recipe) -> tuple[str, nn.Module]:
+    """Return name and network of a recipe's judge; raise ConfigError if it has none, or several."""
+    judges = [judge.network for judge in roles_of(recipe).judges]
+    if len(judges) != 1:
+        raise ConfigError(f"--init-judge needs a recipe with one judge; as configured it has {len(judges) or 'none'}")
+    return judges[0], cast(nn.Module, parts_of(recipe)[judges[0]])
+
+
+def _first(path: Path, digest: str, option: str) -> dict[str, Tensor]:
     try:
         found = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise CheckpointError(
-            f"{path}, the weights of --init {run.init}, can't be read: {error.strerror}; all workers must share --runs"
+            f"{path}, the weights of {option}, can't be read: {error.strerror}; all workers must share --runs"
         ) from error
-    if found != run.init_sha256:
-        raise CheckpointError(f"{path} was changed since the run was started from --init {run.init}; remove the run")
-    state = weights.read(path)
-    for network in networks:
-        network.load_state_dict(state)
+    if found != digest:
+        raise CheckpointError(f"{path} was changed since the run was started from {option}; remove the run")
+    return load_file(path)
 
 
 def _content(state: dict[str, Tensor]) -> bytes:
@@ -55,10 +73,14 @@ def _content(state: dict[str, Tensor]) -> bytes:
     return save({name: value.detach().cpu().contiguous() for name, value in floats.items()})
 
 
-def origin(run: Run) -> dict[str, Any]:
-    """Return what a manifest says about the run that wrote it."""
-    options = run.options.model_dump(mode="json")
-    return {"config_hash": run.config_hash, "fingerprint": run.fingerprint, "options": options}
+def origin(run: Run, session: Session, number_format: str) -> dict[str, Any]:
+    """Return what a manifest says about the run that wrote it, and about where it was executed."""
+    about = {"config_hash": run.config_hash, "fingerprint": run.fingerprint, "versions": versions()}
+    return {**about, "options": run.options.model_dump(mode="json"), **_execution(session, number_format)}
+
+
+def _execution(session: Session, number_format: str) -> dict[str, Any]:
+    return {"world": session.world, "threads": torch.get_num_threads(), "precision": number_format}
 
 
 def differences(checkpoints: Checkpoints, run: Run) -> list[str]:
@@ -86,8 +108,7 @@ def differences(checkpoints: Checkpoints, run: Run) -> list[str]:
 def note_inexact(restored: Path, session: Session, number_format: str, folder: RunFolder, log: Log) -> None:
     """Warn when a resumed run can't be byte for byte what it would have been undisturbed."""
     before = manifest_of(restored)
-    now = {"world": session.world, "threads": torch.get_num_threads(), "precision": number_format}
-    if found := _changed(before, now):
+    if found := _changed(before, _execution(session, number_format)):
         folder.warn(f"not bit-exact from step {before['step']} on: {', '.join(found)}")
         log.tags({"sisr.not_bit_exact": f"from step {before['step']}: {', '.join(found)}"})
 

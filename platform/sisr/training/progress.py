@@ -4,13 +4,18 @@ import time
 from contextlib import suppress
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sisr.data.batches import Prefetcher
 from sisr.disk.run_folder import RunFolder
+from sisr.metrics.catalogue import PSNR_Y
+from sisr.training.device import peak_memory
 from sisr.training.session import Session
 
 WRITE_EVERY_S = 1.0
+ESTIMATED_AFTER = 10  # steps, from which the length of the run is estimated
+PATIENCE_S = 20.0  # or fewer steps, where they have taken as long
 
 
 class Progress:
@@ -33,6 +38,7 @@ class Progress:
         self._fields |= {"device": str(session.device), **facts}
         self._mark = (time.monotonic(), start, 0.0)
         self._written = 0.0
+        self._second: tuple[float, int] | None = None  # when this process began its second step, and steps done then
         earlier = folder.status() if start else {}
         self._fields |= {name: earlier[name] for name in ("validation", "validation_step", "best") if name in earlier}
         self._write(force=True)
@@ -45,6 +51,35 @@ class Progress:
     def step(self) -> int:
         """Steps done when last logged."""
         return int(self._fields["step"])
+
+    def stepped(self, done: int) -> None:
+        """Show a step that is done: the first one at once, later ones once a second, and an estimate after some.
+
+        The first step counts in the estimate only where it is the only one: it is slower than all others.
+        """
+        if self._session.rank != 0:
+            return
+        now, (then, step, _) = time.monotonic(), self._mark
+        is_first = self._second is None
+        if self._second is None:
+            self._second = (self._settled(), done)
+        if "estimate" not in self._fields:
+            began, before = (then, step) if is_first else self._second
+            if done - before >= ESTIMATED_AFTER - 1 or now - began >= PATIENCE_S:
+                seconds = (self._settled() - began) / (done - before) * (self._steps - done)
+                memory = peak_memory(self._session.device)
+                self._fields["estimate"] = {"step": done, "seconds": seconds, "memory_bytes": memory}
+                is_first = True  # shown at once
+        rate = (done - step) * self._batch_size / max(now - then, 1e-9)
+        eta = (self._steps - done) * self._batch_size / rate
+        self._fields |= {"step": done, "images_per_second": rate, "eta_s": eta}
+        self._write(force=is_first)
+
+    def _settled(self) -> float:
+        """Return the time at which all that was asked of a GPU is done."""
+        if self._session.device.type == "cuda":
+            torch.cuda.synchronize(self._session.device)
+        return time.monotonic()
 
     def logged(self, done: int, scalars: dict[str, float], norms: dict[str, Tensor]) -> dict[str, float]:
         """Return the values of one log line as plain numbers, with rate and waiting share, and show them."""
@@ -68,6 +103,19 @@ class Progress:
             with suppress(OSError):
                 self._folder.add_evaluation(done, values)
         self._mark = (time.monotonic(), done, self._prefetcher.waited_s)
+
+    def finished(self, done: int, unimproved: int) -> dict[str, Any]:
+        """Show and return the last status of a run that is complete; say why, where it ended before its last step."""
+        best = self._fields.get("best", {})
+        message = ""
+        if done < self._steps:
+            by = best.get("by", f"val/{PSNR_Y.name}")
+            message = (
+                f"ended by itself at step {done:,} of {self._steps:,}: {unimproved} evaluations without a better {by} "
+                f"than {best[by]:.4g} at step {best['step']:,}, whose checkpoint is kept"
+            )
+        self._fields["unimproved"] = unimproved
+        return self.ended("finished", done, message)
 
     def ended(self, state: str, done: int, message: str = "") -> dict[str, Any]:
         """Show and return the run's last status."""

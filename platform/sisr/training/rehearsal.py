@@ -26,6 +26,7 @@ class Trainer:
         rank: int = 0,
         world: int = 1,
         batch_size: int | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
         """Build the recipe; every worker draws the same weights. `batch_size`: other than that of `tiny()`."""
         self.config = module.tiny()
@@ -37,24 +38,25 @@ class Trainer:
         self.networks = {k: v for k, v in self.parts.items() if isinstance(v, nn.Module)}
         self.optimizers = {k: v for k, v in self.parts.items() if isinstance(v, Optimizer)}
         for network in self.networks.values():
-            network.to(dtype)
+            network.to(device, dtype)
         self.updates = Updates(self.optimizers, world=world)
         mine = split_batch(self.config.batch_size, rank, world).micro[0]
+        self.device = torch.device(device)
         self.dtype, self.first, self.count, self.weight = dtype, mine.first, mine.count, mine.weight
 
     def hr(self, step: int) -> Tensor:
         """Return this worker's part of a step's images."""
         side, random = self.recipe.crop.side, torch.Generator().manual_seed(step)
         images = torch.rand(self.config.batch_size, 3, side, side, generator=random, dtype=torch.float64)
-        return images[self.first : self.first + self.count].to(self.dtype)
+        return images[self.first : self.first + self.count].to(self.device, self.dtype)
 
     def step(self, step: int, number_format: str = "fp32") -> dict[str, Tensor]:
         """Take one step and return what it logs."""
-        draws = Draws(SEED, step, self.first, self.count)
+        draws = Draws(SEED, step, self.first, self.count, self.device)
         hr = self.hr(step)
         lr = self.recipe.degrade(hr, draws)
         self.updates.begin(weight=self.weight)
-        with autocast(number_format, torch.device("cpu")):
+        with autocast(number_format, self.device):
             logged: dict[str, Tensor] = self.recipe.train_step(lr, hr, draws, step, self.updates)
         return logged
 

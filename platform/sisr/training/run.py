@@ -11,63 +11,27 @@ from contextlib import contextmanager
 from importlib import metadata
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
-
 import sisr
 import sisr.errors
 from sisr import recipes
 from sisr.config.settings import Settings, build
 from sisr.disk import atomic
-from sisr.disk.cache import expanded
 from sisr.disk.code_revision import code_revision
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import CheckpointError, ConfigError, SisrError
-from sisr.metrics.perceptual import CHOICES, MEANING
 from sisr.recipe import Recipe, RecipeModule, build_recipe
+from sisr.training.eager import leave_out_compiler
+from sisr.training.options import Options as Options
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-Precision = Literal["auto", "fp32", "bf16", "fp16", "fp64"]
 FORMAT: Literal[1] = 1  # of the record
 LIBRARIES = ("torch", "torchvision", "ray", "mlflow", "numpy", "pillow")
 
 
-class Options(Settings):
-    """How a recipe is executed; what is learned is the recipe's own `Config`."""
-
-    seed: int = Field(0, ge=0, lt=2**63, description="of the weights, batches and every other random number")
-    precision: Precision = Field(
-        "auto", description="of the arithmetic; auto: bf16 where the hardware has it, else fp32"
-    )
-    accumulate: int = Field(1, ge=1, description="micro-batches per step and worker, to save memory")
-    clip_norm: float | None = Field(
-        None, gt=0, description="largest L2 norm of a network's gradient; null: not clipped"
-    )
-    ema_half_life_images: float = Field(
-        5000, ge=0, description="half-life of the averaged generator, in images; 0: off"
-    )
-    channels_last: bool = Field(True, description="memory layout; the faster one for convolutions on CPUs and GPUs")
-    compile: bool = Field(False, description="compile the networks: a minute at the start, faster steps after")
-    threads: int | None = Field(None, ge=1, description="CPU threads per worker; null: its share of the cores")
-    evaluate_every: int = Field(
-        500, ge=1, description="steps from one validation, sample picture and checkpoint to the next"
-    )
-    log_every: int = Field(20, ge=1, description="steps from one line of metrics to the next")
-    max_bad: float = Field(0.01, ge=0, le=1, description="fraction of image files that may be refused")
-    keep_checkpoints: int = Field(2, ge=2, description="newest checkpoints kept, besides the best one")
-    validation_side: int = Field(256, ge=16, description="px; larger validation images are cut to their centre")
-    perceptual: str = Field("auto", description=f"distance at validation: {MEANING}")
-    sample_rows: int = Field(4, ge=1, le=16, description="validation images in each sample picture")
-
-    @field_validator("perceptual")
-    @classmethod
-    def _found_everywhere(cls, choice: str) -> str:
-        """Name a file so that it means the same in every folder that a process may work in."""
-        return choice if choice in CHOICES else str(expanded(choice).absolute())
-
-
 # What may change between two executions of one run: the run goes on, only longer or watched more closely.
 FREE_OPTIONS = {"evaluate_every", "log_every", "keep_checkpoints", "threads", "sample_rows", "perceptual", "max_bad"}
+FREE_OPTIONS |= {"patience", "checkpoint_activations", "deterministic", "tensorboard", "metrics"}
 FREE_CONFIG = {"steps"}
+ADDED_CONFIG = {"degradation"}  # settings that 0.1.0 did not have; null: as it was then
 
 
 class Run(Settings):
@@ -82,21 +46,28 @@ class Run(Settings):
     data: str  # where images come from, as data.sources understands it
     validation: str | None = None  # another folder of held-out images; None: split from `data`
     fingerprint: str = ""  # of the packed training and validation images
+    validation_sets: dict[str, str] = {}  # by name: where further held-out images come from; learning does not know
+    validation_fingerprints: dict[str, str] = {}  # of their packed images, by name
     init: str | None = None  # what the generator's first weights were called; None: random
     init_sha256: str = ""  # of those weights
+    init_partly: bool = False  # whether those that fit were taken, and the others left random
+    init_judge: str | None = None  # what the judge's first weights were called; None: random
+    init_judge_sha256: str = ""  # of those weights
 
     @property
     def config_hash(self) -> str:
         """Return 8 hexadecimal digits that differ where anything differs that makes another run."""
-        config = {name: value for name, value in self.config.items() if name not in FREE_CONFIG}
+        unset = {name for name in ADDED_CONFIG if self.config.get(name) is None}
+        config = {name: value for name, value in self.config.items() if name not in FREE_CONFIG | unset}
         options = self.options.model_dump(exclude=FREE_OPTIONS)
         content = {"recipe": self.recipe, "config": config, "options": options, "data": self.fingerprint}
-        extra = {"recipe_source": self.recipe_source, "init": self.init_sha256}
+        extra = {"recipe_source": self.recipe_source, "init": self.init_sha256, "init_judge": self.init_judge_sha256}
         content |= {name: value for name, value in extra.items() if value}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
     def build_recipe(self) -> Recipe:
         """Return the recipe with new networks and optimizers."""
+        leave_out_compiler()
         return build_recipe(self.recipe_module(), self.recipe_config())
 
     def recipe_config(self) -> Any:
@@ -179,20 +150,6 @@ def explain_recipe_errors(run: Run) -> Iterator[None]:
         if line is None or OTHERS_FAULTS.search(str(error)):
             raise
         raise ConfigError(f"recipe {line}") from error
-
-
-def check_name(name: str) -> str:
-    """Return a run's name if it is safe as a folder's name.
-
-    Raises:
-        ConfigError: It holds anything but letters, digits, '.', '_' and '-', or starts with a dot.
-    """
-    if not NAME.fullmatch(name) or ".." in name:
-        raise ConfigError(
-            f"run name {name!r} can't be used: letters, digits, '.', '_' and '-' only, at most 64, no '..', "
-            "and a letter or digit first"
-        )
-    return name
 
 
 @functools.cache  # a sweep records them for each trial

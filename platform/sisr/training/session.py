@@ -24,7 +24,7 @@ class Log(Protocol):
     def image(self, step: int, key: str, path: str) -> None:
         """Keep a picture, given by its path inside the run's folder."""
 
-    def tags(self, values: dict[str, str]) -> None:
+    def tags(self, values: dict[str, Any]) -> None:
         """Keep facts about the run."""
 
     def flush(self) -> None:
@@ -53,7 +53,7 @@ class NoLog:
 
     def image(self, step: int, key: str, path: str) -> None: ...
 
-    def tags(self, values: dict[str, str]) -> None: ...
+    def tags(self, values: dict[str, Any]) -> None: ...
 
     def flush(self) -> None: ...
 
@@ -79,7 +79,7 @@ class Session(Protocol):
         """Return what the host asks for when `step` steps are done; called once a step."""
 
     def saved(self, step: int) -> None:
-        """Tell the host that the checkpoint of `step` is written; called by the first worker."""
+        """Tell the host that the checkpoint that it asked for is written; called by the first worker."""
 
     def wait_for_others(self) -> None:
         """Return once all workers have called it, however long some of them take: an hour for packing images, say."""
@@ -110,13 +110,24 @@ class PlainSession:
     def report(self, step: int, metrics: dict[str, float]) -> None: ...
 
 
-def agree(request: Request, session: Session) -> Request:
-    """Return the largest of all workers' requests; all workers get the same answer at the same step."""
-    if session.world == 1:
-        return request
-    vote = torch.tensor(float(request), device=session.device)
-    dist.all_reduce(vote, op=dist.ReduceOp.MAX)
-    return Request(int(vote.item()))
+class Votes:
+    """Lets the workers of a run agree on what their hosts ask for, without waiting for a GPU's work."""
+
+    def __init__(self, session: Session) -> None:
+        """Join the vote; called by all workers."""
+        self._session = session
+        # NCCL speaks for GPUs only, in the order of their work: hosts talk to each other directly.
+        apart = session.world > 1 and session.device.type != "cpu"
+        self._hosts: Any = dist.new_group(backend="gloo") if apart else None
+
+    def agree(self, step: int) -> Request:
+        """Return the largest of all workers' requests after `step` steps; all get the same answer at the same step."""
+        request = self._session.request(step)
+        if self._session.world == 1:
+            return request
+        vote = torch.tensor(int(request))
+        dist.all_reduce(vote, op=dist.ReduceOp.MAX, group=self._hosts)
+        return Request(int(vote.item()))
 
 
 def gather(value: T, session: Session) -> list[T]:
@@ -141,11 +152,16 @@ def weighted(scalars: dict[str, Tensor], weight: float) -> dict[str, Tensor]:
     return scalars if weight == 1.0 else {name: value * weight for name, value in scalars.items()}
 
 
+def mean_of(values: Tensor, session: Session) -> Tensor:
+    """Return the means over all workers of `values`, float64 (n,) on the session's device, which may be overwritten."""
+    if session.world > 1:
+        dist.all_reduce(values)
+        values /= session.world
+    return values
+
+
 def mean_over_workers(scalars: dict[str, Tensor], session: Session) -> dict[str, float]:
     """Return each scalar's mean over all workers: of `weighted` ones the value of their micro-batches together."""
     plain = [value.detach().to(session.device, torch.float64) for value in scalars.values()]
-    values = torch.stack(plain) if plain else torch.zeros(0, device=session.device)
-    if session.world > 1 and plain:
-        dist.all_reduce(values)
-        values /= session.world
-    return dict(zip(scalars, values.tolist(), strict=True))
+    values = mean_of(torch.stack(plain), session).tolist() if plain else []
+    return dict(zip(scalars, values, strict=True))

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from sisr.data import draws
 from sisr.errors import CheckpointError
 from sisr.models.weights import first_line
-from sisr.training.checkpoint import digest
+from sisr.training.digest import quick_digest
 from sisr.training.session import Session, gather
 
 
@@ -24,6 +25,8 @@ class TrainingState:
     others: dict[str, Any]  # updates and guard, which have state_dict and load_state_dict
     step: int = 0  # steps done
     best: dict[str, Any] = field(default_factory=dict)  # step and metrics of the best validation
+    draws: int = draws.FORMAT  # of the run's random numbers
+    unimproved: int = 0  # validations since the best one that were worse
 
     def is_finite(self) -> bool:
         """Return whether every network's every value is a finite number."""
@@ -34,8 +37,25 @@ class TrainingState:
         """Return the learning rate of each optimizer's first group, by the optimizer's name."""
         return {n: float(p.param_groups[0]["lr"]) for n, p in self.parts.items() if isinstance(p, Optimizer)}
 
+    def judge(self, done: int, by: str, values: dict[str, float], kept: bool) -> None:
+        """Compare a validation with the best one so far, by the metric `by`.
+
+        It is the best only where it is `kept` by a checkpoint. One that is exactly as good, as all are in which the
+        generator did not move, is neither better nor worse.
+        """
+        best = self.best.get(by, float("-inf"))
+        if kept and values[by] > best:
+            self.best, self.unimproved = {"step": done, "by": by, **values}, 0
+        elif self.best and values[by] != best:
+            self.unimproved += 1
+
     def capture(self, session: Session) -> dict[str, Any]:
-        """Return the state of all workers, equal on each; called by all of them at the same step.
+        """Return a copy of the state of all workers, on the first of them; called by all of them at the same step.
+
+        From a GPU it is copied while the device goes on: complete when the device has done what it was asked before.
+
+        Returns:
+            The state, on the CPU; on the other workers an empty dict.
 
         Raises:
             CheckpointError: Workers hold different weights, which is our mistake and must not be saved.
@@ -43,12 +63,15 @@ class TrainingState:
         state = {
             "step": self.step,
             "best": dict(self.best),
-            "parts": {name: _plain(part.state_dict()) for name, part in self.parts.items()},
-            "ema": _plain(self.ema.state_dict()),
-            "others": {name: _plain(other.state_dict()) for name, other in self.others.items()},
+            "draws": self.draws,
+            "unimproved": self.unimproved,
+            "parts": {name: part.state_dict() for name, part in self.parts.items()},
+            "ema": self.ema.state_dict(),
+            "others": {name: other.state_dict() for name, other in self.others.items()},
         }
         assert_equal_on_all_workers(state, session)
-        return {**state, "random": gather(_random_states(), session)}
+        random_states = gather(_random_states(), session)
+        return {} if session.rank else {**_copied(state), "random": random_states}
 
     def restore(self, state: dict[str, Any], session: Session) -> None:
         """Take over a captured state.
@@ -66,21 +89,24 @@ class TrainingState:
                 problem = f"the checkpoint does not fit '{name}' of this recipe: {first_line(error)}"
                 raise CheckpointError(problem) from error
             if isinstance(part, Optimizer):
-                _lay_out(part)
                 for group, configured in zip(part.param_groups, settings, strict=True):
                     group.update(configured)
+                _lay_out(part)
         self.ema.load_state_dict(state["ema"])
         for name, other in self.others.items():
             other.load_state_dict(state["others"][name])
         self.step, self.best = int(state["step"]), dict(state["best"])
+        self.draws, self.unimproved = int(state["draws"]), int(state["unimproved"])
         if session.rank < len(state["random"]):
             # Last of all: building and loading may themselves draw numbers.
             _restore_random_states(state["random"][session.rank])
 
 
 def assert_equal_on_all_workers(state: Any, session: Session) -> None:
-    """Raise CheckpointError unless every worker holds the same bytes."""
-    digests = gather(digest(state), session)
+    """Raise CheckpointError unless every worker holds the same values, as far as `quick_digest` sees."""
+    if session.world == 1:
+        return
+    digests = gather(quick_digest(state), session)
     if len(set(digests)) > 1:
         raise CheckpointError(
             f"workers hold different states at the same step: {digests}; this is a bug, please report it"
@@ -98,11 +124,15 @@ def assert_same_start(step: int, session: Session) -> None:
 
 
 def _lay_out(optimizer: Optimizer) -> None:
-    """Give restored moments their parameter's strides; fused optimizers on CPUs silently misread any other."""
-    for parameter, moments in optimizer.state.items():
-        for name, value in moments.items():
-            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
-                moments[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+    """Give restored moments what fused optimizers silently need: their parameter's strides, and a count beside it."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            moments = optimizer.state.get(parameter, {})
+            for name, value in moments.items():
+                if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                    moments[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+            if group.get("fused") and "step" in moments:  # the run may have begun with one that was not fused
+                moments["step"] = moments["step"].to(parameter.device, torch.float32)
 
 
 def seed_everything(seed: int) -> None:
@@ -112,14 +142,18 @@ def seed_everything(seed: int) -> None:
     np.random.seed(seed % 2**32)
 
 
-def _plain(value: Any) -> Any:
-    """Copy a state dict with plain dicts only, detached from what training goes on to change."""
+def _copied(value: Any) -> Any:
+    """Copy a state dict with plain dicts only, detached from what training goes on to change, to the CPU."""
     if isinstance(value, torch.Tensor):
-        return value.detach().clone()
+        value = value.detach()
+        if value.device.type == "cpu":
+            return value.clone()
+        # Into memory that the device writes to by itself: the host does not wait, and the device needs no room for it.
+        return torch.empty_like(value, device="cpu", pin_memory=True).copy_(value, non_blocking=True)
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _copied(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_plain(item) for item in value)
+        return type(value)(_copied(item) for item in value)
     return value
 
 
