@@ -10,17 +10,17 @@ from sisr.evaluation.ranking import Cost, rank
 
 pytestmark = pytest.mark.browser
 
-COLOURS = {"HR": (255, 0, 0), "one": (0, 255, 0), "two": (0, 0, 255)}
+COLOURS = {"HR": (255, 0, 0), "one": (0, 255, 0), "two": (0, 0, 255), "LR": (255, 255, 255)}
 
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     """Return the page of two models on two pictures: hr all red, one model's all green, the other's all blue."""
-    hr, *sr = (np.full((200, 240, 3), colour, np.uint8) for colour in COLOURS.values())
+    hr, *sr = (np.full((200, 240, 3), COLOURS[name], np.uint8) for name in ("HR", "one", "two"))
     gallery = Gallery()
     results = [ImageResult(name, {"psnr_y": 30.0, "ssim_y": 0.9}, 0.01) for name in ("first.png", "second.png")]
     for result in results:
-        gallery.add(result.name, hr, sr, 2)
+        gallery.add(result.name, hr, sr, 2, np.full((50, 60, 3), 255, np.uint8))
     rows = rank([Measurement(name, "rgb8", results) for name in ("one", "two")], [Cost(1, 2)] * 2, "one")
     path = tmp_path_factory.mktemp("page") / "comparison.html"
     path.write_text(write_page(rows, gallery.places, ["2 images"], []), encoding="utf-8")
@@ -112,17 +112,32 @@ def test_a_finger_moves_the_slider(page):
 
 def test_any_two_pictures_can_be_chosen(page):
     left, right = page.get_by_label("Left").first, page.get_by_label("Right").first
-    assert left.locator("option").all_inner_texts() == ["HR", "one", "two"]
+    assert left.locator("option").all_inner_texts() == ["HR", "one", "two", "LR"]
     left.select_option(label="HR")
     right.select_option(label="two")
     found = shares(page)
     assert found["HR"] == pytest.approx(0.5, abs=0.03)
     assert found["two"] == pytest.approx(0.5, abs=0.03)
     assert page.locator(".side.left").first.inner_text() == "HR"
+    right.select_option(label="LR")
+    assert shares(page)["LR"] == pytest.approx(0.5, abs=0.03)
 
 
 def test_crops_and_error_maps_are_shown_for_each_model(page):
     first = page.locator(".place").first
-    assert first.locator(".crop:not(.error)").count() == 3
+    assert first.locator(".crop:not(.error)").count() == 4
     assert first.locator(".crop.error").count() == 2
     assert "30.00 dB PSNR-Y" in first.locator("figcaption").nth(1).inner_text()
+
+
+def test_zoom_enlarges_the_marked_patch_in_a_viewer_of_the_same_size(page):
+    place = page.locator(".place").first
+    before, patch = place.locator(".viewer").bounding_box(), place.locator(".patch").bounding_box()
+    place.get_by_role("button", name="2×").press("Enter")
+    assert place.get_by_role("button", name="2×").get_attribute("aria-pressed") == "true"
+    after, enlarged = place.locator(".viewer").bounding_box(), place.locator(".patch").bounding_box()
+    assert (after["width"], after["height"]) == (before["width"], before["height"])
+    assert enlarged["width"] == pytest.approx(2 * patch["width"], abs=3)
+    inside = enlarged["x"] - after["x"], enlarged["y"] - after["y"]
+    assert min(inside) >= -1
+    assert inside[0] + enlarged["width"] <= after["width"] + 1

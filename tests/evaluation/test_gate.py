@@ -117,6 +117,17 @@ def test_the_distance_that_was_measured_can_be_asked_for_as_perceptual():
     assert metric_of("perceptual", adversarial=False, rule=RGB, distance=Swd()).name == "swd"
 
 
+def test_a_further_metric_decides_where_it_is_measured_and_else_it_is_said_what_it_lacks():
+    dists = MeanOfImages("dists", "dists-x", 1, lambda sr, hr: 0.0)
+    assert metric_of("dists", adversarial=True, rule=RGB, distance=None, further=[dists]).name == "dists"
+    with pytest.raises(
+        ConfigError, match=r"dists is not measured .* distance; dists is left out: it needs the package"
+    ):
+        metric_of(
+            "dists", adversarial=True, rule=RGB, distance=None, missing=["dists is left out: it needs the package x"]
+        )
+
+
 def test_a_metric_that_is_not_measured_is_refused_with_the_choices():
     with pytest.raises(ConfigError, match=r"psnr_rgb is not measured under protocol y .* one of psnr_y, ssim_y,"):
         metric_of("psnr_rgb", adversarial=False, rule=protocol("y"), distance=None)
@@ -125,7 +136,7 @@ def test_a_metric_that_is_not_measured_is_refused_with_the_choices():
 @pytest.mark.parametrize(
     ("metrics", "text"),
     [
-        ({"val/psnr_y": 30.0}, "no final/... metric"),
+        ({"val/psnr_y": 30.0}, "no values of its end"),
         ({"final/psnr_y": 30.0, "final/ssim_y_finite": 0.0}, "not finite: final/ssim_y"),
         ({"final/psnr_y": math.nan}, "not finite: final/psnr_y"),
     ],

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,16 +13,18 @@ from torch import nn
 from sisr.data.sources import ImageFile
 from sisr.errors import DataError
 from sisr.evaluation import ranking
-from sisr.evaluation.gallery import Gallery
+from sisr.evaluation.finished import Finished
+from sisr.evaluation.gallery import PLACES, Gallery
 from sisr.evaluation.images import decoded
-from sisr.evaluation.measure import Measurement, Pixels, Upscaler, evaluate_models
+from sisr.evaluation.judged import Pixels
+from sisr.evaluation.measure import Measurement, Original, Upscaler, evaluate_models
 from sisr.evaluation.page import PAGE, cells, columns, write
 from sisr.evaluation.ranking import Cost, Ranked
 from sisr.inference.probe import multiply_adds
 from sisr.metrics import perceptual
-from sisr.metrics.catalogue import ALWAYS
+from sisr.metrics.catalogue import ALWAYS, METRICS, PSNR_Y, SCORE, further_names
 from sisr.metrics.perceptual import Distance
-from sisr.metrics.protocol import Protocol, protocol
+from sisr.metrics.protocol import Protocol, in_words, protocol
 from sisr.models.model import Model
 from sisr.recipe import parameter_count
 from sisr.terminal import console
@@ -36,6 +38,8 @@ class Measures:
 
     rule: Protocol
     distance: Distance | None
+    further: Sequence[Distance] = ()
+    missing: Sequence[str] = ()  # in words, which further metrics can't be measured, and why
 
 
 @dataclass(frozen=True)
@@ -48,16 +52,25 @@ class Comparison:
     folder: Path
     sheets: list[str]  # pictures of the places, by their path in the folder
 
+    @property
+    def best(self) -> str:
+        """The name of the model that is best: by score, or by PSNR where there is none."""
+
+        def quality(row: Ranked) -> float:
+            return row.measured.mean.get(SCORE.name, row.measured.mean[PSNR_Y.name])
+
+        return max(self.rows, key=quality).model
+
     def show(self) -> None:
         """Print the table, the notes and where the page is."""
         content = self.content
         title = f"{content['num_images']} images of {content['data']}, against {content['against']}"
         console.table(title, columns(self.rows), [cells(row) for row in self.rows])
-        for line in (f"protocol: {content['protocol']}", *self.notes, f"page: {self.folder / PAGE}"):
+        for line in (f"measured {in_words(content['protocol'])}", *self.notes, f"page: {self.folder / PAGE}"):
             console.out.print(line, markup=False)
 
 
-def measures(name: str, request: str, device: torch.device) -> Measures:
+def measures(name: str, request: str, device: torch.device, metrics: str = "") -> Measures:
     """Return what models are judged by.
 
     Args:
@@ -65,13 +78,17 @@ def measures(name: str, request: str, device: torch.device) -> Measures:
         request: Of the perceptual distance, as `sisr.metrics.perceptual.offered` takes it; `auto` is none where the
             protocol has no RGB images.
         device: The distance's.
+        metrics: Further ones, such as `dists,niqe`.
 
     Raises:
         ConfigError: There is no such protocol, or the distance can't be had.
     """
     rule = protocol(name)
     offered = [] if request == "auto" and rule.luma_first else perceptual.offered(request)
-    return Measures(rule, perceptual.build(offered[0], device) if offered else None)
+    distance = perceptual.build(offered[0], device) if offered else None
+    if rule.luma_first and further_names(metrics):
+        return Measures(rule, distance, (), [f"{metrics}: left out, for protocol {rule.name} has luma alone: use rgb8"])
+    return Measures(rule, distance, *perceptual.build_further(metrics, device))
 
 
 def measure(
@@ -82,31 +99,52 @@ def measure(
     *,
     num_compared: int = 0,
     metrics: Sequence[str] | None = None,
+    scale: int | None = None,
+    finished: Mapping[str, Finished] | None = None,
+    at_once: int = 1,
 ) -> tuple[list[Measurement], str]:
     """Return each model's values on all files, and a digest of the images; shows progress.
 
     Args:
         models: All of one scale.
-        files: The images.
+        files: The images, or pairs.
         by: What models are judged by.
         gallery: Looks at every image.
         num_compared: See `Gallery.add`.
         metrics: See `evaluate_models`.
+        scale: hr side / lr side; None: the models'.
+        finished: What other programs have made, by name; measured after the models.
+        at_once: See `evaluate_models`.
     """
     # MATLAB's own bicubic rounds between the two axes; the network of the same name can't.
     upscalers: list[tuple[str, Upscaler]] = [(m.name, BICUBIC if m.name == BICUBIC else m.generator) for m in models]
+    upscalers += (finished or {}).items()
     images = hashlib.sha256()
-    with console.progress("evaluating", len(files) * len(models)) as advance:
 
-        def look(name: str, hr: Pixels, sr: list[Pixels]) -> None:
+    def originals() -> Iterator[Original]:
+        for original in decoded(files):
+            if original.lr is not None:
+                images.update(original.lr.tobytes())
+            yield original
+
+    with console.progress("evaluating", len(files) * len(upscalers)) as advance:
+
+        def look(name: str, hr: Pixels, sr: list[Pixels], lr: Pixels) -> None:
             images.update(repr((name, hr.shape)).encode())
             images.update(hr.tobytes())
             if gallery:
-                gallery.add(name, hr, sr, num_compared)
-            advance(len(models), name)
+                gallery.add(name, hr, sr, num_compared, lr)
+            advance(len(upscalers), name)
 
-        found = evaluate_models(upscalers, decoded(files), models[0].scale, by.rule, look, metrics, by.distance)
+        scale, judged_by = scale or models[0].scale, (by.rule, look, metrics, by.distance)
+        found = evaluate_models(upscalers, originals(), scale, *judged_by, at_once=at_once, further=by.further)
     return found, images.hexdigest()
+
+
+def unmeasured(measured: Sequence[Measurement], by: Measures) -> list[str]:
+    """Return in words which further metrics were not measured because an image is too small."""
+    least = {each.name: METRICS[each.name].least for each in by.further if each.name not in measured[0].further}
+    return [f"{name} is left out: some images have less than {px} px a side" for name, px in least.items()]
 
 
 def compare(
@@ -118,6 +156,7 @@ def compare(
     data: str,
     runs: Path,
     warnings: Sequence[str] = (),
+    places: int = PLACES,
 ) -> Comparison:
     """Measure the models and write the comparison's folder.
 
@@ -130,18 +169,19 @@ def compare(
         data: What the user calls the images.
         runs: The comparison's folder is made in it.
         warnings: What a reader must know besides.
+        places: How many places are shown, each of another image.
 
     Raises:
         DataError: There is one image only.
     """
     if len(files) < 2:
         raise DataError(f"{files[0].path} is one image: a comparison needs two or more, since it asks what differs")
-    gallery, costs = Gallery(), [_cost(model) for model in models]  # runs each once, before time is taken
+    gallery, costs = Gallery(places), [_cost(model) for model in models]  # runs each once, before time is taken
     always = [metric.name for metric in ALWAYS]
     measured, images = measure(models, files, by, gallery, num_compared=max(num_named, 2), metrics=always)
     rows = ranking.rank(measured, costs, against)
     digests = {m.name: _digest(m.generator) for m in models}
-    notes = [*warnings, *ranking.notes(rows), *_twins(digests)]
+    notes = [*warnings, *by.missing, *unmeasured(measured, by), *ranking.notes(rows), *_twins(digests)]
     stamp, device = measured[0].protocol, _device(models)
     content: dict[str, Any] = {
         "data": data,

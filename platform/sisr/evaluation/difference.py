@@ -20,11 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sisr.evaluation.measure import Measurement
-from sisr.metrics.catalogue import PSNR_Y, SCORE, Metric
+from sisr.metrics.catalogue import FEWEST, PSNR_Y, SCORE, Metric
 from sisr.metrics.score import score
 
 BETTER, WORSE, NOT_SHOWN = "better", "worse", "no difference shown"
-FEWEST = 6  # images: 5 differences have the same sign by chance once in 16 times, more often than 1 in 20
 TOO_FEW = f"too few to call a difference shown: of fewer than {FEWEST}, all may agree by chance"
 GROUPS = 25  # most that are left out in turn
 CEILING = 100.0  # dB: what an infinite PSNR, where sr equals hr, counts as in differences
@@ -98,6 +97,10 @@ def contributions(ours: Measurement, theirs: Measurement, metric: Metric) -> lis
 
 def _without(ours: Measurement, theirs: Measurement, metric: Metric, groups: Sequence[Sequence[int]]) -> list[float]:
     """Return the difference in the distance or the score without each group of images."""
+    if metric.name in ours.further:
+        measure = ours.further[metric.name][0]
+        values = (measure.values_without(each.further[metric.name][1], groups) for each in (ours, theirs))
+        return [one - other for one, other in zip(*values, strict=True)]
     assert ours.distance is not None
     perception = [ours.distance.values_without(each.evidence, groups) for each in (ours, theirs)]
     if metric is not SCORE:

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
+
+from sisr.pictures.labelled import labelled
 
 Pixels = NDArray[np.uint8]  # (h, w, 3) RGB, or (h, w) luma
 
@@ -18,8 +20,6 @@ REGION = 320  # px of hr, side of the square around it that is kept
 BRIGHTEST = 48  # grey levels of error that an error map shows in its last colour, and all beyond
 COLOURS = ((0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164))  # evenly spaced
 ZOOM = 2  # of a contact sheet
-HEADER = 18  # px, above a column of a contact sheet
-MARGIN = 4
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Place:
     row: int  # of the patch in the image
     column: int
     regions: list[Pixels]  # hr, then each model's sr
+    lr: Pixels | None = None  # the same region, each px of lr repeated; None: not known
 
     def patch(self, region: Pixels) -> Pixels:
         """Return the patch of one of the regions."""
@@ -48,10 +49,10 @@ class Gallery:
         self._count = count
         self.places: list[Place] = []  # from the largest difference
 
-    def add(self, image: str, hr: Pixels, sr: Sequence[Pixels], num_compared: int) -> None:
+    def add(self, image: str, hr: Pixels, sr: Sequence[Pixels], num_compared: int, lr: Pixels | None = None) -> None:
         """Look for the place of a whole image; the first `num_compared` of its sr choose it, others are shown only."""
         top, left, side, spread = most_varied(sr[:num_compared])
-        self.places.append(_cut(image, [hr, *sr], top, left, side, spread))
+        self.places.append(_cut(image, [hr, *sr], lr, top, left, side, spread))
         self.places = sorted(self.places, key=lambda place: -place.spread)[: self._count]
 
 
@@ -80,14 +81,23 @@ def _box_means(plane: NDArray[Any], side: int) -> NDArray[np.float64]:
     return boxes / side**2
 
 
-def _cut(image: str, pictures: list[Pixels], top: int, left: int, side: int, spread: float) -> Place:
+def _cut(image: str, pictures: list[Pixels], lr: Pixels | None, top: int, left: int, side: int, spread: float) -> Place:
     height, width = pictures[0].shape[:2]
     start_row, start_column = (
         max(0, min(start + side // 2 - REGION // 2, size - REGION)) for start, size in ((top, height), (left, width))
     )
     inside = slice(start_row, start_row + REGION), slice(start_column, start_column + REGION)
     regions = [picture[inside].copy() for picture in pictures]
-    return Place(image, spread, top - start_row, left - start_column, side, top, left, regions)
+    small = None
+    if lr is not None:
+        rows, columns = (
+            np.arange(first, first + shown) * of // full
+            for first, shown, of, full in zip(
+                (start_row, start_column), regions[0].shape, lr.shape, pictures[0].shape, strict=False
+            )
+        )
+        small = lr[np.ix_(rows, columns)]
+    return Place(image, spread, top - start_row, left - start_column, side, top, left, regions, small)
 
 
 def error_map(sr: Pixels, hr: Pixels) -> Pixels:
@@ -114,29 +124,11 @@ def png(pixels: Pixels) -> bytes:
 def contact_sheet(place: Place, names: Sequence[str]) -> Image.Image:
     """Return one place as a picture: in columns hr and each model, with the error map below each model's patch."""
     hr, *sr = (place.patch(region) for region in place.regions)
-    side = place.side * ZOOM
-    picture = Image.new("RGB", (MARGIN + (len(sr) + 1) * (side + MARGIN), HEADER + 2 * (side + MARGIN)), "white")
-    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(12)
-    for column, (name, patch) in enumerate(zip(["HR", *names], [hr, *sr], strict=True)):
-        left = MARGIN + column * (side + MARGIN)
-        pen.text((left, 2), _shortened(name, font, side), fill="black", font=font)
-        picture.paste(_enlarged(patch), (left, HEADER))
-        if column:
-            picture.paste(_enlarged(error_map(patch, hr)), (left, HEADER + side + MARGIN))
-    scale = f"below: |SR - HR|, black 0\nto yellow {BRIGHTEST} grey levels\n\n{_shortened(place.image, font, side)}"
-    pen.text((MARGIN, HEADER + side + 2 * MARGIN), scale, fill="black", font=font)
-    return picture
+    errors = [_enlarged(error_map(patch, hr)) for patch in sr]
+    scale = [f"|SR - HR|: black 0, yellow {BRIGHTEST}"] * len(sr)  # grey levels
+    return labelled(["HR", *names], [[*map(_enlarged, (hr, *sr))], [None, *errors]], [[place.image], ["", *scale]])
 
 
 def _enlarged(patch: Pixels) -> Image.Image:
     repeated = patch.repeat(ZOOM, axis=0).repeat(ZOOM, axis=1)
     return Image.fromarray(repeated).convert("RGB")
-
-
-def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """Return the end of a text, which tells names apart better than the beginning, so that it fits in `width` px."""
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(f"...{text}") > width:
-        text = text[1:]
-    return f"...{text}"

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sisr.errors import ConfigError
-from sisr.evaluation.difference import BETTER, FEWEST, NOT_SHOWN, TOO_FEW, difference
+from sisr.evaluation.difference import BETTER, NOT_SHOWN, TOO_FEW, difference
 from sisr.evaluation.measure import Measurement
-from sisr.metrics.catalogue import ANY_DISTANCE, PSNR_Y, SCORE, Metric, metric
+from sisr.metrics.catalogue import ANY_DISTANCE, FEWEST, PSNR_Y, SCORE, Metric, metric
 from sisr.metrics.perceptual import Distance
 from sisr.metrics.protocol import Protocol
 
@@ -21,7 +21,15 @@ class Check:
     text: str  # in words, with numbers
 
 
-def metric_of(request: str | None, *, adversarial: bool, rule: Protocol, distance: Distance | None) -> Metric:
+def metric_of(
+    request: str | None,
+    *,
+    adversarial: bool,
+    rule: Protocol,
+    distance: Distance | None,
+    further: Sequence[Distance] = (),
+    missing: Sequence[str] = (),
+) -> Metric:
     """Return the metric that decides.
 
     Args:
@@ -29,6 +37,8 @@ def metric_of(request: str | None, *, adversarial: bool, rule: Protocol, distanc
         adversarial: Whether the recipe has a judge.
         rule: The protocol.
         distance: What is measured besides.
+        further: Metrics that were asked for, and are measured, too.
+        missing: In words, which of these can't be had, and why.
 
     Raises:
         ConfigError: It is not measured; the message lists what is.
@@ -38,11 +48,12 @@ def metric_of(request: str | None, *, adversarial: bool, rule: Protocol, distanc
     found = metric(request)
     if found is ANY_DISTANCE and distance:
         return metric(distance.name)
-    measured = [*rule.metrics, *([distance.name, SCORE.name] if distance else [])]
+    measured = [*rule.metrics, *([distance.name, SCORE.name] if distance else []), *(each.name for each in further)]
     if found.name not in measured:
         raise ConfigError(
             f"--by {request} is not measured under protocol {rule.name} with {distance.name if distance else 'no'} "
-            f"perceptual distance: choose one of {', '.join(measured)}, or another --perceptual"
+            f"perceptual distance{''.join(f'; {line}' for line in missing)}: choose one of {', '.join(measured)}, or "
+            "another --perceptual"
         )
     return found
 
@@ -51,31 +62,36 @@ def reported(metrics: Mapping[str, float]) -> Check:
     """Return the check of what a run itself reported at its end: something, and all of it finite.
 
     Args:
-        metrics: Last value of each; a number that wasn't finite was delivered as `NAME_finite` = 0.
+        metrics: Last value of each, those of its end as `final/NAME`; runs of version 0.1.0 delivered a number that
+            wasn't finite as `NAME_finite` = 0.
     """
     final = {name: value for name, value in metrics.items() if name.startswith("final/")}
     broken = [name.removesuffix("_finite") for name, value in final.items() if name.endswith("_finite") and not value]
     broken += [name for name, value in final.items() if not math.isfinite(value)]
     if not final:
-        return Check("run", False, "it reports no final/... metric: it has not come to its end")
+        return Check("run", False, "it reports no values of its end: it has not come to it")
     if broken:
         return Check("run", False, f"it reports numbers that are not finite: {', '.join(broken)}")
     return Check("run", True, f"all {len(final)} of its final metrics are finite")
 
 
-def unseen(trained_on: Sequence[str] | None, num_images: int) -> Check:
+def unseen(trained_on: Sequence[str] | None, num_images: int, num_origins: int = 0) -> Check:
     """Return the check that a model is not judged on images that it has learned by heart.
 
     Args:
-        trained_on: Which of the images that decide it was trained on; None: what it was trained on is not known.
+        trained_on: Which of the images that decide it was trained on, or on what they were cut from; None: what it was
+            trained on is not known.
         num_images: How many decide.
+        num_origins: How many images they say they were cut from.
     """
     if trained_on is None:
         return Check("images", True, "what it was trained on is not known here")
     if trained_on:
         named = ", ".join(trained_on[:3]) + (", ..." if len(trained_on) > 3 else "")
-        return Check("images", False, f"it was trained on {len(trained_on)} of these {num_images} images: {named}")
-    return Check("images", True, f"it was trained on none of these {num_images} images")
+        cut = ", or on what they were cut from" if num_origins else ""
+        return Check("images", False, f"it was trained on {len(trained_on)} of these {num_images} images{cut}: {named}")
+    origins = f", nor on the {num_origins} that they were cut from" if num_origins else ""
+    return Check("images", True, f"it was trained on none of these {num_images} images{origins}")
 
 
 def judge(candidate: Measurement, rivals: Sequence[Measurement], by: Metric) -> list[Check]:

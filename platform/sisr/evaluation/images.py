@@ -2,40 +2,76 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from sisr.data.formats import RefusedError
 from sisr.data.images import decode_with_alpha, flatten
-from sisr.data.packing import digest
-from sisr.data.pairs import refuse_pairs
+from sisr.data.index import Index
+from sisr.data.packing import digest, read_all
+from sisr.data.pairs import header_size, refuse_pairs, scale_of
 from sisr.data.sources import ImageFile, catalogue
-from sisr.data.sources.folder import find_images
-from sisr.disk.run_folder import RunFolder
+from sisr.data.sources.judging import judging_files
+from sisr.disk.run_folder import RECORD, RunFolder
 from sisr.disk.sweep_folder import TRIALS
-from sisr.errors import SisrError
+from sisr.errors import DataError, SisrError
+from sisr.evaluation.measure import Original
+
+CUT_FROM = "Cut from SHA-256"  # text of a PNG: the SHA-256 of the image file that it was cut from
 
 
 def find(data: str) -> list[ImageFile]:
-    """Return the image files that --data names: of a folder all, of another source what it holds out.
+    """Return the image files that --data names: of a folder, or of pairs, all; of another source what it holds out.
 
     Raises:
-        DataError: There are none, or they plainly hold pairs of lr and hr, of which only hr can be measured on.
+        DataError: There are none, or some are no pairs; or low resolution lies among images as if it were originals.
     """
-    path = Path(data)
-    if path.is_file():
+    if (path := Path(data)).is_file():
         return [ImageFile(path.resolve(), path.name)]
-    files = find_images(path) if data and path.is_dir() else catalogue.open_source(data).held_out
-    refuse_pairs(data, files)
+    files = judging_files(data)
+    if any(file.lr for file in files):
+        _require_pairs(data, files)
+    else:
+        refuse_pairs(data, files)
     return files
 
 
-def decoded(files: Sequence[ImageFile]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Yield names and pixels: (h, w, 3), or (h, w) where the file is grey.
+def find_unseen(data: str, run: Mapping[str, Any]) -> tuple[list[ImageFile], str]:
+    """Return what `find` returns, of a run's own images or pairs only what it held out, and what to call them.
+
+    `run` is what its run.json says of it.
+    """
+    is_whole = Path(data).is_dir() or data.startswith("pairs:")
+    if not is_whole or catalogue.absolute(data) != run.get("data") or run.get("validation"):
+        return find(data), data
+    return catalogue.open_source(data).held_out, f"{data} (held-out images)"
+
+
+def _require_pairs(data: str, files: Sequence[ImageFile]) -> None:
+    """Raise DataError, which names the first, unless all files are pairs: no mean silently leaves one out."""
+    judged = (verdict for verdict, _ in read_all(files, lambda file: None))
+    index = Index.of(zip((file.name for file in files), judged, strict=True))
+    if index.refused:
+        head = f"{data}: {len(index.refused)} of {len(files)} can't be measured on; mend or remove them:"
+        raise DataError("\n".join([head, *index.offenders()]))
+
+
+def given_scale(files: Sequence[ImageFile]) -> int | None:
+    """Return hr side / lr side of most pairs, by their headers; None where no lr is given."""
+    sizes = [(header_size(file.lr), header_size(file.path)) for file in files if file.lr]
+    scales = Counter(scale_of(lr, hr) for lr, hr in sizes if lr and hr)
+    return scales.most_common(1)[0][0] if scales else None
+
+
+def decoded(files: Sequence[ImageFile]) -> Iterator[Original]:
+    """Yield names and pixels, of pairs of both: (h, w, 3), or (h, w) where the file is grey.
 
     Raises:
         RefusedError: A file can't be used: no mean silently leaves one out.
@@ -43,8 +79,12 @@ def decoded(files: Sequence[ImageFile]) -> Iterator[tuple[str, NDArray[np.uint8]
     for file in files:
         if file.refused:
             raise RefusedError(*file.refused, file.path)
-        picture = decode_with_alpha(file.path)
-        yield file.name, picture.pixels[..., 0] if picture.grey and picture.alpha is None else flatten(picture)
+        yield Original(file.name, _pixels(file.path), _pixels(file.lr) if file.lr else None)
+
+
+def _pixels(path: Path) -> NDArray[np.uint8]:
+    picture = decode_with_alpha(path)
+    return picture.pixels[..., 0] if picture.grey and picture.alpha is None else flatten(picture)
 
 
 def hashes(files: Sequence[ImageFile]) -> dict[str, str]:
@@ -52,14 +92,33 @@ def hashes(files: Sequence[ImageFile]) -> dict[str, str]:
     return {file.name: hashlib.sha256(file.path.read_bytes()).hexdigest() for file in files if not file.refused}
 
 
-def fingerprint(hashes: dict[str, str]) -> str:
-    """Return the SHA-256 of files' names and contents."""
-    return digest(part for pair in hashes.items() for part in pair)
+def fingerprint(files: Sequence[ImageFile], hashes: dict[str, str]) -> str:
+    """Return the SHA-256 of files' names and contents, of which `hashes` are known, and of the lr that is given."""
+    lr = {f"{file.name} (lr)": hashlib.sha256(file.lr.read_bytes()).hexdigest() for file in files if file.lr}
+    return digest(part for pair in (hashes | lr).items() for part in pair)
 
 
-def among(hashes: dict[str, str], trained_on: Collection[str]) -> list[str]:
-    """Return the names of the files whose content is among `trained_on`, which are SHA-256."""
-    return [name for name, sha256 in hashes.items() if sha256 in trained_on]
+def cut_from(files: Sequence[ImageFile]) -> dict[str, str]:
+    """Return the SHA-256 of the image file that each was cut from, by name, for those that say it in `CUT_FROM`."""
+    found = {}
+    for file in files:
+        with (
+            suppress(OSError),
+            Image.open(file.path, formats=["PNG"]) as image,
+        ):  # of what can't be read nothing is known
+            found[file.name] = str(image.info.get(CUT_FROM, ""))
+    return {name: sha256 for name, sha256 in found.items() if sha256}
+
+
+def among(hashes: Mapping[str, str], origins: Mapping[str, str], trained_on: Collection[str]) -> list[str]:
+    """Return the names of the files that a model knows: themselves, or what they were cut from.
+
+    Args:
+        hashes: Of each file, by name.
+        origins: What `cut_from` returns of them.
+        trained_on: SHA-256 of what the model was trained on.
+    """
+    return [name for name, sha256 in hashes.items() if sha256 in trained_on or origins.get(name) in trained_on]
 
 
 def trained_on(record: Mapping[str, Any], hashes: Mapping[str, str]) -> set[str] | None:
@@ -84,7 +143,7 @@ def of_folder(path: Path) -> set[str] | None:
     """Return what the run that a model or checkpoint folder lies in was trained on, as `trained_on` does."""
     for folder in (path, *path.resolve().parents[:3]):
         try:
-            record = json.loads((folder / "run.json").read_text())
+            record = json.loads((folder / RECORD).read_text())
         except (OSError, ValueError):
             continue
         hashes = RunFolder(folder).file_hashes()
@@ -99,10 +158,10 @@ def warnings(models: Mapping[str, Path], files: Sequence[ImageFile]) -> list[str
     known = {name: of_folder(path) for name, path in models.items()}
     if not any(known.values()):
         return []
-    contents = hashes(files)
+    contents, origins = hashes(files), cut_from(files)
     found = []
     for name, sha256s in known.items():
-        if seen := among(contents, sha256s or ()):
+        if seen := among(contents, origins, sha256s or ()):
             listed = ", ".join(seen[:3]) + (", ..." if len(seen) > 3 else "")
             found.append(
                 f"{name} was trained on {len(seen)} of these {len(files)} images ({listed}): its values on them say "

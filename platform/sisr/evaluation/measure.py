@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -15,18 +14,19 @@ from torch import Tensor, nn
 
 from sisr.data.bicubic import resize
 from sisr.errors import ConfigError, DataError
+from sisr.evaluation.finished import Finished
+from sisr.evaluation.judged import Judged, Pixels, batch, judged_by
+from sisr.evaluation.originals import Original as Original
+from sisr.evaluation.originals import cut, hr_of, lr_of
+from sisr.evaluation.side_by_side import in_order
 from sisr.inference import tiled
-from sisr.metrics import planes
-from sisr.metrics.catalogue import METRICS, PSNR_Y, SCORE
+from sisr.metrics.catalogue import PSNR_Y, SCORE
 from sisr.metrics.perceptual import Distance
-from sisr.metrics.planes import luma
-from sisr.metrics.protocol import Protocol
+from sisr.metrics.protocol import GIVEN, UNKNOWN, Protocol
 from sisr.metrics.score import score
-from sisr.metrics.ssim import WINDOW
 from sisr.recipe import Generator
 
-Pixels = NDArray[np.uint8]  # (h, w, 3) RGB, or (h, w) grey
-Upscaler = Generator | Literal["bicubic"]
+Upscaler = Generator | Literal["bicubic"] | Finished
 T = TypeVar("T")
 
 
@@ -49,11 +49,12 @@ class Measurement:
     together: dict[str, float] = field(default_factory=dict)  # what is measured on all images at once
     distance: Distance | None = None
     evidence: list[Any] = field(default_factory=list)  # of the distance, for each image
+    further: dict[str, tuple[Distance, list[Any]]] = field(default_factory=dict)  # by name, with their evidence
 
     @property
     def mean(self) -> dict[str, float]:
         """Each metric averaged over the images, or of all of them together."""
-        metrics = self.images[0].values
+        metrics = [name for name in self.images[0].values if all(name in image.values for image in self.images)]
         means = {m: math.fsum(i.values[m] for i in self.images) / len(self.images) for m in metrics}
         return means | self.together
 
@@ -65,29 +66,35 @@ class Measurement:
 
 def evaluate_models(
     models: Sequence[tuple[str, Upscaler]],
-    images: Iterable[tuple[str, Pixels]],
+    images: Iterable[Original],
     scale: int,
     rule: Protocol,
-    on_image: Callable[[str, Pixels, list[Pixels]], None] = lambda name, hr, sr: None,
+    on_image: Callable[[str, Pixels, list[Pixels], Pixels], None] = lambda name, hr, sr, lr: None,
     metrics: Sequence[str] | None = None,
     distance: Distance | None = None,
+    at_once: int = 1,
+    further: Sequence[Distance] = (),
 ) -> list[Measurement]:
     """Return each model's values on the same images: every lr is made once, and the models take turns on it.
 
     Where bicubic is one of the models, and a distance is measured, each of them has a score against it.
 
     Args:
-        models: Names, and generators (put into evaluation mode meanwhile) on any device, or `bicubic`, MATLAB's.
-        images: Names and hr images; consumed one at a time.
+        models: Names, and generators (put into evaluation mode meanwhile) on any device, `bicubic`, MATLAB's, or what
+            another program has made.
+        images: All with lr, or all without; consumed one at a time.
         scale: hr side / lr side.
         rule: The protocol.
-        on_image: Gets each image's name, hr and what the models made of it, in 8 bit, as they were measured.
+        on_image: Gets each image's name, hr, what the models made, and of which lr, in 8 bit, as they were measured.
         metrics: Which of the protocol's to measure; None: all.
         distance: Also measured, on whole images; needs a protocol of RGB images.
+        at_once: Images measured at the same time, each by one thread; with more than one, the models' times are not
+            theirs alone.
+        further: Also measured on whole images, where all of them are large enough.
 
     Raises:
         ConfigError: The protocol has no RGB images for the distance.
-        DataError: There are no images, or one is too small to be measured.
+        DataError: There are no images, or one is too small to be measured, or lr or sr of another size.
         ValueError: A generator's output has another size than hr.
     """
     metrics = rule.metrics if metrics is None else metrics
@@ -95,29 +102,57 @@ def evaluate_models(
         raise ConfigError(f"protocol {rule.name} has luma alone, and {distance.name} needs RGB: leave one of them out")
     results: list[list[ImageResult]] = [[] for _ in models]
     evidence: list[list[Any]] = [[] for _ in models]
+    seen_by: list[list[dict[str, Any]]] = [[] for _ in models]
+
+    def judge(count: int, original: Original) -> tuple[Pixels, list[Judged], Pixels]:
+        hr = hr_of(cut(original, scale, distance), rule)
+        lr = lr_of(original, hr, scale, rule)
+        made = [_timed(model, original.name, lr, hr, rule, at_once) for _, model in _turned(models, count)]
+        by = (scale, metrics, distance, further)
+        judged = [judged_by(sr, hr, seconds, *by) for sr, seconds in _turned(made, -count)]
+        return hr, judged, np.rint(lr.clip(0, 255)).astype(np.uint8)
+
+    origin = ""
     with _evaluation_mode(models):
-        for count, (name, pixels) in enumerate(images):
-            hr = _hr(_cut(name, pixels, scale, distance), rule)
-            lr = resize(hr.astype(np.float64) if rule.luma_first else hr, Fraction(1, scale))
-            made: list[tuple[Pixels, float]] = [_timed(model, lr, scale) for _, model in _turned(models, count)]
-            made = _turned(made, -count)
-            for found, seen, (sr, seconds) in zip(results, evidence, made, strict=True):
-                values = _scores(sr, hr, scale, metrics)
-                if distance:
-                    with torch.inference_mode():
-                        seen.append(distance.evidence(_batch(sr), _batch(hr)))
-                    values |= {distance.name: seen[-1]} if isinstance(seen[-1], float) else {}
-                found.append(ImageResult(name, values, seconds))
-            on_image(name, hr, [sr for sr, _ in made])
+        for original, (hr, judged, lr) in in_order(images, judge, at_once):
+            origin = origin if original.lr is None else GIVEN
+            for found, seen, all_seen, each in zip(results, evidence, seen_by, judged, strict=True):
+                found.append(ImageResult(original.name, each.values, each.seconds))
+                seen.append(each.evidence)
+                all_seen.append(each.further)
+            on_image(original.name, hr, [each.sr for each in judged], lr)
     if not all(results):
         raise DataError("no images to measure on")
-    stamp = rule.stamp(scale) + (f"|{distance.stamp}" if distance else "")
-    measured = [
-        Measurement(name, stamp, found, {distance.name: distance.value(seen)} if distance else {}, distance, seen)
-        for (name, _), found, seen in zip(models, results, evidence, strict=True)
-    ]
-    bicubic = [found for found, (_, model) in zip(measured, models, strict=True) if not isinstance(model, nn.Module)]
+    measured = []
+    for (name, model), found, seen, all_seen in zip(models, results, evidence, seen_by, strict=True):
+        stamp = rule.stamp(scale, UNKNOWN if isinstance(model, Finished) else origin)
+        measured.append(_with_further(_measurement(name, stamp, found, seen, distance), further, all_seen))
+    bicubic = [found for found, (_, model) in zip(measured, models, strict=True) if model == "bicubic"]
     return with_scores(measured, bicubic[0]) if bicubic and distance else measured
+
+
+def _measurement(
+    name: str, stamp: str, found: list[ImageResult], evidence: list[Any], distance: Distance | None
+) -> Measurement:
+    """Return what one model's images say together; `evidence` is what the distance has seen of each."""
+    if distance is None:
+        return Measurement(name, stamp, found, {}, None, evidence)
+    together = {distance.name: distance.value(evidence)}
+    return Measurement(name, f"{stamp}|{distance.stamp}", found, together, distance, evidence)
+
+
+def _with_further(measured: Measurement, further: Sequence[Distance], seen: Sequence[dict[str, Any]]) -> Measurement:
+    """Return a measurement with the further metrics that could be measured on every image."""
+    for each in further:
+        if all(each.name in image for image in seen):
+            evidence = [image[each.name] for image in seen]
+            measured = replace(
+                measured,
+                protocol=f"{measured.protocol}|{each.stamp}",
+                together={**measured.together, each.name: each.value(evidence)},
+                further={**measured.further, each.name: (each, evidence)},
+            )
+    return measured
 
 
 def with_scores(measured: Sequence[Measurement], bicubic: Measurement) -> list[Measurement]:
@@ -138,32 +173,29 @@ def _turned(items: Sequence[T], count: int) -> list[T]:
     return [*items[start:], *items[:start]]
 
 
-def _hr(pixels: Pixels, rule: Protocol) -> Pixels:
-    if rule.luma_first:
-        return pixels if pixels.ndim == 2 else luma(_batch(pixels))[0, 0].round().byte().numpy()
-    return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
-
-
-def _timed(model: Upscaler, lr: NDArray[Any], scale: int) -> tuple[Pixels, float]:
-    """Return sr in 8 bit, and how many seconds it took."""
+def _timed(
+    model: Upscaler, name: str, lr: NDArray[Any], hr: Pixels, rule: Protocol, sharing: int
+) -> tuple[Pixels, float]:
+    """Return sr in 8 bit, and how many seconds it took; memory is shared by so many."""
     begun = time.perf_counter()
-    if not isinstance(model, nn.Module):
-        sr = resize(lr, scale)
+    if isinstance(model, Finished):
+        sr: NDArray[Any] = hr_of(model.sr(name, *hr.shape[:2]), rule)
+    elif not isinstance(model, nn.Module):
+        sr = resize(lr, hr.shape[0] // lr.shape[0])
     elif lr.ndim == 3:
-        sr = 255 * _generate(model, _batch(lr))[0].permute(1, 2, 0).numpy()
+        sr = _rounded(_generate(model, batch(lr), sharing)[0]).permute(1, 2, 0).contiguous().numpy()
     else:  # luma (h, w) in 0 .. 255: an RGB generator gets three equal channels, and the mean of its three counts
-        sr = 255 * _generate(model, torch.from_numpy(lr / 255).expand(1, 3, -1, -1))[0].mean(dim=0).numpy()
+        equal = torch.from_numpy(lr / 255).expand(1, 3, -1, -1)
+        sr = _rounded(_generate(model, equal, sharing)[0].mean(dim=0)).numpy()
     if sr.dtype != np.uint8:
         sr = np.clip(np.floor(sr + 0.5), 0, 255).astype(np.uint8)
     return sr, time.perf_counter() - begun
 
 
-def _scores(sr: Pixels, hr: Pixels, scale: int, metrics: Sequence[str]) -> dict[str, float]:
-    if hr.ndim == 3:
-        made, true = _batch(sr), _batch(hr)
-        return {name: planes.measure(METRICS[name], made, true, scale).item() for name in metrics}
-    made, true = (torch.from_numpy(plane)[None, None].double() for plane in (sr, hr))
-    return {name: planes.of_planes(METRICS[name])(made, true, scale).item() for name in metrics}
+@torch.inference_mode()
+def _rounded(sr: Tensor) -> Tensor:
+    """Return sr in 8 bit; float64 is used up, for pictures are large."""
+    return sr.mul_(255).add_(0.5).floor_().clamp_(0, 255).byte()
 
 
 @contextmanager
@@ -179,23 +211,6 @@ def _evaluation_mode(models: Sequence[tuple[str, Upscaler]]) -> Iterator[None]:
             module.training = True
 
 
-def _generate(generator: Generator, lr: Tensor) -> Tensor:
-    like = next(generator.parameters(), lr.float())
-    return tiled.upscale(generator, lr.to(like.device, like.dtype)).double().cpu()
-
-
-def _batch(pixels: Pixels) -> Tensor:
-    return torch.from_numpy(pixels).permute(2, 0, 1)[None].double() / 255
-
-
-def _cut(name: str, pixels: Pixels, scale: int, distance: Distance | None) -> Pixels:
-    height, width = (side // scale * scale for side in pixels.shape[:2])
-    least = WINDOW + 2 * scale
-    if min(height, width) < least:
-        size = f"{pixels.shape[1]}x{pixels.shape[0]} px"
-        raise DataError(f"{name} is {size}: too small to measure {scale}x on; it needs at least {least} px a side")
-    if distance and min(height, width) < (needed := METRICS[distance.name].least):
-        raise DataError(
-            f"{name} is {width}x{height} px: {distance.name} needs at least {needed} px a side; choose swd or none"
-        )
-    return pixels[:height, :width].copy()
+def _generate(generator: Generator, lr: Tensor, sharing: int) -> Tensor:
+    like, memory = next(generator.parameters(), lr.float()), tiled.memory_budget(generator) / sharing
+    return tiled.upscale(generator, lr.to(like.device, like.dtype), memory=memory).double().cpu()

@@ -15,9 +15,10 @@ from sisr.metrics.catalogue import METRICS, PSNR_Y
 from sisr.pictures.page import data_address, render
 
 PAGE, RESULT = "comparison.html", "comparison.json"
+MAGNIFICATIONS = (1, 2, 4, 8)
 ABOUT = (
-    "Mean ± standard deviation over the images. A difference is the mean over the images of the model's value minus "
-    "the reference's, with its 95 % interval, paired over images: Student's of fewer than 30, else percentile "
+    "Mean ± standard deviation over the images; below it the difference: the mean over the images of the model's value "
+    "minus the reference's, with its 95 % interval, paired over images: Student's of fewer than 30, else percentile "
     "bootstrap. SWD and the score are of all images together: there, images are left out in turn (jackknife).",
     "More PSNR, SSIM and score is better; of the others, which are perceptual distances, less. A score of 1 is twice "
     "as good as bicubic, in the geometric mean of fidelity and perception.",
@@ -74,7 +75,9 @@ def page(rows: Sequence[Ranked], places: Sequence[Place], facts: Sequence[str], 
         columns=columns(rows),
         rows=[cells(row) for row in rows],
         notes=[*notes, *ABOUT],
-        names=["HR", *(row.model for row in rows)],
+        names=["HR", *(row.model for row in rows), *(["LR"] if all(place.lr is not None for place in places) else [])],
+        num_models=len(rows),
+        magnifications=MAGNIFICATIONS,
         places=[_shown(place, rows) for place in places],
         colours=COLOURS,
         brightest=BRIGHTEST,
@@ -85,19 +88,17 @@ def columns(rows: Sequence[Ranked]) -> list[str]:
     """Return the titles of the table's columns."""
     metrics = [METRICS[name] for name in rows[0].measured.mean]
     values = [f"{metric.title}{f' ({metric.unit})' if metric.unit else ''}" for metric in metrics]
-    differences = [f"{metric.title} difference [95 %]" for metric in metrics]
-    return ["model", "verdict", *values, *differences, "parameters", "multiply-adds", "ms/image"]
+    return ["model", "verdict", *values, "parameters", "multiply-adds", "ms/image"]
 
 
 def cells(row: Ranked) -> list[str]:
-    """Return a row of the table."""
+    """Return a row of the table; below a value stands its difference from the reference's, with its interval."""
     cost, metrics = row.cost, row.measured.mean
-    found = [row.differences.get(metric) for metric in metrics]
+    found = {metric: row.differences.get(metric) for metric in metrics}
     return [
         row.model,
         row.verdict,
-        *(row.text(metric) for metric in metrics),
-        *(difference.text(unit=False) if difference else "" for difference in found),
+        *(row.text(m) + (f"\n{other.text(unit=False)}" if (other := found[m]) else "") for m in metrics),
         "" if cost.parameters is None else f"{cost.parameters:,}",
         "" if cost.multiply_adds is None else f"{cost.multiply_adds / 1e9:.2f} G",
         f"{row.ms:.1f}",
@@ -107,13 +108,14 @@ def cells(row: Ranked) -> list[str]:
 def _shown(place: Place, rows: Sequence[Ranked]) -> dict[str, Any]:
     """Return what the templates need of a place: its pictures, error maps (one for each model) and captions."""
     hr, *patches = (place.patch(region) for region in place.regions)
+    regions = [*place.regions, *([] if place.lr is None else [place.lr])]
     height, width = place.regions[0].shape[:2]
     values = [next(image.values for image in row.measured.images if image.name == place.image) for row in rows]
     return {
         "place": place,
         "width": width,
         "height": height,
-        "pictures": [data_address(png(region), "image/png") for region in place.regions],
+        "pictures": [data_address(png(region), "image/png") for region in regions],
         "errors": [data_address(png(error_map(patch, hr)), "image/png") for patch in patches],
         "captions": [f"{PSNR_Y.text(found[PSNR_Y.name])} {PSNR_Y.title} of the image" for found in values],
     }

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from statistics import median, stdev
 from typing import Any
 
-from sisr.evaluation.difference import CEILING, FEWEST, TOO_FEW, PairedDifference, difference
+from sisr.evaluation.difference import CEILING, TOO_FEW, PairedDifference, difference
 from sisr.evaluation.measure import Measurement
-from sisr.metrics.catalogue import METRICS, PSNR_Y
+from sisr.metrics.catalogue import FEWEST, METRICS, PSNR_Y
 
 REFERENCE = "reference"
 

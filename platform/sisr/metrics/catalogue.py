@@ -2,7 +2,7 @@
 
 Everything that judges models reads it: the gate, comparisons, the best checkpoint, the objective of a sweep, tables,
 plots and MLflow's views. A new metric is a file in this room and a line in `METRICS`. The file of one that compares
-pixels has a function of its own name, as `psnr.psnr`; that of a perceptual distance has `build`, as `lpips.build`.
+pixels has a function of its own name, as `psnr.psnr`; that of any other has `build`, as `lpips.build`.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,10 @@ from sisr.config.wording import did_you_mean
 from sisr.errors import ConfigError
 
 Mode = Literal["max", "min"]
+FEWEST = 6  # images that show a difference: 5 differences have the same sign by chance once in 16 times, over 1 in 20
 PYTORCH = "https://download.pytorch.org/models/"
+NIQE = "https://github.com/XPixelGroup/BasicSR/raw/master/basicsr/metrics/niqe_pris_params.npz"
+INCEPTION = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
 
 
 @dataclass(frozen=True)
@@ -27,13 +30,15 @@ class Metric:
     _: KW_ONLY
     digits: int = 4  # after the point
     unit: str = ""
-    kind: Literal["pixels", "distance", "combined"]  # compared pixel by pixel; perceptual; computed from others
+    # Compared pixel by pixel; the perceptual one beside them; measured where it is asked for; computed from others.
+    kind: Literal["pixels", "distance", "further", "combined"]
     file: str  # of this room, that measures it
     channels: Literal["Y", "RGB"] = "RGB"
     always: bool = True  # measured at each validation and comparison; False: only by `sisr evaluate` and the gate
     per_image: bool = True  # False: one value for all images together
     option: str = ""  # of a distance: the word that chooses it, as in perceptual=vgg
     package: str = ""  # that must be installed
+    extra: str = "perceptual"  # of this project, that installs it
     weights: str = ""  # address of the file that must lie in torch's cache
     least: int = 0  # px, shortest side that it can measure
 
@@ -70,6 +75,15 @@ METRICS = {
             weights=f"{PYTORCH}vgg19-dcbb9e9d.pth", least=4,
         ),
         Metric("swd", "SWD", "min", 1.0, digits=1, kind="distance", file="swd", option="swd", least=7, per_image=False),
+        Metric(
+            "dists", "DISTS", "min", 0.005, kind="further", file="dists", package="DISTS_pytorch", extra="measures",
+            weights=f"{PYTORCH}vgg16-397923af.pth", least=32,
+        ),
+        Metric("niqe", "NIQE", "min", 0.1, digits=3, kind="further", file="niqe", weights=NIQE, least=192),
+        Metric(
+            "fid", "FID", "min", 1.0, digits=2, kind="further", file="fid", package="pytorch_fid", extra="measures",
+            weights=INCEPTION, least=128, per_image=False,
+        ),
         SCORE,
     )
 }  # fmt: skip
@@ -77,6 +91,12 @@ METRICS = {
 PIXELS = [metric for metric in METRICS.values() if metric.kind == "pixels"]
 ALWAYS = [metric for metric in PIXELS if metric.always]
 DISTANCES = [metric for metric in METRICS.values() if metric.kind == "distance"]
+FURTHER = [metric for metric in METRICS.values() if metric.kind == "further"]
+FURTHER_MEANING = ", ".join(metric.name for metric in FURTHER)
+PERCEPTUAL_CHOICES = ("auto", "none", *(metric.option for metric in DISTANCES))  # besides a file's path; best first
+PERCEPTUAL_MEANING = (
+    "auto (of the next three the first whose weights are here), lpips, vgg, swd, none or a VGG-19 weights file"
+)
 # What a table of validations has columns for: a run measures at most one of the distances.
 AT_VALIDATION = [*ALWAYS, ANY_DISTANCE, SCORE]
 
@@ -100,6 +120,20 @@ def metric(name: str) -> Metric:
     return found
 
 
+def further_names(request: str) -> list[str]:
+    """Return the further metrics that a request such as `dists,niqe` names, each once.
+
+    Raises:
+        ConfigError: One is none of `FURTHER`.
+    """
+    names, known = [name.strip() for name in request.split(",") if name.strip()], [metric.name for metric in FURTHER]
+    for name in names:
+        if name not in known:
+            hint = did_you_mean(name, known) or f"there are {', '.join(known)}"
+            raise ConfigError(f"no further metric '{name}'; {hint} (the others are measured anyway)")
+    return list(dict.fromkeys(names))
+
+
 def direction(name: str) -> Mode:
     """Return whether more or less of a metric is better; more, where it is not in the table, as a loss is not."""
     found = find(name)
@@ -116,6 +150,14 @@ def value_of(values: Mapping[str, Any], name: str) -> Any:
     prefix, slash, last = name.rpartition("/")
     names = [metric.name for metric in DISTANCES] if last == ANY_DISTANCE.name else [last]
     return next((values[key] for key in (f"{prefix}{slash}{each}" for each in names) if key in values), None)
+
+
+def name_in(values: Mapping[str, Any], name: str) -> str:
+    """Return `name`, or where it stands for any distance the name of the one that is there."""
+    prefix, slash, last = name.rpartition("/")
+    if last != ANY_DISTANCE.name:
+        return name
+    return next((key for key in (f"{prefix}{slash}{each.name}" for each in DISTANCES) if key in values), name)
 
 
 def deciding(*, adversarial: bool) -> Metric:

@@ -18,11 +18,9 @@ from torch import Tensor
 
 from sisr.errors import ConfigError
 from sisr.losses.perceptual import cached_weights
-from sisr.metrics.catalogue import DISTANCES, Metric
+from sisr.metrics.catalogue import DISTANCES, FURTHER, PERCEPTUAL_MEANING, Metric, further_names
 
 OPTIONS = {metric.option: metric for metric in DISTANCES}  # best first
-CHOICES = ("auto", "none", *OPTIONS)
-MEANING = "auto (of the next three the first whose weights are here), lpips, vgg, swd, none or a VGG-19 weights file"
 OTHERWISE = "or choose perceptual=swd, which needs neither weights nor packages"
 
 
@@ -71,7 +69,7 @@ def offered(request: str, least: int | None = None) -> list[str]:
     Nothing is downloaded: a run must not depend on a network, nor 1,000 workers on one server.
 
     Args:
-        request: See `MEANING`.
+        request: See `catalogue.PERCEPTUAL_MEANING`.
         least: px, shortest side of the images to be measured, where it is known.
 
     Raises:
@@ -83,8 +81,32 @@ def offered(request: str, least: int | None = None) -> list[str]:
         if reason := _missing(OPTIONS[request], least):
             raise ConfigError(f"perceptual={request} needs {reason}, {OTHERWISE}")
     elif request != "none" and not Path(request).is_file():
-        raise ConfigError(f"perceptual must be {MEANING}; '{request}' is none of these, and no file")
+        raise ConfigError(f"perceptual must be {PERCEPTUAL_MEANING}; '{request}' is none of these, and no file")
     return [] if request == "none" else [request]
+
+
+def further(request: str, least: int | None = None) -> tuple[list[str], list[str]]:
+    """Return which of the further metrics of a request can be had here, and why the others can't, a line for each.
+
+    Raises:
+        ConfigError: There is no metric of that name.
+    """
+    wanted = {metric.name: _missing(metric, least) for metric in FURTHER if metric.name in further_names(request)}
+    lines = [f"{name} is left out: it needs {reason}" for name, reason in wanted.items() if reason]
+    return [name for name, reason in wanted.items() if not reason], lines
+
+
+def build_further(request: str, device: torch.device, least: int | None = None) -> tuple[list[Distance], list[str]]:
+    """Return the further metrics of a request that can be had here, and why the others can't, a line for each."""
+    names, lines = further(request, least)
+    built = []
+    for name in names:
+        metric = next(each for each in FURTHER if each.name == name)
+        try:
+            built.append(import_module(f"{__package__}.{metric.file}").build(_weights_file(metric), device))
+        except ConfigError as error:
+            lines.append(f"{name} is left out: {error}")
+    return built, lines
 
 
 def metric_of(offer: str) -> Metric:
@@ -113,7 +135,7 @@ def _weights_file(metric: Metric) -> Path:
 def _missing(metric: Metric, least: int | None) -> str:
     """Return what a distance needs and does not have here; empty where it can be had."""
     if metric.package and not find_spec(metric.package):
-        return f"the package {metric.package}: pip install 'sisr[perceptual]'"
+        return f"the package {metric.package}: pip install 'sisr[{metric.extra}]'"
     if metric.weights and not _weights_file(metric).is_file():
         return f"its weights at {_weights_file(metric)}: put {metric.weights} there"
     if least is not None and least < metric.least:

@@ -1,6 +1,6 @@
 """From RGB images to the planes, such as luma, that PSNR and SSIM compare without their border."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 
 from torch import Tensor
@@ -17,15 +17,29 @@ def of_planes(metric: Metric) -> OfPlanes:
 
 
 def measure(metric: Metric, sr: Tensor, hr: Tensor, border: int) -> Tensor:
-    """Return a metric of kind `pixels` for each pair of images: (n,), float64.
+    """Return a metric of kind `pixels` for each pair of images: (n,), float64; arguments as in `measure_all`."""
+    return measure_all([metric], sr, hr, border)[metric.name]
+
+
+def measure_all(metrics: Iterable[Metric], sr: Tensor, hr: Tensor, border: int) -> dict[str, Tensor]:
+    """Return metrics of kind `pixels`, by name, for each pair of images: (n,), float64.
 
     Args:
-        metric: Of RGB channels together, or of the luma, whose peak is taken as 255 although it ends at 235: papers do.
+        metrics: Of RGB channels together, or of the luma, whose peak is taken as 255 although it ends at 235: papers
+            do.
         sr: (n, 3, h, w), RGB in [0, 1], as is hr; rounding to 8 bit is the caller's protocol.
+        hr: What sr is compared with.
         border: px left out on each side; the scale, by custom.
     """
-    planes = [luma(images) if metric.channels == "Y" else 255 * images.double() for images in (sr, hr)]
-    return of_planes(metric)(planes[0], planes[1], border)
+    found: dict[str, Tensor] = {}
+    planes: dict[str, tuple[Tensor, Tensor]] = {}
+    for metric in metrics:
+        if metric.channels not in planes:
+            of = luma if metric.channels == "Y" else lambda images: 255 * images.double()
+            planes[metric.channels] = (of(sr), of(hr))
+        made, true = planes[metric.channels]
+        found[metric.name] = of_planes(metric)(made, true, border)
+    return found
 
 
 def luma(rgb: Tensor) -> Tensor:
