@@ -8,8 +8,9 @@ from torch.nn import functional
 from sisr import recipes
 from sisr.errors import DataError
 from sisr.inference import tiled as inference
+from sisr.inference.halo import measured_halo
 from sisr.inference.probe import footprint
-from sisr.inference.tiled import Bicubic, TiledImage, upscale
+from sisr.inference.tiled import USABLE, Bicubic, TiledImage, upscale
 from sisr.recipe import Generator, Tiling
 
 
@@ -72,7 +73,25 @@ class GlobalNet(LocalNet):
     tiling = Tiling(2, halo=None)
 
     def forward(self, lr):
-        return super().forward(lr) - lr.mean()
+        return super().forward(lr) + 0.5 - lr.mean()
+
+
+class AttendingNet(LocalNet):
+    """Every pixel attends to all others."""
+
+    tiling = Tiling(2, halo=None)
+
+    def forward(self, lr):
+        x = self.first(lr).flatten(2).transpose(1, 2)
+        weights = functional.softmax(x @ x.transpose(1, 2), dim=2)
+        x = (weights @ x).transpose(1, 2).reshape(len(lr), -1, *lr.shape[2:])
+        return functional.pixel_shuffle(self.last(x), self.tiling.scale)
+
+
+class UnprovenNet(LocalNet):
+    """What it looks at is not known: 2 px."""
+
+    tiling = Tiling(2, halo=None)
 
 
 def build(kind: type[LocalNet]) -> LocalNet:
@@ -117,6 +136,7 @@ def test_bicubic_in_tiles_has_no_seams():
     torch.testing.assert_close(upscale(Bicubic(3), lr, tile=4), whole, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", recipes.names())
 def test_every_recipe_upscales_in_tiles_as_in_one_piece(name):
     torch.manual_seed(0)
@@ -147,21 +167,31 @@ def test_one_pixel_becomes_scale_squared():
 
 
 def test_a_generator_that_needs_the_whole_image_refuses_tiles():
+    dark_left = image(8, 90) * (torch.arange(90) > 45)
     with pytest.raises(DataError, match="can't work in tiles"):
-        upscale(build(GlobalNet), image(8, 8), tile=4)
+        upscale(build(GlobalNet), dark_left, tile=4)
 
 
+@pytest.mark.slow
 def test_an_image_too_large_for_a_generator_without_tiles_is_refused(monkeypatch):
-    monkeypatch.setattr(inference, "MEMORY_BYTES", (10_000, 10_000))
-    with pytest.raises(DataError, match="shrink the image"):
-        upscale(build(GlobalNet), image(64, 64))
+    monkeypatch.setattr(inference, "free_bytes", lambda: 10_000)
+    with pytest.raises(DataError, match=r"enough for .* megapixels"):
+        upscale(build(AttendingNet), image(64, 64))
 
 
 def test_tiles_shrink_with_the_memory_that_they_may_take(monkeypatch):
     generator = build(LocalNet)
-    monkeypatch.setattr(inference, "MEMORY_BYTES", (0, footprint(generator).bytes_per_px * 100 * 100))
+    monkeypatch.setattr(inference, "free_bytes", lambda: footprint(generator).bytes_per_px * 100 * 100 / USABLE)
     passes = TiledImage(generator, 960, 96, lambda rows, columns: torch.empty(0)).num_passes
     assert passes == 10  # 96 px of core and 2 px of halo on each side
+
+
+def test_what_fits_into_memory_is_computed_in_tiles_where_these_are_quicker(monkeypatch):
+    generator = build(LocalNet)
+    monkeypatch.setattr(inference, "KEPT_BYTES", footprint(generator).bytes_per_px / 4 * 100 * 100)
+    assert TiledImage(generator, 200, 200, lambda rows, columns: torch.empty(0)).num_passes == 1
+    assert TiledImage(generator, 288, 192, lambda rows, columns: torch.empty(0)).num_passes == 6  # 96 px of core
+    assert TiledImage(build(UnprovenNet), 288, 192, lambda rows, columns: torch.empty(0)).num_passes == 1
 
 
 def test_a_small_image_is_done_in_one_pass():
@@ -198,3 +228,33 @@ def test_memory_is_estimated_for_the_largest_tile():
     generator = build(LocalNet)
     tiled = TiledImage(generator, 50, 20, lambda rows, columns: torch.empty(0), tile=10)
     assert tiled.memory_bytes == footprint(generator).bytes_per_px * 14 * 12
+    assert tiled.num_px == 10 * 14 * 12
+
+
+def tiles_of(generator: LocalNet, lr: torch.Tensor, **options) -> TiledImage:
+    height, width = lr.shape[2:]
+    return TiledImage(generator, height, width, lambda rows, columns: lr[:, :, rows[:, None], columns], **options)
+
+
+def test_an_unknown_reach_is_measured():
+    generator, lr = build(UnprovenNet), image(30, 40)
+    assert measured_halo(generator) == 2
+    torch.testing.assert_close(upscale(generator, lr, tile=9), upscale(generator, lr, tile=0), rtol=0, atol=1e-12)
+    assert tiles_of(generator, lr, tile=9).note.endswith(
+        "2 px of context; largest difference measured on a sample: 0.0 grey levels"
+    )
+    assert tiles_of(generator, lr, tile=0).note == ""
+
+
+@pytest.mark.slow
+def test_attention_to_the_whole_image_works_in_tiles_only_where_the_user_insists():
+    generator, lr = build(AttendingNet), image(40, 40)
+    with pytest.raises(DataError, match=r"attends to the whole image.*--halo"):
+        upscale(generator, lr, tile=16)
+    assert upscale(generator, lr, tile=16, halo=8).shape == (1, 3, 80, 80)
+    assert "largest difference measured on a sample" in tiles_of(generator, lr, tile=16, halo=8).note
+
+
+def test_a_halo_below_the_network_s_own_is_called_approximate():
+    assert "the network looks 2 px far" in tiles_of(build(LocalNet), image(40, 40), tile=16, halo=1).note
+    assert tiles_of(build(LocalNet), image(40, 40), tile=16, halo=2).note == ""

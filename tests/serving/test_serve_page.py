@@ -128,7 +128,7 @@ def test_the_slider_moves_by_keyboard_mouse_and_finger_and_the_pictures_follow(p
 def test_what_is_wrong_is_said_and_the_next_picture_works(page):
     drop(page, "notes.txt", b"hello")
     page.get_by_text("Not an image").wait_for()
-    assert "PNG, JPEG, WebP, BMP and TIFF are read" in page.get_by_role("alert").inner_text()
+    assert "PNG, JPEG, WebP, AVIF, BMP and TIFF are read" in page.get_by_role("alert").inner_text()
     drop(page, "large.png", bytes(20_000))
     page.get_by_text("Too many bytes").wait_for()
     assert "large.png has 0.02 MB; at most 0.01 MB" in page.get_by_role("alert").inner_text()

@@ -4,6 +4,7 @@ import asyncio
 import io
 import threading
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from sisr.serving import opening
 from sisr.serving.app import build
 from sisr.serving.engine import Engine
 from sisr.serving.limits import Limits, Refusal
+from sisr.serving.pace import Pace
 from sisr.serving.request import choose
 from tiny_model import save
 
@@ -249,7 +251,7 @@ class Gate(torch.nn.Module):
 @pytest.fixture
 def gated(release):
     """Return an engine for one picture at a time, with a gate before its generator."""
-    from sisr.serving.engine import make_interruptible
+    from sisr.serving.interruption import make_interruptible
 
     engine = Engine(release, CPU, LIMITS)
     gate = Gate()
@@ -303,6 +305,26 @@ def test_a_picture_that_takes_too_long_is_answered_with_504_and_one_that_waits_w
     assert waiting.status == 503
     assert "retry-after" in waiting.headers
     assert call(app, "POST", "/upscale", PICTURE).status == 200
+
+
+def test_what_would_not_be_done_in_time_is_refused_at_once_with_the_size_that_would(release):
+    engine = Engine(release, CPU, Limits(time_s=10))
+    engine.serving = replace(engine.serving, pace=Pace(0.01))
+    app = build(engine)
+    refused, taken = (call(app, "POST", "/upscale", file(noise(*size))) for size in ((40, 30), (20, 30)))
+    assert (refused.status, refused.json()["limit"]) == (413, {"max_pixels": 800, "time_s": 10})
+    assert "would take about 12 s" in refused.json()["detail"]
+    assert taken.status == 200
+    assert call(app, "GET", "/ready").json()["limits"]["max_pixels"] == 800
+
+
+def test_the_pace_follows_what_pictures_really_take():
+    pace = Pace(1e-6)
+    for _ in range(50):
+        pace.took(100_000, 2.0)
+    pace.took(10, 60.0)  # too small to say anything
+    assert pace.seconds(100_000) == pytest.approx(2.0, rel=1e-3)
+    assert pace.most_pixels(100) == pytest.approx(0.8 * 100 / 2e-5, rel=1e-3)
 
 
 def test_work_that_nobody_waits_for_ends_at_the_next_layer(gated):

@@ -29,7 +29,7 @@ def check_paths(image: Path, output: Path | None, format_: str | None) -> None:
     if not image.exists():
         raise DataError(f"{image} is not there; name an image file or a folder of images")
     if format_ is not None and f".{format_}" not in LARGEST:
-        raise ConfigError(f"--format {format_}: can't write that; choose png, jpg or webp")
+        raise ConfigError(f"--format {format_}: can't write that; choose png, jpg, webp or avif")
     if output is None:
         return
     suffix = output.suffix.lower()
@@ -44,11 +44,14 @@ def check_paths(image: Path, output: Path | None, format_: str | None) -> None:
         raise ConfigError(f"--output {output} and --format {format_} contradict each other; leave one out")
 
 
-def plan(image: Path, output: Path | None, format_: str | None, scale: int, compare: bool) -> list[Job]:
+def plan(
+    image: Path, output: Path | None, format_: str | None, scale: int, compare: bool, links: bool = False
+) -> list[Job]:
     """Return what to read and where to write, without touching anything.
 
     Without `output`, a file or folder, that is beside the input, under a name with `scale` in it. Without `format_`,
-    png, jpg or webp, it is as the output is called, else png. `compare` asks for a comparison of each image, too.
+    png, jpg, webp or avif, it is as the output is called, else png. `compare` asks for a comparison of each image, too;
+    `links` follows links out of the folder.
 
     Raises:
         ConfigError: Two images would be written to the same file.
@@ -62,7 +65,7 @@ def plan(image: Path, output: Path | None, format_: str | None, scale: int, comp
         into_folder = output.is_dir() or not output.suffix
         return [_job(image, output / named if into_folder else output, compare)]
     folder = output or image.resolve().with_name(f"{image.resolve().name}_x{scale}")
-    jobs = [_job(f.path, (folder / f.name).with_suffix(suffix), compare, f.refused) for f in find_images(image)]
+    jobs = [_job(f.path, (folder / f.name).with_suffix(suffix), compare, f.refused) for f in find_images(image, links)]
     writers: dict[Path, Path] = {}
     for job in jobs:
         for path in job.outputs:

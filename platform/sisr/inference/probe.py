@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
 from sisr.recipe import Generator
 
@@ -67,6 +66,8 @@ def multiply_adds(generator: Generator) -> int:
     larger where the generator does not take this size.
     """
     side = generator.tiling.padded(COST_SIDE)
+    from torch.utils.flop_counter import FlopCounterMode  # imports Triton, which no trainer needs
+
     with FlopCounterMode(display=False) as counter:
         generator(grey_lr(generator, side, side))
     return counter.get_total_flops() // 2

@@ -1,72 +1,36 @@
 """A generator applied to an image of any size, in tiles where the image is too large for one piece.
 
 Each tile is computed with a halo: as much context as an output pixel depends on. Group normalisation depends on the
-whole image besides; see `sisr.inference.global_norm`. The tiled result is that of the
-whole image, up to the rounding of sums.
+whole image besides; see `sisr.inference.global_norm`. The tiled result is that of the whole image, up to the rounding
+of sums; but where the network's reach is not known and was measured, or the user's halo is smaller, it is close to it.
 """
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from fractions import Fraction
 
-import psutil
 import torch
 from torch import Tensor
 
 from sisr.data import bicubic
 from sisr.errors import DataError
-from sisr.inference.global_norm import GlobalGroupNorm, LayerReachedError
+from sisr.inference.global_norm import StagedTiles
+from sisr.inference.halo import deviation, measured_halo, sample_side, window_of
+from sisr.inference.memory import free_bytes
+from sisr.inference.parking import Level
 from sisr.inference.probe import footprint
-from sisr.nets.generator import round_up
+from sisr.inference.tiles import Tile, tile_ranges
 from sisr.recipe import Generator, Tiling
 
-MEMORY_BYTES = (2**30, 2**32)  # that one forward pass may take, by an estimate: at least, at most
-TILE = (32, 512)  # px, where it is chosen by memory: at least, at most
+USABLE = 0.75  # of what is free: footprints are estimates
+OF_A_TILE = 0.25  # of that, where features of all tiles are kept between layers besides
+TILE = (32, 512)  # px, where it is chosen: at least, at most
+KEPT_BYTES = 2**25  # of one tensor: glibc returns larger ones to the system at once, and gets them back page by page
+WORTH = 16  # times as large as its halo is a tile whose context costs little
+MANY = 4  # tiles of a quick size from which on an image is computed in tiles though it fits into memory
+MOST_DEVIATION = 8.0  # grey levels between tiles and the whole image, up to which a measured halo is used
 
 # Row and column indices -> the lr pixels (n, 3, rows, columns) there, in the generator's type and on its device.
 Reader = Callable[[Tensor, Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class TileRange:
-    """One tile's range along one axis, in lr px: the core that it is for, inside the outer range that it reads."""
-
-    start: int
-    stop: int
-    outer_start: int
-    outer_stop: int
-
-    @property
-    def outer_size(self) -> int:
-        """Pixels read."""
-        return self.outer_stop - self.outer_start
-
-    def core_of(self, size: int) -> slice:
-        """Return where the core lies in something made from the outer range that has `size` px along this axis.
-
-        Raises:
-            ValueError: The core does not fall on whole pixels.
-        """
-        factor = Fraction(size, self.outer_size)
-        start, stop = (factor * (edge - self.outer_start) for edge in (self.start, self.stop))
-        if start.denominator != 1 or stop.denominator != 1:
-            raise ValueError(
-                f"{size} px made from {self.outer_size}: the generator's scale or size_multiple is not what it says"
-            )
-        return slice(int(start), int(stop))
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A rectangle of the image."""
-
-    rows: TileRange
-    columns: TileRange
-
-    def core_of(self, x: Tensor) -> Tensor:
-        """Return the core's part of (n, c, h, w) features that were made from the tile's outer rectangle."""
-        return x[..., self.rows.core_of(x.shape[-2]), self.columns.core_of(x.shape[-1])]
 
 
 class Bicubic(Generator):
@@ -82,7 +46,14 @@ class Bicubic(Generator):
 
 
 @torch.inference_mode()
-def upscale(generator: Generator, lr: Tensor, *, tile: int | None = None, halo: int | None = None) -> Tensor:
+def upscale(
+    generator: Generator,
+    lr: Tensor,
+    *,
+    tile: int | None = None,
+    halo: int | None = None,
+    memory: float | None = None,
+) -> Tensor:
     """Return sr (n, 3, scale * h, scale * w), not clamped.
 
     Args:
@@ -91,20 +62,25 @@ def upscale(generator: Generator, lr: Tensor, *, tile: int | None = None, halo: 
             not accept are padded by mirroring, and sr is cut.
         tile: lr px, side of a tile; 0: the whole image in one piece; None: as memory allows.
         halo: lr px of context around a tile; None: the generator's own, which makes the result exact.
+        memory: Bytes that may be taken; None: most of what the device has free.
 
     Raises:
         DataError: The generator can't be tiled and the image is too large for one piece.
         ValueError: The output is not `scale` times as large as the input.
     """
     height, width = lr.shape[2:]
-    image = TiledImage(generator, height, width, lambda rows, columns: lr[:, :, rows[:, None], columns], tile, halo)
+
+    def read(rows: Tensor, columns: Tensor) -> Tensor:
+        return lr[:, :, rows[:, None], columns]
+
+    image = TiledImage(generator, height, width, read, tile, halo, memory)
     return torch.cat([torch.cat(list(pieces), dim=3) for pieces in image.rows()], dim=2)
 
 
 class TiledImage:
     """One image, of height x width lr px, on its way through a generator.
 
-    `read` is called for each tile, as often as there are passes; the other arguments are those of `upscale`.
+    `read` is called once for each tile; the other arguments are those of `upscale`.
     """
 
     def __init__(
@@ -115,119 +91,146 @@ class TiledImage:
         read: Reader,
         tile: int | None = None,
         halo: int | None = None,
+        memory: float | None = None,
     ) -> None:
-        self._generator, self._read, self._height, self._width = generator, read, height, width
-        tiling = generator.tiling
-        self._scale = tiling.scale
-        halo = tiling.halo if tiling.halo is None or halo is None else halo
-        sides = tiling.padded(height), tiling.padded(width)
-        side = _tile_side(generator, sides, halo) if tile is None else tile or max(sides)
-        if halo is None and side < max(sides):
-            raise DataError("this generator depends on all of the image at once and can't work in tiles")
-        self._rows, self._columns = (_tile_ranges(size, side, halo or 0, tiling) for size in (height, width))
-        whole = len(self._rows) == len(self._columns) == 1
-        self._num_norms = 0 if whole else footprint(generator).num_group_norms
+        self._generator, self._reader, self._height, self._width = generator, read, height, width
+        self._tiling = generator.tiling
+        self._memory = memory_budget(generator) if memory is None else memory
+        self.note = ""  # why the result is not exactly that of the whole image; empty where it is
+        sides = self._tiling.padded(height), self._tiling.padded(width)
+        context = 0
+        if tile == 0 or max(sides) <= (tile or TILE[0]) or (tile is None and self._is_best_whole(math.prod(sides))):
+            side = max(sides)
+        else:
+            context = self._context(halo)
+            side = tile or self._chosen_side(context)
+        window = 1 if self._tiling.halo is not None else window_of(generator)
+        rows, columns = (tile_ranges(size, side, context, self._tiling, window) for size in (height, width))
+        self._tiles = [[Tile(row, column) for column in columns] for row in rows]
+        is_whole = len(rows) == len(columns) == 1
+        self._num_norms = 0 if is_whole else footprint(generator).num_group_norms
+
+    @property
+    def _fitting(self) -> float:
+        """How many lr px fit into memory in one piece, by an estimate."""
+        return self._memory / footprint(self._generator).bytes_per_px
+
+    @property
+    def _quick_px(self) -> float:
+        """How many lr px a tile may have whose tensors the allocator keeps; a tensor is a quarter of the footprint."""
+        on_cpu = _device(self._generator).type == "cpu"
+        return 4 * KEPT_BYTES / footprint(self._generator).bytes_per_px if on_cpu else math.inf
+
+    def _is_best_whole(self, num_px: int) -> bool:
+        halo = self._tiling.halo
+        slower = halo is not None and num_px > MANY * self._quick_px >= MANY * (WORTH * halo) ** 2
+        return num_px <= self._fitting and not slower
+
+    def _chosen_side(self, halo: int) -> int:
+        """Return a tile's side in lr px that fits into memory and is quick, but no less than makes sense."""
+        least, most = TILE
+        fitting = self._fitting * (OF_A_TILE if footprint(self._generator).num_group_norms else 1)
+        quick = max(math.sqrt(min(self._quick_px, most**2)) - 2 * halo, WORTH * halo)
+        # With a tile smaller than its halo most of the work would be thrown away.
+        return max(int(min(math.sqrt(fitting) - 2 * halo, quick, most)), halo, least)
 
     @property
     def memory_bytes(self) -> float:
         """What the largest tile's forward pass takes, by an estimate."""
-        largest = max(s.outer_size for s in self._rows) * max(s.outer_size for s in self._columns)
-        return largest * footprint(self._generator).bytes_per_px
+        return max(self._areas) * footprint(self._generator).bytes_per_px
 
     @property
     def num_passes(self) -> int:
         """How many times a tile will be computed, wholly or in part."""
-        return len(self._rows) * len(self._columns) * (1 + self._num_norms)
+        return len(self._tiles) * len(self._tiles[0]) * (1 + self._num_norms)
+
+    @property
+    def num_px(self) -> int:
+        """Pixels of lr that will be computed, those of the tiles' context counted as often as they are."""
+        return sum(self._areas)
+
+    @property
+    def _areas(self) -> list[int]:
+        return [math.prod(tile.outer) for row in self._tiles for tile in row]
 
     def rows(self, on_pass: Callable[[], None] = lambda: None) -> Iterator[Iterator[Tensor]]:
         """Yield, from the top, each row of tiles: an iterator over sr pieces (n, 3, h, w) from the left.
 
         Each row must be consumed before the next. `on_pass` is called after each tile of each pass.
         """
-        norm = GlobalGroupNorm() if self._num_norms else None
-        for _ in range(self._num_norms):
-            assert norm is not None
-            for tile in (Tile(rows, columns) for rows in self._rows for columns in self._columns):
-                self._forward(tile, norm)
-                on_pass()
-            norm.end_layer()
-        for rows in self._rows:
-            yield (self._piece(Tile(rows, columns), norm, on_pass) for columns in self._columns)
+        if not self._num_norms:
+            for row in self._tiles:
+                yield (self._piece(tile, lambda tile: self._generator(self._read(tile)), on_pass) for tile in row)
+            return
+        tiles = [tile for row in self._tiles for tile in row]
+        with StagedTiles(self._generator, tiles, self._read, self._levels()) as staged:
+            staged.collect(on_pass)
+            for row in self._tiles:
+                yield (self._piece(tile, staged.sr, on_pass) for tile in row)
 
     @torch.inference_mode()
-    def _piece(self, tile: Tile, norm: GlobalGroupNorm | None, on_pass: Callable[[], None]) -> Tensor:
-        sr = self._forward(tile, norm)
-        assert sr is not None
-        outer = (tile.rows.outer_size, tile.columns.outer_size)
-        if tuple(sr.shape[2:]) != tuple(self._scale * side for side in outer):
-            raise ValueError(f"generator of scale {self._scale} made {tuple(sr.shape[2:])} px from {outer}")
+    def _piece(self, tile: Tile, compute: Callable[[Tile], Tensor], on_pass: Callable[[], None]) -> Tensor:
+        sr, scale = compute(tile), self._tiling.scale
+        if tuple(sr.shape[2:]) != tuple(scale * side for side in tile.outer):
+            raise ValueError(f"generator of scale {scale} made {tuple(sr.shape[2:])} px from {tile.outer}")
         on_pass()
-        height = self._scale * (min(tile.rows.stop, self._height) - tile.rows.start)
-        width = self._scale * (min(tile.columns.stop, self._width) - tile.columns.start)
+        height = scale * (min(tile.rows.stop, self._height) - tile.rows.start)
+        width = scale * (min(tile.columns.stop, self._width) - tile.columns.start)
         return tile.core_of(sr)[..., :height, :width]
 
-    @torch.inference_mode()
-    def _forward(self, tile: Tile, norm: GlobalGroupNorm | None) -> Tensor | None:
-        """Return sr of a tile's outer rectangle, or None where only statistics were collected."""
-        rows = _mirrored(tile.rows.outer_start, tile.rows.outer_stop, self._height)
-        columns = _mirrored(tile.columns.outer_start, tile.columns.outer_stop, self._width)
-        lr = self._read(rows, columns)
-        if norm is None:
-            return self._generator(lr)
-        norm.begin(tile.core_of)
+    def _read(self, tile: Tile) -> Tensor:
+        rows = bicubic.mirrored_index(tile.rows.outer_start, tile.rows.outer_stop, self._height)
+        return self._reader(
+            rows, bicubic.mirrored_index(tile.columns.outer_start, tile.columns.outer_stop, self._width)
+        )
+
+    def _levels(self) -> list[Level]:
+        """Return where features wait between layers: on the device, then in the machine's memory."""
+        device, waiting = _device(self._generator), self._memory - self.memory_bytes
+        levels = [Level(device, waiting)]
+        return levels if device.type == "cpu" else [*levels, Level(torch.device("cpu"), USABLE * free_bytes())]
+
+    def _context(self, halo: int | None) -> int:
+        """Return the tiles' halo, and set `note` where it is less than the generator looks, or may look.
+
+        Raises:
+            DataError: The generator can't work in tiles.
+        """
+        own = self._tiling.halo
+        if own is not None:
+            if halo is not None and halo < own:
+                self.note = f"approximate: the tiles have {halo} px of context, and the network looks {own} px far"
+            return own if halo is None else halo
         try:
-            with norm:
-                return self._generator(lr)
-        except LayerReachedError:
-            return None
+            chosen = measured_halo(self._generator) if halo is None else halo
+            found = deviation(self._generator, self._middle(sample_side(self._generator, chosen)), chosen)
+            if halo is None and found > MOST_DEVIATION:
+                raise DataError(
+                    f"this generator depends on the whole image: a sample in tiles with {chosen} px of context differs "
+                    f"by up to {found:.0f} grey levels, so that it can't work in tiles unless --halo insists"
+                )
+        except DataError as error:
+            there = f"{self._memory / 2**30:.1f} GiB are enough for {self._fitting / 1e6:.1f} megapixels in one piece"
+            raise DataError(f"{error}. {there}, this image has {self._width * self._height / 1e6:.1f}") from error
+        self.note = f"approximate: tiles with {chosen} px of context; largest difference measured on a sample: "
+        self.note += f"{found:.1f} grey levels"
+        return chosen
+
+    def _middle(self, side: int) -> Tensor:
+        """Return the image's middle, at most `side` px a side, on the grid of the generator's windows."""
+        multiple, places = math.lcm(self._tiling.size_multiple, window_of(self._generator)), []
+        for size in (self._height, self._width):
+            taken = min(side, self._tiling.padded(size))
+            start = max(0, size - taken) // 2 // multiple * multiple
+            places.append(bicubic.mirrored_index(start, start + taken, size))
+        return self._reader(*places)
 
 
 def memory_budget(generator: Generator) -> float:
-    """Return how many bytes a forward pass may take: a share of what is free on the generator's device."""
-    device = next(generator.parameters(), torch.empty(0)).device
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0] / 2
-    # In a container the figure is the whole machine's, hence the upper limit.
-    least, most = MEMORY_BYTES
-    return min(max(psutil.virtual_memory().available / 4, least), most)
+    """Return how many bytes an image may take: most of what is free on the generator's device."""
+    device = _device(generator)
+    return USABLE * (torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_bytes())
 
 
-def _tile_side(generator: Generator, sides: tuple[int, int], halo: int | None) -> int:
-    """Return a tile's side in lr px such that its forward pass fits into memory, but no less than makes sense."""
-    least, most = TILE
-    if max(sides) <= least:
-        return max(sides)
-    budget = memory_budget(generator)
-    fitting = budget / footprint(generator).bytes_per_px
-    if math.prod(sides) <= fitting:
-        return max(sides)
-    if halo is None:
-        raise DataError(
-            f"this generator depends on all of the image at once: {sides[1]}x{sides[0]} px don't fit into "
-            f"{budget / 2**30:.1f} GiB; shrink the image to {fitting / 1e6:.1f} megapixels, or insist with --tile 0"
-        )
-    # With a tile smaller than its halo most of the work would be thrown away.
-    return max(min(int(math.sqrt(fitting)) - 2 * halo, most), halo, least)
-
-
-def _tile_ranges(size: int, tile: int, halo: int, tiling: Tiling) -> list[TileRange]:
-    """Return the tiles along one axis of an image of `size` px, padded at its end where the generator needs it.
-
-    Every edge falls on a multiple of `size_multiple`, so that strided layers see the grid of the whole image: cores of
-    `tile` px and context of `halo` px on both sides, which is less at the image's edges, are rounded up to it. No tile
-    reads less than the generator's `minimum`.
-    """
-    end, multiple = tiling.padded(size), tiling.size_multiple
-    tile, halo, minimum = round_up(tile, multiple), round_up(halo, multiple), tiling.padded(1)
-    found = []
-    for start in range(0, size, tile):
-        outer_stop = min(max(start + tile + halo, minimum), end)
-        outer_start = max(min(start - halo, outer_stop - minimum), 0)
-        found.append(TileRange(start, min(start + tile, end), outer_start, outer_stop))
-    return found
-
-
-def _mirrored(start: int, stop: int, size: int) -> Tensor:
-    """Return the indices start .. stop - 1, where those beyond `size` come back from the edge."""
-    index = torch.arange(start, stop) % (2 * size)
-    return torch.minimum(index, 2 * size - 1 - index)
+def _device(generator: Generator) -> torch.device:
+    return next(generator.parameters(), torch.empty(0)).device

@@ -34,6 +34,22 @@ def spread_colours(picture: Picture) -> Picture:
     return replace(picture, pixels=pixels)
 
 
+def native(picture: Picture, rows: slice) -> NDArray[np.uint8]:
+    """Return rows of a picture with the channels that its file had: (h, w, 1 .. 4)."""
+    colour = picture.pixels[rows, :, :1] if picture.grey else picture.pixels[rows]
+    return colour if picture.alpha is None else np.concatenate([colour, picture.alpha[rows, :, None]], axis=2)
+
+
+def deep_colours(picture: Picture, spread: Picture) -> NDArray[np.uint16]:
+    """Return the picture's pixels in 16 bits, with those of `spread` where `spread_colours` has replaced them."""
+    assert picture.deep is not None
+    if spread is picture:
+        return picture.deep
+    replaced = (spread.pixels != picture.pixels).any(axis=2, keepdims=True)
+    colours = np.where(replaced, spread.pixels * np.uint16(257), picture.deep[..., :3])
+    return np.concatenate([colours, picture.deep[..., 3:]], axis=2)
+
+
 def _weighted(picture: Picture, rows: slice) -> tuple[Array, Array]:
     """Return colours times alpha, (h, w, 3), and alpha, (h, w, 1)."""
     assert picture.alpha is not None

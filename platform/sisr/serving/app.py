@@ -51,8 +51,8 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         403: "Host or Origin names another service.",
         406: "Accept leaves no format that can be written.",
         408: "The body did not arrive in time.",
-        413: "Too many bytes or pixels.",
-        415: "Not a PNG, JPEG, WebP, BMP or TIFF file.",
+        413: "Too many bytes or pixels, or more than would be done in time.",
+        415: "Not a PNG, JPEG, WebP, AVIF, BMP or TIFF file.",
         422: "Damaged, several frames, an unknown option, or not possible in the format asked for.",
         503: "Too many requests wait; Retry-After says when to come back.",
         504: "The picture was not done in time.",
@@ -140,7 +140,7 @@ def _add_state(app: FastAPI, engine: Engine) -> None:
     @app.get("/ready", summary="Would a request be taken?", responses=READY)
     async def ready() -> JSONResponse:
         """Return what is served and how busy it is."""
-        serving, limits = engine.serving, engine.limits
+        serving, limits = engine.serving, engine.takes
         state = State(
             ready=not engine.is_full,
             model=serving.release.name,

@@ -1,73 +1,33 @@
 """A model at work for many requests: how many wait, how long each may take, and how one model follows another.
 
-Work for which nobody waits any more is ended between two layers of the generator.
+Work for which nobody waits any more is ended between two layers of the generator, or two tiles. A picture that would
+not be done in time is refused before it waits.
 """
 
 import asyncio
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from typing import IO, Any
+from typing import IO
 
 import torch
-from torch import nn
 
+from sisr.data.pairs import header_size
 from sisr.data.writing import Saving
 from sisr.errors import DataError, OutOfMemoryError
 from sisr.inference.enlarge import Enlarged, enlarge_bytes
+from sisr.inference.tiled import memory_budget
 from sisr.models.model import Model
+from sisr.serving.interruption import Interruption, make_interruptible
 from sisr.serving.limits import Limits, Refusal, busy, refusal_of
 from sisr.serving.opening import open_release
+from sisr.serving.pace import Pace, measured
 from sisr.serving.release import Release
 
 REMEMBERED = 0.9  # of the mean time per picture, at each new picture
-
-_current = threading.local()  # the interruption that a thread works under
-
-
-class InterruptedWorkError(Exception):
-    """Nobody waits for the result any more."""
-
-
-class Interruption:
-    """Whether somebody waits for the result of a `with` block of this.
-
-    After `set`, the generator's next layer raises InterruptedWorkError inside the block.
-    """
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-
-    def set(self) -> None:
-        """End the work."""
-        self._event.set()
-
-    def __enter__(self) -> None:
-        _current.interruption = self
-        self.check()
-
-    def __exit__(self, *_: object) -> None:
-        _current.interruption = None
-
-    def check(self) -> None:
-        """Raise if nobody waits for the result any more."""
-        if self._event.is_set():
-            raise InterruptedWorkError
-
-
-def make_interruptible(generator: nn.Module) -> None:
-    """Let an `Interruption` end the generator's work before each of its layers."""
-
-    def check(module: nn.Module, args: Any) -> None:
-        if interruption := getattr(_current, "interruption", None):
-            interruption.check()
-
-    for module in generator.modules():
-        module.register_forward_pre_hook(check)
 
 
 @dataclass(frozen=True)
@@ -76,6 +36,7 @@ class Serving:
 
     release: Release
     model: Model
+    pace: Pace
 
 
 @dataclass(frozen=True)
@@ -117,11 +78,17 @@ class Engine:
     def __init__(
         self, release: Release, device: torch.device, limits: Limits, at_once: int = 1, threads: int | None = None
     ) -> None:
-        self.limits, self.device = limits, device
-        self.serving = Serving(release, _opened(release, device))
+        self.limits, self.device, self._threads = limits, device, threads
+        self.serving = self._opened(release)
         self._at_once, self._present, self._receiving, self._mean_s = at_once, 0, 0, 1.0
         initializer = None if threads is None else lambda: torch.set_num_threads(threads)
         self._pool = ThreadPoolExecutor(at_once, "upscale", initializer)
+
+    @property
+    def takes(self) -> Limits:
+        """What it takes on now: of pictures those that this model is expected to enlarge in time."""
+        most = min(self.limits.max_pixels, self.serving.pace.most_pixels(self.limits.time_s))
+        return replace(self.limits, max_pixels=most)
 
     @property
     def waiting(self) -> int:
@@ -139,7 +106,7 @@ class Engine:
         Raises:
             CheckpointError: It can't be used; the old one goes on.
         """
-        self.serving = Serving(release, _opened(release, self.device))
+        self.serving = self._opened(release)
 
     @contextmanager
     def receiving(self) -> Iterator[None]:
@@ -181,8 +148,9 @@ class Engine:
             quality: Of JPEG and WebP, 1 .. 100.
 
         Raises:
-            Refusal: It can't be used, or is not done in time.
+            Refusal: It can't be used, or is not done in time, or would not be.
         """
+        num_px = self._refuse_if_slow(file)
         job = _Job(file, suffix, quality)
         asked = time.monotonic()
         future = asyncio.get_running_loop().run_in_executor(self._pool, self._compute, job)
@@ -200,6 +168,7 @@ class Engine:
         assert job.begun is not None
         computed = time.monotonic() - job.begun
         self._mean_s = REMEMBERED * self._mean_s + (1 - REMEMBERED) * computed
+        serving.pace.took(num_px, computed)
         return Upscaled(result, serving, size, job.begun - asked, computed)
 
     def _compute(self, job: _Job) -> tuple[Serving, bytes, Enlarged]:
@@ -209,10 +178,35 @@ class Engine:
                 serving.model.generator,
                 job.file.read(),
                 job.suffix,
-                saving=Saving(job.quality),
+                saving=Saving(job.quality, quick=True),
                 max_pixels=self.limits.max_pixels,
+                memory=memory_budget(serving.model.generator) / self._at_once,
+                on_pass=job.interruption.check,
             )
         return serving, result, size
+
+    def _refuse_if_slow(self, file: IO[bytes]) -> int:
+        """Return how many pixels a picture has, 0 where its header can't be read.
+
+        Raises:
+            Refusal: It would not be done in time.
+        """
+        width, height = header_size(file) or (0, 0)
+        file.seek(0)
+        pace, most = self.serving.pace, self.takes.max_pixels
+        if most < width * height <= self.limits.max_pixels:
+            detail = (
+                f"{width}x{height} px would take about {pace.seconds(width * height):.0f} s of the "
+                f"{self.limits.time_s:g} s that are allowed; send at most {most / 1e6:.2g} megapixels"
+            )
+            limit = {"max_pixels": most, "time_s": self.limits.time_s}
+            raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too many pixels", detail, limit=limit)
+        return width * height
+
+    def _opened(self, release: Release) -> Serving:
+        model = open_release(release, self.device)
+        make_interruptible(model.generator)
+        return Serving(release, model, measured(model, self.device, self._threads))
 
     def _refuse_if_full(self) -> None:
         if self.is_full:
@@ -228,9 +222,3 @@ class Engine:
     def _busy(self, detail: str, **limit: float) -> Refusal:
         seconds = self._mean_s * self._present / self._at_once
         return busy(detail, seconds, **(limit or {"queue": self.limits.queue}))
-
-
-def _opened(release: Release, device: torch.device) -> Model:
-    model = open_release(release, device)
-    make_interruptible(model.generator)
-    return model

@@ -10,7 +10,7 @@ async function learn() {
     state = await (await fetch("ready")).json();
     $("model").textContent = `${state.model}, version ${state.version}: ${state.scale} times as wide and high`;
     const { max_bytes, max_pixels } = state.limits;
-    $("limits").textContent = `; at most ${megabytes(max_bytes)} and ${max_pixels / 1e6} megapixels`;
+    $("limits").textContent = `; at most ${megabytes(max_bytes)} and ${Math.floor(max_pixels / 1e4) / 100} megapixels`;
   } catch {
     complain("no answer", "The server does not answer; is it running?");
   }

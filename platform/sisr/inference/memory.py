@@ -1,0 +1,57 @@
+"""How much memory this process may still take: what the machine has free, and what its control groups allow."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+# Version 2 and version 1 of control groups: where they lie, and their files for limit and use.
+CGROUPS = (
+    ("", "memory.max", "memory.current", "inactive_file"),
+    ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+def free_bytes(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
+    """Return how many bytes this process may still take.
+
+    Args:
+        root: Where control groups are mounted.
+        own: Which of them this process is in.
+    """
+    return max(0, min([psutil.virtual_memory().available, *(limit - used for limit, used in _limits(root, own))]))
+
+
+def total_bytes(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
+    """Return how many bytes there are for this process and others together; arguments as in `free_bytes`."""
+    return min([psutil.virtual_memory().total, *(limit for limit, _ in _limits(root, own))])
+
+
+def _limits(root: Path, own: Path) -> Iterator[tuple[int, int]]:
+    """Yield limit and use of each control group that this process is in, in bytes."""
+    for place, limit_file, use_file, cached in CGROUPS:
+        for folder in _folders(root / place, _path_in(own, place)):
+            try:
+                limit, used = (int((folder / file).read_text()) for file in (limit_file, use_file))
+                facts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            except (OSError, ValueError):  # not there, or "max"
+                continue
+            yield limit, used - int(facts.get(cached, 0))  # cached files make room
+
+
+def _path_in(own: Path, controller: str) -> str:
+    """Return the path of this process's group in the hierarchy of a controller; version 2 has one without a name."""
+    try:
+        lines = [line.split(":", 2) for line in own.read_text().splitlines()]
+    except OSError:
+        return ""
+    return next((path for _, names, path in lines if controller in names.split(",")), "")
+
+
+def _folders(top: Path, path: str) -> Iterator[Path]:
+    """Yield a group's folder and all above it: each may have a limit."""
+    folder = top / path.strip("/")
+    while folder != top and folder.is_relative_to(top) and ".." not in folder.parts:
+        yield folder
+        folder = folder.parent
+    yield top
