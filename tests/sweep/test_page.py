@@ -63,16 +63,18 @@ def pixels(uri: str) -> np.ndarray:
 def test_results_are_the_leaderboard_pictures_and_a_page() -> None:
     synthetic.asha(Path("s"), 24, pictures=24)
     paths, html = write("s")
-    names = ["leaderboard.json", "importance.png", "parallel.png", "curves.png", "front.png", "index.html"]
+    names = ["leaderboard.json", "importance.svg", "parallel.svg", "curves.svg", "front.svg", "index.html"]
     assert [path.name for path in paths] == names
     assert sorted(path.name for path in Path("s/results").iterdir()) == sorted(names)
     assert len(json.loads(paths[0].read_text())["trials"]) == 24
     page = Reader(html)
     assert len(page.named("tr")) > 24
-    plots = [a["src"] for a in page.named("img") if a["alt"] == "How they learned"]
-    assert base64.b64decode(str(plots[0]).partition(",")[2]) == Path("s/results/curves.png").read_bytes()
+    titles = [attributes["aria-label"] for attributes in page.named("svg")]
+    assert titles.count("How they learned") == 2, "for a screen, and for a telephone"
+    assert titles.count("Where the good ones lie") == 1
 
 
+@pytest.mark.slow
 def test_the_page_asks_for_nothing_beside_itself() -> None:
     synthetic.asha(Path("s"), 24, pictures=24)
     page = Reader(write("s")[1])
@@ -176,7 +178,7 @@ def test_a_sweep_that_has_just_begun_has_a_page(trials: int) -> None:
         writer.segment(0, 300, [(300, {"val/score": 1.0})])
     paths, html = write("s")
     page = Reader(html)
-    assert ("curves.png" in [path.name for path in paths]) == bool(trials)
+    assert ("curves.svg" in [path.name for path in paths]) == bool(trials)
     assert f"too few trials: {trials} of at least 8" in page.texts
     assert ("No trial has been evaluated yet." in page.texts) != bool(trials)
 
@@ -196,16 +198,20 @@ def test_values_that_are_not_finite_do_not_break_the_page() -> None:
     assert json.loads(paths[0].read_text())["trials"][0]["psnr_y"] is None
 
 
+@pytest.mark.slow
 def test_pictures_of_an_earlier_state_are_not_left_beside_the_page() -> None:
     synthetic.asha(Path("s"), 12)
     Path("s/results").mkdir()
-    Path("s/results/schedules.png").write_bytes(b"old")
+    for name in ("schedules.svg", "curves.png"):  # version 0.1.0 wrote PNG
+        Path("s/results", name).write_bytes(b"old")
     Path("s/results/mine.txt").write_text("kept")
     write("s")
-    assert not Path("s/results/schedules.png").exists()
+    assert not Path("s/results/schedules.svg").exists()
+    assert not Path("s/results/curves.png").exists()
     assert Path("s/results/mine.txt").exists()
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written_is_named() -> None:
     synthetic.asha(Path("s"), 2)
     Path("s/results").write_text("a file")
@@ -213,10 +219,11 @@ def test_a_folder_that_cannot_be_written_is_named() -> None:
         write("s")
 
 
+@pytest.mark.slow
 def test_copies_are_drawn_and_told() -> None:
     synthetic.pbt(Path("s"))
     paths, html = write("s")
-    assert "schedules.png" in [path.name for path in paths]
+    assert "schedules.svg" in [path.name for path in paths]
     assert "copied better trials" in html
 
 
@@ -262,6 +269,7 @@ def test_trials_are_compared_at_the_last_step_that_both_reached() -> None:
     assert "Against trial 0: score +1.000 at step 300, the last that both reached." in found
 
 
+@pytest.mark.slow
 def test_the_verb_writes_the_page_and_says_where(capsys: pytest.CaptureFixture[str]) -> None:
     synthetic.asha(Path("runs/mine"), 12, pictures=4)
     with pytest.raises(SystemExit) as end:

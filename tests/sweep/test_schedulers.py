@@ -1,16 +1,18 @@
 """What a sweep runs next, without training anything."""
 
 import math
+import random
 from collections import Counter
 from typing import Any
 
 import pytest
 
 from simulated_sweep import Simulation, plan
+from sisr.errors import ConfigError
 from sisr.sweep.report.board import rows
 from sisr.sweep.report.live import summary
-from sisr.sweep.schedulers import Slice, next_slice
-from sisr.sweep.state import Sweep, replay
+from sisr.sweep.schedulers import Slice, asha, next_slice
+from sisr.sweep.state import Sweep, Trial, replay
 
 
 def rising(params: dict[str, Any], step: int) -> float:
@@ -89,9 +91,10 @@ def test_when_all_trials_diverge_the_sweep_ends_without_a_best() -> None:
     assert {t.state for t in simulation.sweep.trials} == {"diverged"}
 
 
-@pytest.mark.parametrize("scheduler", ["asha", "pbt", "none"])
+@pytest.mark.parametrize("scheduler", ["asha", "hyperband", "plateau", "pbt", "none"])
 def test_broken_off_after_any_row_a_sweep_ends_with_every_trial_once(scheduler: str) -> None:
-    settings = plan(scheduler=scheduler, **({"scheduler_options": {"interval": 3}} if scheduler == "pbt" else {}))
+    options = {"pbt": {"interval": 3}, "plateau": {"interval": 3}, "hyperband": {"rungs": [1, 3], "brackets": 3}}
+    settings = plan(scheduler=scheduler, **({"scheduler_options": options[scheduler]} if scheduler in options else {}))
     undisturbed = Simulation(settings, rising, 2)
     undisturbed.run()
     for cut in range(1, len(undisturbed.rows)):
@@ -108,6 +111,66 @@ def test_broken_off_after_any_row_a_sweep_ends_with_every_trial_once(scheduler: 
         assert expected is not None
         if scheduler != "pbt":  # whose copies depend on who was measured first
             assert best.number == expected.number, cut
+
+
+def test_hyperbands_brackets_have_the_published_sizes() -> None:
+    # Li et al., 2018, table 1: R = 81 and eta = 3.
+    scheduler = asha.Scheduler(rungs=(1, 3, 9, 27), brackets=5)
+    assert Counter(scheduler.turn()) == {0: 81, 1: 34, 2: 15, 3: 8, 4: 5}
+    assert [scheduler.goals(81, trial)[0] for trial in (0, 81, 115, 130, 138, 143)] == [1, 3, 9, 27, 81, 1]
+
+
+def test_hyperband_halves_each_bracket_when_its_rung_is_full() -> None:
+    # By hand: 9 trials begin at 1, of which 3 go on to 3 and 1 to 9; 5 begin at 3, of which 1 goes on; 3 go to the end.
+    settings = plan(scheduler="hyperband", trials=17, scheduler_options={"rungs": [1, 3], "brackets": 3})
+    simulation = Simulation(settings, rising, 4)
+    simulation.run()
+    by_bracket = [Counter(t.step for t in simulation.sweep.trials[a:b]) for a, b in ((0, 9), (9, 14), (14, 17))]
+    assert by_bracket == [{1: 6, 3: 2, 9: 1}, {3: 4, 9: 1}, {9: 3}]
+    first = [trial for trial in simulation.sweep.trials[:9] if trial.step > 1]
+    assert {t.number for t in first} == {t.number for t in sorted(simulation.sweep.trials[:9], key=score_x)[-3:]}
+
+
+def score_x(trial: Trial) -> float:
+    return float(trial.params["x"])
+
+
+def test_a_bracket_whose_trials_all_diverge_holds_up_no_other() -> None:
+    settings = plan(scheduler="hyperband", trials=17, scheduler_options={"rungs": [1, 3], "brackets": 3})
+    ninth = random.Random("trial 9").random()
+    simulation = Simulation(settings, lambda p, step: math.nan if step == 1 or p["x"] == ninth else p["x"], 2)
+    states = Counter(t.state for t in simulation.run().trials)
+    assert states == {"diverged": 10, "paused": 3, "finished": 4}
+
+
+def test_asynchronous_brackets_promote_only_among_their_own() -> None:
+    settings = plan(trials=17, scheduler_options={"rungs": [1, 3], "brackets": 3})
+    simulation = Simulation(settings, rising)
+    simulation.run()
+    assert Counter(t.step for t in simulation.sweep.trials[14:]) == {9: 3}
+    assert {t.step for t in simulation.sweep.trials[9:14]} == {3, 9}
+
+
+def test_more_brackets_than_rungs_are_refused() -> None:
+    with pytest.raises(ConfigError, match="with 2 rungs there are at most 3"):
+        asha.Scheduler(brackets=4).planned(90, None)
+
+
+def test_a_trial_that_stands_still_ends_and_the_others_go_on() -> None:
+    # x below a half stops getting better after 4 steps, and has then two comparisons to do so.
+    options = {"interval": 2, "patience": 2}
+    settings = plan(scheduler="plateau", steps=20, scheduler_options=options)
+    simulation = Simulation(settings, lambda p, step: p["x"] * (min(step, 4) if p["x"] < 0.5 else step), 2)
+    trials = simulation.run().trials
+    assert {t.step for t in trials if t.params["x"] < 0.5} == {8}
+    assert {t.step for t in trials if t.params["x"] >= 0.5} == {20}
+
+
+def test_gains_below_the_least_count_as_standing_still() -> None:
+    options = {"interval": 2, "patience": 2, "least": 0.5}
+    settings = plan(scheduler="plateau", steps=20, scheduler_options=options)
+    simulation = Simulation(settings, lambda p, step: 0.1 * step)
+    assert {t.step for t in simulation.run().trials} == {6}  # 0.2, 0.4, 0.6
 
 
 def test_what_was_running_when_a_sweep_broke_off_goes_on_first() -> None:

@@ -14,6 +14,7 @@ import pytest
 from pydantic import Field
 
 from sisr.config.settings import Settings
+from sisr.sweep.earlier import Earlier
 from sisr.sweep.plan import Plan
 from sisr.sweep.search import STARTUP, seed, suggest
 from sisr.sweep.space.space import SearchSpace, build
@@ -136,6 +137,19 @@ def test_tpe_goes_the_other_way_where_less_is_better() -> None:
     for trial in less.trials:
         trial.curve = [(STEPS, {"val/swd": -trial.values["val/score"]})]
     assert suggest(more, space_of(SPACE)) == suggest(less, space_of(SPACE))
+
+
+def test_tpe_learns_from_earlier_sweeps_from_its_second_trial_on() -> None:
+    space, points = space_of(SPACE), [space_of(SPACE).sample(Random(i)) for i in range(30)]
+    curves = [((STEPS, {"val/score": score(params)}),) for params in points]
+    one = {"sweep": "old", "fingerprint": "same"}
+    taken = [Earlier(**one, trial=i, params=p, curve=c) for i, (p, c) in enumerate(zip(points, curves, strict=True))]
+    alone = ran(sweep_of(SPACE, fingerprint="same"), space, STARTUP)
+    learning = ran(sweep_of(SPACE, fingerprint="same", earlier=tuple(taken)), space, STARTUP)
+    others = ran(sweep_of(SPACE, fingerprint="others", earlier=tuple(taken)), space, STARTUP)
+    mean = [sum(score(t.params) for t in sweep.trials[1:]) / (STARTUP - 1) for sweep in (alone, learning)]
+    assert mean[1] > mean[0] + 0.5
+    assert [t.params for t in others.trials] == [t.params for t in alone.trials]
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from sisr.sweep.plan import Plan
 from sisr.sweep.space import file as space_file
 from sisr.sweep.space.domains import Choice, Domain, Number
 from sisr.sweep.space.file import SpaceFile, find, load
+from sisr.sweep.space.objectives import Logged
 from sisr.sweep.space.operators import OPERATORS, domain_of
 from sisr.sweep.space.space import SearchSpace, build
 
@@ -138,6 +139,10 @@ WRONG = [
     (HEAD + "fixed: {bach_size: 8}\n" + RATE, "s.yaml:4: no setting 'bach_size'; did you mean 'batch_size'?"),
     (HEAD + "fixed: {batch_size: 0}\n" + RATE, "s.yaml:4: batch_size wants a whole number >= 1, got 0"),
     (HEAD + "fixed: 3\n" + RATE, "s.yaml:4: fixed wants a mapping, got 3"),
+    (
+        HEAD + "fixed: {batch_size: 8}\ncheap: {batch_size: 4}\n" + RATE,
+        "s.yaml:5: cheap.batch_size: is fixed, too; leave out one of them",
+    ),
     (
         HEAD + "fixed: {steps: 10}\n" + RATE,
         "s.yaml:4: fixed.steps: stands at the top of the file; option: --steps",
@@ -314,7 +319,18 @@ def test_a_good_file_becomes_the_fields_of_a_plan() -> None:
     assert plan.space == {"learning_rate": {"loguniform": [1e-5, 1e-3]}, "penalty_weight": {"choice": [0, 10]}}
     assert space.domains == {"learning_rate": Number(1e-5, 1e-3, log=True), "penalty_weight": Choice((0.0, 10.0))}
     recorded = json.loads(plan.model_dump_json())["space"]
-    assert build(recorded, Config, source="sweep.json") == space, "a sweep's record gives the same space"
+    assert build(recorded, Config, source="sweep.json", fixed=plan.fixed) == space, (
+        "a sweep's record gives the same space"
+    )
+
+
+def test_an_objective_may_be_a_metric_that_options_or_further_sets_let_trials_measure() -> None:
+    text = HEAD.replace("val/score", "[val/dists, val/set5/psnr_y]") + RATE
+    file, _ = loaded(text, logged=Logged(further=("niqe", "dists"), sets=("set5",)))
+    assert file.mode == ("min", "max")
+    said = refused(text, logged=Logged(further=("niqe",)))
+    assert "no trial measures 'val/dists': --option metrics=niqe,dists does" in said
+    assert "there is no validation set 'set5': --validation set5=PATH names its images" in said
 
 
 def test_one_objective_and_one_mode_may_be_texts() -> None:

@@ -13,9 +13,14 @@ from sisr.disk import atomic
 from sisr.disk.sweep_folder import FILE
 from sisr.errors import CheckpointError
 from sisr.metrics.catalogue import SCORE, Mode
+from sisr.sweep.earlier import Earlier
 
 Search = Literal["random", "grid", "tpe"]
 Measures = tuple[tuple[str, Mode], ...]  # metrics, and where better lies
+
+
+# Fields that plans once did not have.
+LATER = ("init_sha256", "init_partly", "init_judge_sha256", "learn_from", "constraints")
 
 
 class Plan(Settings):
@@ -26,7 +31,10 @@ class Plan(Settings):
     recipe: str
     recipe_source: str = ""  # of a recipe that is not ours: its file's text
     fixed: dict[str, Any] = {}  # settings of the recipe that no trial varies, `steps` among them
+    cheap: tuple[str, ...] = ()  # those of them that only make trials cheap: a full run has the recipe's own
+    full: dict[str, Any] = {}  # settings of presets or of another run that a full run has instead of cheap ones
     space: dict[str, Any]  # by setting: {operator: arguments}, as in the search space's file
+    constraints: tuple[str, ...] = ()  # conditions between settings that hold in every trial
     objective: tuple[str, ...] = Field(min_length=1, max_length=2)  # metrics of a validation
     mode: tuple[Mode, ...] = Field(min_length=1, max_length=2)
     trials: int = Field(ge=1)
@@ -39,6 +47,15 @@ class Plan(Settings):
     data: str
     validation: str | None = None
     fingerprint: str = ""  # of the images
+    validation_sets: dict[str, str] = {}  # by name: further held-out images that trials are measured on
+    validation_fingerprints: dict[str, str] = {}  # of their images, by name
+    init: str | None = None  # what every trial's first weights were called; None: random
+    init_sha256: str = ""  # of those weights
+    init_partly: bool = False  # those of them that fit
+    init_judge: str | None = None  # what every trial's judge's first weights were called
+    init_judge_sha256: str = ""
+    learn_from: tuple[str, ...] = ()  # names of earlier sweeps
+    earlier: tuple[Earlier, ...] = ()  # what was known of their trials when this sweep began
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -56,17 +73,29 @@ class Plan(Settings):
         """The one metric that trials are ranked by while the sweep runs, and its mode."""
         return self.measures[0] if len(self.objective) == 1 else (f"val/{SCORE.name}", SCORE.mode)
 
+    @property
+    def at_full_size(self) -> dict[str, Any]:
+        """Settings of a full run that neither its trials nor the recipe's own values have; `steps` may be one."""
+        return {name: value for name, value in self.full.items() if name in ("steps", *self.cheap)}
+
     def hash(self, free: Collection[str]) -> str:
         """Return 8 hexadecimal digits that differ where anything but the `free` options makes another sweep."""
-        content = self.model_dump(mode="json", exclude={"format", "name", "trials", "data", "validation"})
+        content = self._content("data", "validation")
         content["options"] = {name: value for name, value in self.options.items() if name not in free}
         return _digest(content)
 
     @property
     def hash_1(self) -> str:
         """The hash that format 1 gave the same plan: sweeps without a name were named by it."""
-        content = self.model_dump(mode="json", exclude={"format", "name", "trials", "scheduler_options"})
+        content = self._content("scheduler_options")
         return _digest(content | {"rungs": [], "interval": None, **self.scheduler_options})
+
+    def _content(self, *others: str) -> dict[str, Any]:
+        """Return what makes another sweep; what a plan may lack counts only where it is there."""
+        apart = {"format", "name", "trials", "init", "init_judge", "earlier", "cheap", *others}
+        apart |= {"full", "validation_sets", "validation_fingerprints"}
+        found = self.model_dump(mode="json", exclude=apart)
+        return {name: value for name, value in found.items() if name not in LATER or value}
 
 
 def _digest(content: dict[str, Any]) -> str:

@@ -11,11 +11,14 @@ Parzen Estimator", 2022, for two objectives.
 import hashlib
 import itertools
 import math
+import warnings
 from collections import Counter
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from sisr.metrics.catalogue import value_of
+from sisr.sweep.earlier import Earlier, compared, first_points
 from sisr.sweep.space.domains import Choice, Domain
 from sisr.sweep.space.space import SearchSpace
 from sisr.sweep.state import LOST, Sweep, Trial
@@ -23,8 +26,10 @@ from sisr.sweep.state import LOST, Sweep, Trial
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
+    from optuna.trial import Trial as OptunaTrial
 
 STARTUP = 10  # trials that must have been measured before TPE learns from them
+ASKED = 20  # times that TPE is asked for what meets all constraints, before chance is
 COMPARED = 5  # trials that make a step worth comparing at; Optuna calls at most 4 of 256 trials good
 
 
@@ -32,16 +37,18 @@ def suggest(sweep: Sweep, space: SearchSpace) -> dict[str, Any]:
     """Return the swept settings of the next trial; there must be one: fewer are begun than planned.
 
     The first trial of `random` and `tpe` has the recipe's own settings, where the space holds them: what every other
-    one must beat.
+    one must beat. Then come the best ones of earlier sweeps, where the plan names any.
     """
     plan, number = sweep.plan, len(sweep.trials)
     if plan.search == "grid":
         return next(itertools.islice(space.grid(), number, None))
-    if number == 0 and (baseline := space.baseline()):
-        return baseline
-    if plan.search == "random" or sum(bool(trial.curve) for trial in sweep.trials) < STARTUP:
+    first = first_points(plan.earlier, space.baseline())
+    if number < len(first):
+        return first[number]
+    earlier = [_as_trial(one, plan.steps) for one in compared(plan.earlier, plan.fingerprint)]
+    if plan.search == "random" or sum(bool(trial.curve) for trial in [*earlier, *sweep.trials]) < STARTUP:
         return space.sample(Random(seed(plan.seed, number)))
-    return _tpe(sweep, space, seed(plan.seed, number))
+    return _tpe(replace(sweep, trials=[*earlier, *sweep.trials]), space, seed(plan.seed, number))
 
 
 def seed(sweep_seed: int, number: int) -> int:
@@ -49,22 +56,68 @@ def seed(sweep_seed: int, number: int) -> int:
     return int.from_bytes(hashlib.blake2b(f"{sweep_seed}/{number}".encode(), digest_size=4).digest())
 
 
+def _as_trial(one: Earlier, steps: int) -> Trial:
+    """Return an earlier sweep's trial as one of this sweep, whose trials have so many steps."""
+    trial = Trial(-1, one.params, one.params, curve=list(one.curve))
+    trial.step = trial.until = trial.evaluated_at
+    trial.state = "diverged" if one.lost else "finished" if trial.step == steps else "paused"
+    return trial
+
+
 def _tpe(sweep: Sweep, space: SearchSpace, seed: int) -> dict[str, Any]:
-    """Return the settings that promise most, where some trials have been measured."""
+    """Return the settings that promise most, where some trials have been measured, and that meet all constraints."""
+    for number in range(ASKED if space.constraints else 1):
+        found = _promising(sweep, space, seed + number)
+        if space.allows(found):
+            return found
+    return space.sample(Random(seed))
+
+
+def _promising(sweep: Sweep, space: SearchSpace, seed: int) -> dict[str, Any]:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     distributions = {name: _distribution(domain) for name, domain in space.domains.items()}
-    sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
+    # In groups, settings that don't count in every trial are learnt from those in which they did.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=bool(space.when), constant_liar=True)
     directions = ["maximize" if mode == "max" else "minimize" for mode in sweep.plan.mode]
     study = optuna.create_study(sampler=sampler, directions=directions)
     common = None if len(directions) == 1 else _common_step(sweep)
     for trial in sweep.trials:
         if space.contains(trial.params):
-            params = {name: _encoded(domain, trial.params[name]) for name, domain in space.domains.items()}
-            study.add_trial(_frozen(trial, params, distributions, _known(sweep, trial, common)))
-    asked = study.ask(distributions).params
-    return {name: _decoded(domain, asked[name]) for name, domain in space.domains.items()}
+            counted = {name: domain for name, domain in space.domains.items() if space.counts(name, trial.params)}
+            params = {name: _encoded(domain, trial.params[name]) for name, domain in counted.items()}
+            study.add_trial(_frozen(trial, params, {n: distributions[n] for n in params}, _known(sweep, trial, common)))
+    if not space.when:
+        asked = study.ask(distributions).params
+        return {name: _decoded(domain, asked[name]) for name, domain in space.domains.items()}
+    return _asked(study.ask(), space, distributions)
+
+
+def _asked(trial: "OptunaTrial", space: SearchSpace, distributions: "dict[str, BaseDistribution]") -> dict[str, Any]:
+    """Return what Optuna suggests for each setting that counts, one after the other; others have the recipe's value."""
+    found: dict[str, Any] = {}
+    for name in [*(name for name in space.domains if name not in space.when), *space.when]:
+        if space.counts(name, {**space.defaults, **found}):
+            found[name] = _decoded(space.domains[name], _suggested(trial, name, distributions[name]))
+        else:
+            found[name] = space.defaults[name]
+    return {name: found[name] for name in space.domains}
+
+
+def _suggested(trial: "OptunaTrial", name: str, distribution: "BaseDistribution") -> Any:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if isinstance(distribution, CategoricalDistribution):
+        return trial.suggest_categorical(name, distribution.choices)
+    if isinstance(distribution, IntDistribution):
+        low, high, step = distribution.low, distribution.high, distribution.step
+        return trial.suggest_int(name, low, high, step=step, log=distribution.log)
+    assert isinstance(distribution, FloatDistribution)
+    low, high = distribution.low, distribution.high
+    return trial.suggest_float(name, low, high, step=distribution.step, log=distribution.log)
 
 
 # What is known of a trial: its objectives where they compare with all others', or its one objective by step.

@@ -124,14 +124,16 @@ class Sweep:
         """Return the best trial, or None as long as there is none."""
         return next(iter(self.ranking()), None)
 
-    def pareto(self, measures: Measures | None = None) -> list[Trial]:
-        """Return the trials evaluated furthest that no other of them beats in all measures, by the first one.
+    def pareto(self, measures: Measures | None = None, step: int | None = None) -> list[Trial]:
+        """Return the trials that no other one evaluated at the same step beats in all measures, by the first one.
 
-        Without `measures` these are the objectives. Trials that lack one are left out.
+        Without `measures` these are the objectives, without `step` the furthest one counts. Trials that lack a measure
+        are left out.
         """
         ranked = self.ranking()
-        far = [trial for trial in ranked if trial.evaluated_at == ranked[0].evaluated_at]
-        points = {t.number: tuple(_score(t.values, *one) for one in measures or self.plan.measures) for t in far}
+        at = ranked[0].evaluated_at if step is None else step
+        far = [trial for trial in ranked if trial.values_at(at)]
+        points = {t.number: tuple(_score(t.values_at(at), *m) for m in measures or self.plan.measures) for t in far}
         points = {number: point for number, point in points.items() if -math.inf not in point}
         kept = {n: p for n, p in points.items() if not any(_dominates(other, p) for other in points.values())}
         return sorted((t for t in far if t.number in kept), key=lambda t: kept[t.number], reverse=True)

@@ -7,7 +7,6 @@ from operator import attrgetter
 from typing import Any
 
 from sisr.metrics.catalogue import AT_VALIDATION, value_of
-from sisr.sweep.plan import Plan
 from sisr.sweep.report import numbers
 from sisr.sweep.state import Sweep, Trial
 from sisr.terminal.console import duration
@@ -98,7 +97,7 @@ class Column:
     priority: int = 0  # 0: always shown; a narrow terminal leaves out the columns with the largest numbers first
 
 
-def columns(plan: Plan, shown: Sequence[Row]) -> list[Column]:
+def columns(sweep: Sweep, shown: Sequence[Row]) -> list[Column]:
     """Return the columns before the settings, without optional ones that are empty in all rows."""
     made = [
         Column("#", attrgetter("rank"), lambda row: f"{row.rank or ''}{'*' if row.pareto else ''}"),
@@ -106,24 +105,24 @@ def columns(plan: Plan, shown: Sequence[Row]) -> list[Column]:
         Column("state", attrgetter("state"), attrgetter("state")),
         Column("step", attrgetter("step"), lambda row: f"{row.step:,}"),
     ]
-    for i, metric in enumerate(plan.objective):
-        made.append(_value_column(metric, i, 0))
+    for i, metric in enumerate(sweep.plan.objective):
+        made.append(_value_column(sweep, metric, i, 0))
     for priority, metric in enumerate(MEASURED, 1):
-        if metric not in plan.objective:
-            made.append(_value_column(metric, None, priority))
+        if metric not in sweep.plan.objective:
+            made.append(_value_column(sweep, metric, None, priority))
     if any(row.copies for row in shown):
         made.append(Column("copies", attrgetter("copies"), lambda row: str(row.copies), 6))
     made.append(Column("time", attrgetter("seconds"), lambda row: duration(row.seconds) if row.seconds else "", 5))
     return [column for column in made if column.priority == 0 or any(map(column.text, shown))]
 
 
-def _value_column(metric: str, objective: int | None, priority: int) -> Column:
-    name = numbers.metric_name(metric)
+def _value_column(sweep: Sweep, metric: str, objective: int | None, priority: int) -> Column:
+    name, own = numbers.metric_name(metric), numbers.own(sweep, metric)
 
     def value(row: Row) -> float | None:
         return row.measured[name] if objective is None else row.objective[objective]
 
-    return Column(name, value, lambda row: numbers.number(metric, value(row)), priority)
+    return Column(numbers.metric_name(own), value, lambda row: numbers.number(own, value(row)), priority)
 
 
 def table(sweep: Sweep, shown: Sequence[Row], width: int) -> tuple[list[str], list[list[str]]]:
@@ -131,7 +130,7 @@ def table(sweep: Sweep, shown: Sequence[Row], width: int) -> tuple[list[str], li
 
     Columns are left out by their priority until the settings have room.
     """
-    chosen = columns(sweep.plan, shown)
+    chosen = columns(sweep, shown)
     settings = [numbers.settings(row.params) for row in shown]
     room = width - min(max(map(len, settings), default=0), SETTINGS_WIDTH) - BORDERS
     while sum(_width(column, shown) for column in chosen) > room:

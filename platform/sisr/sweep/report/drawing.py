@@ -1,11 +1,11 @@
-"""What the pictures of a sweep have in common: colours that everybody tells apart, sizes, and the way to PNG."""
+"""What the pictures of a sweep have in common: colours that everybody tells apart, and sizes."""
 
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sisr.sweep.report.numbers import metric_name, short
+from sisr.metrics.catalogue import metric as catalogued
+from sisr.sweep.report.numbers import short
 from sisr.sweep.state import Sweep, Trial
 
 if TYPE_CHECKING:
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, which holds for the common kinds of colour blindness.
-BLUE, ORANGE, GREEN, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#56B4E9", "#8a8f98"
-INK = "#23272e"
-DPI = 130
+BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#8a8f98"
+INK, AXIS = "#23272e", "#6f7680"
+WIDE, NARROW = 8.5, 4.4  # inches, of a figure on a screen and on a telephone
 STYLE: dict[Any, Any] = {
     "font.size": 10,
     "font.family": "DejaVu Sans",
@@ -46,16 +46,9 @@ def figure(width: float, height: float) -> Iterator["Figure"]:
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(STYLE):
-        made = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+        made = Figure(figsize=(width, height), layout="constrained", facecolor="white")
         FigureCanvasAgg(made)
         yield made
-
-
-def png(made: "Figure") -> bytes:
-    """Return a figure as PNG; the same figure gives the same bytes."""
-    file = io.BytesIO()
-    made.savefig(file, format="png", metadata={"Software": None})
-    return file.getvalue()
 
 
 def faint(count: int) -> float:
@@ -85,9 +78,11 @@ def log_scale(axes: "Axes") -> None:
 
 
 def legend_below(axes: "Axes", columns: int = 4) -> None:
-    """Put the legend under the picture, where it hides nothing."""
+    """Put the legend under the picture, where it hides nothing; in fewer columns where it would be wider."""
     if handles := axes.get_legend_handles_labels()[0]:
-        axes.figure.legend(loc="outside lower center", ncols=columns, handles=handles)
+        width = axes.figure.get_figure(root=True).get_size_inches()[0]
+        fitting = max(1, min(columns, int(width // 2.1)))
+        axes.figure.legend(loc="outside lower left", ncols=fitting, handles=handles)
 
 
 def panels(made: "Figure", count: int) -> list["Axes"]:
@@ -100,4 +95,4 @@ def panels(made: "Figure", count: int) -> list["Axes"]:
 
 def title_of(metric: str, mode: str) -> str:
     """Return what stands beside the axis of a metric."""
-    return f"{metric_name(metric)} ({'higher' if mode == 'max' else 'lower'} is better)"
+    return f"{catalogued(metric).title} ({'higher' if mode == 'max' else 'lower'} is better)"

@@ -5,7 +5,7 @@ from typing import Any
 
 from sisr import recipes
 from sisr.errors import ConfigError
-from sisr.metrics.catalogue import PIXELS, PSNR_Y, value_of
+from sisr.metrics.catalogue import PIXELS, PSNR_Y, name_in, value_of
 from sisr.metrics.catalogue import metric as catalogued
 from sisr.sweep.report import numbers
 from sisr.sweep.space.space import defaults
@@ -65,4 +65,4 @@ def _differences(
         one, other = value_of(ours, metric), value_of(theirs, metric)
         if one is not None and other is not None:
             beside = f" ({name}: {catalogued(metric).text(other)})" if name else ""
-            yield numbers.named(metric, one - other, signed=True) + beside
+            yield numbers.named(name_in(ours, metric), one - other, signed=True) + beside

@@ -10,12 +10,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from sisr.metrics.catalogue import value_of
+from sisr.metrics.catalogue import name_in, value_of
 from sisr.sweep import schedulers
 from sisr.sweep.report import numbers
 from sisr.sweep.report.board import states
 from sisr.sweep.state import ENDED, LOST, Sweep, Trial, folder_of
-from sisr.terminal.console import duration, err
+from sisr.terminal.console import duration, err, note_progress
 
 MOST_RUNNING = 16  # lines; more trials at a time are counted only
 
@@ -48,11 +48,11 @@ class SweepDisplay:
             if mark != self._seen.get(trial.number) and trial.state not in ("waiting", "running"):
                 self._seen[trial.number] = mark
                 if self._live is None or trial.state in LOST:
-                    err.print(ending(self._sweep, trial), markup=False)
+                    note_progress(ending(self._sweep, trial))
         best = self._sweep.best()
         if best and (best.number, best.evaluated_at) != self._best:
             self._best = (best.number, best.evaluated_at)
-            err.print(f"best so far: {summary(self._sweep, best)}", markup=False)
+            note_progress(f"best so far: {summary(self._sweep, best)}")
         if self._live:
             self._live.update(view(self._folder, self._sweep, best))
 
@@ -79,7 +79,7 @@ def view(folder: Path, sweep: Sweep, best: Trial | None) -> Group:
 def _running_table(sweep: Sweep, running: list[Trial], statuses: dict[int, dict[str, Any]]) -> Table:
     objective = sweep.plan.objective
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for title in ("trial", "step", *map(numbers.metric_name, objective)):
+    for title in ("trial", "step", *(numbers.metric_name(numbers.own(sweep, metric)) for metric in objective)):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("settings", overflow="fold")
     for trial in running:
@@ -87,7 +87,7 @@ def _running_table(sweep: Sweep, running: list[Trial], statuses: dict[int, dict[
         values = found.get("validation") or trial.values
         step = max(int(found.get("step", 0)), trial.step)
         cells = [str(trial.number), f"{step:,}/{trial.until:,}"]
-        cells += [numbers.number(metric, value_of(values, metric)) for metric in objective]
+        cells += [numbers.number(name_in(values, metric), value_of(values, metric)) for metric in objective]
         table.add_row(*map(Text, [*cells, numbers.settings(trial.params)]))
     return table
 

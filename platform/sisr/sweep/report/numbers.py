@@ -1,11 +1,12 @@
 """A sweep's numbers in as few characters as they need."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sisr.metrics.catalogue import metric as catalogued
-from sisr.metrics.catalogue import value_of
+from sisr.metrics.catalogue import name_in, value_of
 from sisr.sweep.state import Sweep, Trial
 
 
@@ -35,6 +36,12 @@ def settings(params: Mapping[str, Any]) -> str:
     return " ".join(f"{name}={short(value).replace(' ', '')}" for name, value in params.items())
 
 
+def own(sweep: Sweep, metric: str) -> str:
+    """Return `metric`, or where it stands for any distance the one that most of the trials measured."""
+    found = Counter(name_in(trial.values, metric) for trial in sweep.trials if trial.values)
+    return found.most_common(1)[0][0] if found else metric
+
+
 def metric_name(metric: str) -> str:
     """Return what a metric is called where only validations are shown."""
     return metric.removeprefix("val/")
@@ -52,7 +59,7 @@ def named(metric: str, value: float, *, signed: bool = False) -> str:
 
 def listed(metrics: Iterable[str], values: Mapping[str, Any]) -> str:
     """Return the names and values of those metrics that there are, with commas between them."""
-    found = ((metric, value_of(values, metric)) for metric in metrics)
+    found = ((name_in(values, metric), value_of(values, metric)) for metric in metrics)
     return ", ".join(named(metric, value) for metric, value in found if value is not None)
 
 

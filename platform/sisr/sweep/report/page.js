@@ -51,6 +51,7 @@ function enlarge(cell) {
   }));
   zoom.querySelector("p").textContent = "← → other trials, ↑ ↓ other images, Esc or a click closes";
   zoom.hidden = false;
+  zoom.focus();
 }
 all(".at-step td").forEach((cell) => cell.addEventListener("click", () => enlarge(cell)));
 function close() {

@@ -6,40 +6,44 @@ from typing import TYPE_CHECKING, Any
 
 from sisr.metrics.catalogue import SCORE, value_of
 from sisr.sweep.report import drawing
-from sisr.sweep.report.drawing import BLUE, GREEN, GREY, INK, ORANGE, figure, png
+from sisr.sweep.report.drawing import AXIS, BLUE, GREEN, GREY, INK, ORANGE, figure
 from sisr.sweep.report.importance import Importance
-from sisr.sweep.report.numbers import metric_name, number
+from sisr.sweep.report.numbers import metric_name, number, own
 from sisr.sweep.space.axes import Axis, axes
 from sisr.sweep.state import Sweep, Trial
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
+AXIS_WIDTH = 1.12  # inches between two axes, of which each has its name above and its labels beside it
 DIVERGED_AT = -0.12  # below the axis of an objective, where 0 is its worst value
 
 
-def draw_importance(found: Importance) -> bytes:
+def draw_importance(found: Importance, width: float) -> "Figure":
     """Return bars of how much each setting mattered, the largest on top."""
     names, shares = list(found.shares)[::-1], list(found.shares.values())[::-1]
-    with figure(8, 1.4 + 0.38 * len(names)) as made:
+    with figure(width, 0.5 + 0.36 * len(names)) as made:
         plot = made.add_subplot()
         bars = plot.barh(names, shares, color=BLUE, height=0.62)
         plot.bar_label(bars, ["<1%" if share < 0.01 else f"{share:.0%}" for share in shares], padding=4)
-        plot.set_xlim(0, max(shares) * 1.12)
+        plot.set_xlim(0, max(shares) * (1.12 if width > drawing.NARROW else 1.3))
         plot.xaxis.set_visible(False)
         plot.grid(False)
         plot.spines[["bottom"]].set_visible(False)
         plot.tick_params(axis="y", length=0)
-        made.supxlabel(found.caption, fontsize=8.5, wrap=True)
-        return png(made)
+        return made
 
 
-def draw_parallel(sweep: Sweep) -> bytes:
-    """Return each trial as a line across the swept settings to what it reached; the best one strong."""
+def draw_parallel(sweep: Sweep) -> "Figure":
+    """Return each trial as a line across the swept settings to what it reached; the best one strong.
+
+    It is as wide as its axes need: labels that are made smaller can't be read.
+    """
     best, far, early, diverged = drawing.groups(sweep)
     settings = axes(sweep)
     outcomes = [_outcome_axis(sweep, metric, mode) for metric, mode in sweep.plan.measures]
-    with figure(max(6.5, 1.75 * (len(settings) + len(outcomes))), 4.8) as made:
+    with figure(max(6.5, AXIS_WIDTH * (len(settings) + len(outcomes))), 4.8) as made:
         plot = made.add_subplot()
         bundles: list[tuple[str, list[Trial], dict[str, Any]]] = [
             ("stopped earlier", early, {"color": GREY, "alpha": drawing.faint(len(early)), "lw": 1}),
@@ -54,14 +58,14 @@ def draw_parallel(sweep: Sweep) -> bytes:
                 plot.plot(range(len(places)), places, label=name, **style)
         _vertical_axes(plot, [*settings, *outcomes], bool(diverged))
         drawing.legend_below(plot)
-        return png(made)
+        return made
 
 
 def _outcome_axis(sweep: Sweep, metric: str, mode: str) -> Axis:
     """Return the axis of what trials reached; better is higher."""
     found = [value_of(trial.values, metric) for trial in sweep.ranking()]
     known = [value for value in found if value is not None and math.isfinite(value)] or [0.0]
-    return Axis(metric, low=min(known), high=max(known), down=mode == "min")
+    return Axis(own(sweep, metric), low=min(known), high=max(known), down=mode == "min")
 
 
 def _places(trial: Trial, settings: list[Axis], outcomes: list[Axis]) -> list[float]:
@@ -75,7 +79,7 @@ def _places(trial: Trial, settings: list[Axis], outcomes: list[Axis]) -> list[fl
 def _vertical_axes(plot: "Axes", drawn: list[Axis], diverged: bool) -> None:
     first_outcome = len(drawn) - sum("/" in axis.name for axis in drawn)
     for x, axis in enumerate(drawn):
-        plot.axvline(x, color=INK if x >= first_outcome else "#9aa0a8", lw=1.2, zorder=4)
+        plot.axvline(x, color=INK if x >= first_outcome else AXIS, lw=1.2, zorder=4)
         ticks = axis.ticks()
         if x >= first_outcome:
             ticks = [(axis.place(value) or 0.0, number(axis.name, value)) for value in axis.tick_values()]
@@ -110,13 +114,13 @@ def _wrapped(name: str) -> str:
     return "\n".join(lines)
 
 
-def draw_curves(sweep: Sweep, baseline: Mapping[str, float]) -> bytes:
+def draw_curves(sweep: Sweep, baseline: Mapping[str, float], width: float) -> "Figure":
     """Return how each trial's values went with its steps, one panel for each objective.
 
     `baseline` has bicubic's values by metric, where they are known.
     """
-    measures = sweep.plan.measures
-    with figure(8.5, 4.3 * len(measures)) as made:
+    measures = [(own(sweep, metric), mode) for metric, mode in sweep.plan.measures]
+    with figure(width, (0.3 * width + 1.8) * len(measures)) as made:
         panels = drawing.panels(made, len(measures))
         for plot, (metric, mode) in zip(panels, measures, strict=True):
             _curves(plot, sweep, metric, mode)
@@ -129,7 +133,7 @@ def draw_curves(sweep: Sweep, baseline: Mapping[str, float]) -> bytes:
             plot.set_xlabel("step")
             plot.set_ylabel(drawing.title_of(metric, mode))
         drawing.legend_below(panels[0], 5)
-        return png(made)
+        return made
 
 
 def _curves(plot: "Axes", sweep: Sweep, metric: str, mode: str) -> None:

@@ -10,9 +10,11 @@ import importlib
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, Protocol, Self, cast
 
-from sisr.config.settings import build
+from pydantic import Field
+
+from sisr.config.settings import Settings, build
 from sisr.config.wording import did_you_mean
 from sisr.errors import ConfigError
 from sisr.sweep.state import Sweep
@@ -54,6 +56,32 @@ class Scheduler(Protocol):
 
     def model_dump(self, *, mode: str, exclude_defaults: bool) -> dict[str, Any]:
         """Return the options, as `Settings` does: a plan records those that are not the defaults."""
+
+
+class AtIntervals(Settings):
+    """The options and goals of schedulers that look at a trial every so many steps."""
+
+    interval: int | None = Field(None, ge=1, description="steps from one comparison to the next")
+
+    parts: ClassVar[int]  # how many intervals there are by default
+    otherwise: ClassVar[str]  # what an interval of all steps would mean
+
+    def planned(self, steps: int, evaluate_every: int | None) -> tuple[Self, int]:
+        """Return the scheduler with its interval, and how often to evaluate."""
+        if self.interval is not None and self.interval >= steps:
+            raise ConfigError(
+                f"interval {self.interval} is no less than the {steps} steps of a trial: {self.otherwise}"
+            )
+        interval = self.interval or max(1, steps // self.parts)
+        return self.model_copy(update={"interval": interval}), evaluate_every or interval
+
+    def goals(self, steps: int, trial: int) -> tuple[int, ...]:
+        interval = self.interval or steps
+        return (*range(interval, steps, interval), steps)
+
+    def expected(self, trials: int, level: int) -> int:
+        """Return all trials: whether one ends early, nobody knows."""
+        return trials
 
 
 def names() -> list[str]:

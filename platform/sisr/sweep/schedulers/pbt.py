@@ -4,40 +4,22 @@ Jaderberg et al., "Population Based Training of Neural Networks", 2017, section 
 """
 
 import random
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from pydantic import Field
 
-from sisr.config.settings import Settings
-from sisr.errors import ConfigError
-from sisr.sweep.schedulers import Slice
+from sisr.sweep.schedulers import AtIntervals, Slice
 from sisr.sweep.state import ENDED, LOST, Sweep, Trial
 
 
-class Scheduler(Settings):
+class Scheduler(AtIntervals):
     """A population that all goes to the end, and learns its settings on the way."""
 
-    interval: int | None = Field(None, ge=1, description="steps from one comparison to the next")
     quantile: float = Field(0.25, gt=0, le=0.5, description="part of the trials that copies, and that is copied")
 
     copies: ClassVar[bool] = True
-
-    def planned(self, steps: int, evaluate_every: int | None) -> tuple[Self, int]:
-        """Return the interval, by default a tenth of the steps, and how often to evaluate."""
-        if self.interval is not None and self.interval >= steps:
-            raise ConfigError(
-                f"interval {self.interval} is no less than the {steps} steps of a trial: nobody would copy anybody"
-            )
-        interval = self.interval or max(1, steps // 10)
-        return self.model_copy(update={"interval": interval}), evaluate_every or interval
-
-    def goals(self, steps: int, trial: int) -> tuple[int, ...]:
-        interval = self.interval or steps
-        return (*range(interval, steps, interval), steps)
-
-    def expected(self, trials: int, level: int) -> int:
-        """Return all trials: nobody ends early."""
-        return trials
+    parts: ClassVar[int] = 10
+    otherwise: ClassVar[str] = "nobody would copy anybody"
 
     def next_slice(self, sweep: Sweep) -> Slice | None:
         """Continue the trial that is furthest behind; where it is among the worst, as a copy of one of the best."""

@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from sisr.config.settings import Settings, build
-from sisr.config.wording import did_you_mean, expected
+from sisr.config.wording import expected
 from sisr.errors import ConfigError
-from sisr.metrics.catalogue import AT_VALIDATION, DISTANCES, Mode
 from sisr.sweep import schedulers
 from sisr.sweep.space import space as spaces
 from sisr.sweep.space.domains import Choice, Domain, Number
+from sisr.sweep.space.objectives import Logged, direction_problems
 from sisr.sweep.space.space import SearchSpace, place
 
 if TYPE_CHECKING:
     from sisr.sweep.space.file import SpaceFile
 
-# What a validation logs, and where better lies.
-OBJECTIVES: dict[str, Mode] = {f"val/{metric.name}": metric.mode for metric in (*AT_VALIDATION, *DISTANCES)}
 COMBINATIONS = 1024  # of corners that are tried one by one
 DRAWS = 200  # of the space that are tried, and of corners where these are too many
 
 
-def check(file: "SpaceFile", written: Mapping[str, Any], config: type[Settings], *, source: str) -> SearchSpace:
+def check(
+    file: "SpaceFile", written: Mapping[str, Any], config: type[Settings], *, source: str, logged: Logged
+) -> SearchSpace:
     """Return the search space of a file if all that it allows is right for the recipe.
 
     `written` is the file as read, with the place of each setting.
@@ -34,16 +34,19 @@ def check(file: "SpaceFile", written: Mapping[str, Any], config: type[Settings],
         ConfigError: Something is wrong; one line for each mistake.
     """
     swept, fixed = (written.get(block) or {} for block in ("space", "fixed"))
-    problems = [*_objective_problems(file, place(written, "objective", source), place(written, "mode", source))]
+    places = place(written, "objective", source), place(written, "mode", source)
+    problems = [*_objective_problems(file, *places, logged)]
     problems += _fixed_problems(fixed, swept, config, source)
     problems += _scheduler_problems(file, written, source)
     try:
-        space = spaces.build(swept, config, source=source)
+        space = spaces.build(swept, config, source=source, constraints=file.constraints, fixed=_known(fixed, file))
     except ConfigError as error:
         raise ConfigError("\n".join([*problems, str(error)])) from None
     for name, domain in space.domains.items():
         where = f"{place(swept, name, source)}: space.{name}"
         problems += [f"{where}: {problem}" for problem in _domain_problems(name, domain, file, swept[name], config)]
+    if not problems and space.constraints:
+        problems += _unmet(space, place(written, "constraints", source))
     if not problems:
         problems += _conflicts(file, space, config, written, source)
     if problems:
@@ -51,21 +54,30 @@ def check(file: "SpaceFile", written: Mapping[str, Any], config: type[Settings],
     return space
 
 
-def _objective_problems(file: "SpaceFile", at: str, mode_at: str) -> Iterator[str]:
+def _known(fixed: Mapping[str, Any], file: "SpaceFile") -> dict[str, Any]:
+    return {**fixed, "steps": file.steps}
+
+
+def _unmet(space: SearchSpace, at: str) -> Iterator[str]:
+    """Yield that nothing meets the constraints, where that is so."""
+    try:
+        space.sample(Random(0))
+    except ConfigError as error:
+        yield f"{at}: constraints: {error}"
+
+
+def _objective_problems(file: "SpaceFile", at: str, mode_at: str, logged: Logged) -> Iterator[str]:
+    known = logged.objectives
     for name in file.objective:
-        if name not in OBJECTIVES:
-            hint = did_you_mean(name, OBJECTIVES) or "all are " + ", ".join(OBJECTIVES)
-            yield f"{at}: objective: no validation logs '{name}'; {hint}"
+        if name not in known:
+            yield f"{at}: objective: {logged.problem(name)}"
     if len(set(file.objective)) < len(file.objective):
         yield f"{at}: objective: {file.objective[0]} is given twice; name two metrics, or one"
     if len(file.mode) != len(file.objective):
         yield f"{mode_at}: mode: wants max or min for each of {', '.join(file.objective)}, or no line at all"
         return
-    for name, mode in zip(file.objective, file.mode, strict=True):
-        right = OBJECTIVES.get(name, mode)
-        if mode != right:
-            better = "larger" if right == "max" else "smaller"
-            yield f"{mode_at}: mode: {better} is better for {name}; write {right}, or leave mode out"
+    for problem in direction_problems(file.objective, file.mode, known):
+        yield f"{mode_at}: mode: {problem}"
 
 
 def _scheduler_problems(file: "SpaceFile", written: Mapping[str, Any], source: str) -> Iterator[str]:
@@ -98,7 +110,7 @@ def _domain_problems(
     name: str, domain: Domain, file: "SpaceFile", written: Mapping[str, Any], config: type[Settings]
 ) -> Iterator[str]:
     """Yield why a domain fits neither the setting nor the search."""
-    operator = next(iter(written))
+    operator = next(word for word in written if word != spaces.WHEN)
     if file.search == "grid" and not isinstance(domain, Choice):
         yield f"{operator} has no end of values, and search is grid; use grid_search: [VALUE, ...], or search: random"
     if file.search != "grid" and operator == "grid_search":
@@ -132,11 +144,19 @@ def _conflicts(
 
 
 def _combinations(space: SearchSpace) -> Iterator[dict[str, Any]]:
-    """Yield the combinations to try: corners, all if they are few, and draws, the same ones each time."""
+    """Yield the combinations to try, of those that trials may have."""
+    for combination in _raw_combinations(space):
+        settled = space.settled(combination)
+        if space.allows(settled):
+            yield settled
+
+
+def _raw_combinations(space: SearchSpace) -> Iterator[dict[str, Any]]:
+    """Yield corners, all if they are few, and draws, the same ones each time."""
     rng, corners = Random(0), {name: domain.corners() for name, domain in space.domains.items()}
     if baseline := space.baseline():
         yield baseline
-    if space.grid_size() <= COMBINATIONS:
+    if space.corner_count() <= COMBINATIONS:
         yield from (dict(zip(corners, values, strict=True)) for values in itertools.product(*corners.values()))
     else:
         yield from ({name: rng.choice(values) for name, values in corners.items()} for _ in range(DRAWS))
