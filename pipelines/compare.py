@@ -10,50 +10,67 @@ Exit codes: 0 done, 2 a wrong option, 3 unusable images, 4 no such model, 69 MLf
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sisr.config.wording import did_you_mean
-from sisr.driver import models
+from sisr.driver import models, next_steps
 from sisr.errors import ConfigError
 from sisr.metrics.catalogue import PSNR_Y, Mode, direction
-from sisr.pipelines._options import Device, HrImages, Json, Perceptual, ProtocolName, Recipes, Runs, Scale, TrackingUri
+from sisr.pipelines._completion import model_names
+from sisr.pipelines._options import (
+    Device,
+    HrImages,
+    Json,
+    Metrics,
+    Perceptual,
+    ProtocolName,
+    Recipes,
+    Runs,
+    Scale,
+    TrackingUri,
+)
 from sisr.terminal import cli, console
 
 if TYPE_CHECKING:
     from sisr.models.model import Model
 
 AGAINST = "The model that the others are compared with, as named here, or bicubic. Default: the first."
-EXPERIMENT = "MLflow's experiment: its best runs are compared, and the comparison is logged there. Default: sisr."
+EXPERIMENT = "MLflow's experiment: its best runs are compared; the comparison goes to NAME-comparisons. Default: sisr."
+PLACES = "How many places the page shows, each of another image: where the models differ most."
 TOP = "How many of the experiment's best runs; default: 5 with --experiment."
 METRIC = "By which the best runs are chosen."
 MODE = "Whether more (max) or less (min) of it is better; default: as is known of the metric, else max."
 
 
 def main(
-    model: Annotated[list[str] | None, typer.Argument(help=f"Two or more. {models.HELP}")] = None,
+    model: Annotated[
+        list[str] | None, typer.Argument(help=f"Two or more. {models.HELP}", autocompletion=model_names)
+    ] = None,
     data: HrImages = "demo",
     scale: Scale = None,
     protocol: ProtocolName = "rgb8",
     perceptual: Perceptual = "auto",
+    metrics: Metrics = "",
     against: Annotated[str | None, typer.Option(help=AGAINST)] = None,
     experiment: Annotated[str | None, typer.Option(help=EXPERIMENT)] = None,
     top: Annotated[int | None, typer.Option(min=1, help=TOP)] = None,
     metric: Annotated[str, typer.Option(help=METRIC)] = f"final/{PSNR_Y.name}",
     mode: Annotated[Mode | None, typer.Option(help=MODE)] = None,
+    places: Annotated[int, typer.Option(min=1, max=12, help=PLACES)] = 3,
     recipe: Recipes = None,
     device: Device = "auto",
     runs: Runs = Path("runs"),
     tracking_uri: TrackingUri = None,
     log: Annotated[bool, typer.Option(help="Log the comparison to MLflow as a run of its own.")] = True,
     json: Json = False,
-) -> None:
+) -> Any:  # a Comparison, whose room imports torch
     """Compare models."""
     from sisr.driver import comparison
     from sisr.evaluation import compare, images
 
-    by = compare.measures(protocol, perceptual, models.chosen_device(device))
+    by = compare.measures(protocol, perceptual, models.chosen_device(device), metrics)
     specs = model or []
     if twice := sorted({spec for spec in specs if specs.count(spec) > 1}):
         raise ConfigError(f"{', '.join(twice)}: named twice; name each model once")
@@ -64,16 +81,18 @@ def main(
         raise ConfigError("--top says how many runs of an experiment: name it with --experiment")
     against = _reference(list(named), against)
     files = images.find(data)
-    opened = _open(named, runs, scale, device, recipe or [])
+    opened = _open(named, runs, scale, device, recipe or [], images.given_scale(files) or 4)
     warnings = images.warnings(models.places(named.values(), runs), files)
-    result = compare.compare(opened, len(named), files, by, against, data, runs, warnings)
+    result = compare.compare(opened, len(named), files, by, against, data, runs, warnings, places)
     logged = comparison.log(result, tracking_uri, experiment) if log else None
     if json:
         console.print_json({**result.content, "folder": str(result.folder), "logged": logged == ""})
     else:
         result.show()
+        next_steps.show(next_steps.after_comparison(named.get(result.best, ""), len(files), data, runs))
     if logged:
         console.err.print(logged, markup=False)
+    return result
 
 
 def _best(experiment: str, metric: str, mode: Mode | None, top: int, uri: str | None, runs: Path) -> dict[str, str]:
@@ -81,7 +100,8 @@ def _best(experiment: str, metric: str, mode: Mode | None, top: int, uri: str | 
     from sisr.tracking.selection import best_runs
 
     found = best_runs(experiment, metric, mode or direction(metric), top, tracking_uri=uri, runs=runs)
-    return {run.name: run.model for run in found}
+    # The name alone means the kernel, wherever models are named.
+    return {"bicubic (a run)" if run.name == "bicubic" else run.name: run.model for run in found}
 
 
 def _reference(names: list[str], against: str | None) -> str:
@@ -101,10 +121,12 @@ def _reference(names: list[str], against: str | None) -> str:
     return against or names[0]
 
 
-def _open(named: dict[str, str], runs: Path, scale: int | None, device: str, recipes: Sequence[str]) -> "list[Model]":
+def _open(
+    named: dict[str, str], runs: Path, scale: int | None, device: str, recipes: Sequence[str], usual: int
+) -> "list[Model]":
     """Return the models under the names that they have in the comparison; bicubic is always among them."""
     specs = [*named.values(), *([] if "bicubic" in named.values() else ["bicubic"])]
-    opened = models.open_all(specs, runs, scale, device, recipes)
+    opened = models.open_all(specs, runs, scale, device, recipes, usual)
     names = [*named, *(["bicubic"] if len(specs) > len(named) else [])]
     return [replace(model, name=name) for name, model in zip(names, opened, strict=True)]
 

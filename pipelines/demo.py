@@ -1,140 +1,175 @@
-"""Search, train, compare with bicubic, upscale a photo: the whole story on bundled photographs, in minutes.
+"""The whole story of a GAN on bundled photographs, in minutes on two CPU cores.
 
-The images are scikit-image's; astronaut, chelsea and coffee are held out and never trained on. Running it again shows
-the results again; removing the folders of the sweep and the run starts anew.
+A small network learns to enlarge by pixels. A search finds how it goes on best against a judge, and it goes on, beside
+a run with the recipe's own settings. All are compared with bicubic on a photograph that nothing has looked at; the best
+passes the gate into the registry, and enlarges a photograph from there. Running it again shows the results again;
+removing runs/demo* starts anew.
 """
 
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sisr.metrics.catalogue import ALWAYS
+from sisr.driver import next_steps
+from sisr.metrics.catalogue import METRICS
+from sisr.metrics.protocol import in_words
 from sisr.pipelines._options import Json, Runs, TrackingUri
 from sisr.terminal import cli
-from sisr.terminal.console import err, out, print_json, table
+from sisr.terminal.console import duration, err, note, print_json, table
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
+    from sisr.driver.demo import Found, Lengths
     from sisr.driver.run.execute import Tracking
-    from sisr.evaluation.measure import Measurement
-    from sisr.models.model import Model
+    from sisr.driver.run.order import Order
+    from sisr.evaluation.compare import Comparison
 
-NAME = "demo"
-SWEEP = "demo-sweep"
-# Small crops and many steps suit few photographs; no blur, because the comparison is with plain bicubic lr.
-SETTINGS = {"hr_crop": 96, "batch_size": 8, "blur_sigma_max": 0.0, "turn": True, "warmup_steps": 10}
-# The recipe's own space is wider than a demo has time for; so short trials favour small rates beyond these.
-SPACE = ("learning_rate=loguniform(5e-4, 5e-3)", "beta1=", "beta2=", "schedule=", "zero_last=")
-TRIALS, TRIAL_STEPS = 5, 90
-PHOTO = "coffee.png"
+PARTS = 6
 
 
 def main(
-    steps: Annotated[int, typer.Option(min=1, help="Length of the training.")] = 900,
-    trial_steps: Annotated[int, typer.Option(min=9, help="Length of a trial of the search.")] = TRIAL_STEPS,
-    workers: Annotated[int, typer.Option(min=1, help="Ray Train workers.")] = 1,
+    steps: Annotated[int, typer.Option(min=1, help="Length of the training by pixels.")] = 900,
+    trials: Annotated[int, typer.Option(min=1, help="Settings that the search tries.")] = 9,
+    trial_steps: Annotated[int, typer.Option(min=3, help="Length of a trial; the search looks at thirds of it.")] = 180,
     runs: Runs = Path("runs"),
     tracking_uri: TrackingUri = None,
     json: Json = False,
 ) -> None:
-    """Search, train on bundled photographs, compare with bicubic, upscale a photo."""
-    from sisr.cluster.train import Scaling, on_ray
-    from sisr.data.images import decode
-    from sisr.data.sources.catalogue import open_source
-    from sisr.driver import models
-    from sisr.driver.run import execute
-    from sisr.driver.run.workers import exactly
-    from sisr.evaluation.measure import evaluate_models
-    from sisr.metrics.protocol import protocol
-    from sisr.training.run import Options
+    """Train by pixels, search, train against a judge, compare, register, upscale."""
+    from sisr.driver import demo
+    from sisr.driver.run.execute import Tracking
+    from sisr.evaluation import page
 
-    start = time.monotonic()
-    tracking = execute.Tracking(uri=tracking_uri)
-    err.print(f"1/4  searching for a learning rate: {TRIALS} short trials of a pixelshuffle network, the best go on")
-    best = _search(trial_steps, runs, tracking)
-    order = execute.Order(
-        recipe="pixelshuffle",
-        values={**SETTINGS, **best, "steps": steps},
-        options=Options(evaluate_every=300, log_every=20),
-        name=NAME,
-        runs=runs,
-        workers=exactly(workers),
-    )
-    err.print("2/4  training it with what was found, by Ray Train on 10 photographs (about three minutes on two cores)")
-    status = execute.execute(order, tracking, partial(on_ray, Scaling(workers=exactly(workers))))
-    err.print("3/4  comparing with bicubic on three photographs that were never trained on")
-    model = models.open_model(NAME, runs, None)
-    images = {file.name: decode(file.path) for file in open_source("demo").validation}
-    reports = evaluate_models(
-        [("bicubic", "bicubic"), (NAME, model.generator)], images.items(), model.scale, protocol("rgb8")
-    )
-    err.print("4/4  upscaling a photograph")
-    picture = _upscale(model, images[PHOTO], runs / NAME / "upscaled")
-    result = {**status, "found": best, "seconds": time.monotonic() - start, "picture": str(picture)}
-    result["reports"] = [report.to_json() for report in reports]
+    begun, tracking = time.monotonic(), Tracking(uri=tracking_uri)
+    lengths = demo.Lengths(steps, trials, trial_steps)
+    validation, test = demo.write_crops(runs)
+
+    _say(1, "a small network learns ten photographs by their pixels")
+    _train(demo.pixel_order(lengths, validation, runs), tracking)
+    _say(2, f"how does it go on best against a judge? {trials} short trials; the best third goes on")
+    found = _search(lengths, validation, runs, tracking)
+    _say(3, "it goes on against a judge, with what was found, and for comparison with the recipe's own settings")
+    settings = {demo.GAN: found.settings} | ({} if found.settings == found.own else {demo.OWN: found.own})
+    for name, values in settings.items():
+        _train(demo.gan_order(name, values, found.steps, lengths, validation, runs), tracking)
+    _say(4, "which is better, on a photograph that nothing has looked at?")
+    comparison = _compare(["bicubic", demo.PIXELS, *settings], test, runs, tracking_uri)
+    _say(5, f"the best by score, {comparison.best}, goes through the gate into the registry")
+    registered = _register(comparison.best, test, runs, tracking_uri)
+    _say(6, f"{registered['named']} enlarges a photograph")
+    enlarged = _enlarge(registered["named"], runs, tracking_uri)
+    result = {
+        "found": found.settings,
+        "steps": found.steps,
+        "search": demo.what_the_search_gained(found, comparison.rows),
+        "comparison": comparison.content,
+        "page": str(comparison.folder / page.PAGE),
+        "picture": str(runs / demo.GAN / demo.PICTURE),
+        "registered": registered,
+        "enlarged": str(enlarged),
+        "seconds": time.monotonic() - begun,
+    }
     if json:
         print_json(result)
     else:
-        _show(reports, result)
+        _show(comparison, result, runs)
 
 
-def _search(steps: int, runs: Path, tracking: "Tracking") -> dict[str, Any]:
-    """Return the settings of the best trial."""
+def _say(number: int, what: str) -> None:
+    err.print(f"\n[bold]{number}/{PARTS}  {what}[/bold]")
+
+
+def _train(order: "Order", tracking: "Tracking") -> None:
+    from sisr.cluster.train import Scaling, on_ray
+    from sisr.driver.run.execute import execute
+
+    execute(order, tracking, partial(on_ray, Scaling(workers=order.workers)))
+
+
+def _search(lengths: "Lengths", validation: Path, runs: Path, tracking: "Tracking") -> "Found":
+    """Return what the best trial found, and show all trials."""
     from sisr.cluster.tune import RayTune
+    from sisr.driver import demo
     from sisr.driver.sweep.execute import execute, nothing_found
-    from sisr.driver.sweep.planning import plan_of
+    from sisr.sweep.report import board
 
-    plan, space = plan_of(
-        "pixelshuffle",
-        name=SWEEP,
-        space=SPACE,
-        settings=tuple(f"{name}={str(value).lower()}" for name, value in SETTINGS.items()),
-        changes={"trials": TRIALS, "steps": steps, "search": "random"},
-        scheduler_options={"rungs": (steps // 3,)},
-    )
+    plan, space = demo.search_plan(lengths, validation, runs)
     sweep = execute(plan, space, RayTune(), tracking, runs=runs)
-    found = sweep.best()
-    if found is None:
-        raise nothing_found(sweep, runs / SWEEP)
-    return found.params
+    best = sweep.best()
+    if best is None:
+        raise nothing_found(sweep, runs / demo.SWEEP)
+    titles, cells = board.table(sweep, board.rows(sweep), min(err.width, 80))
+    table(f"sweep {demo.SWEEP}: {len(cells)} trials", titles, cells, aside=True)
+    return demo.found_by(sweep, best)
 
 
-def _upscale(model: "Model", photo: "NDArray[np.uint8]", folder: Path) -> Path:
-    """Upscale a held-out photograph made small; keep input pixels, bicubic and the model's output side by side."""
-    from PIL import Image
+def _compare(specs: Sequence[str], test: Path, runs: Path, tracking_uri: str | None) -> "Comparison":
+    """Compare bicubic, the network by pixels and those against a judge; write the page and the picture."""
+    from sisr.driver import comparison, demo, models
+    from sisr.evaluation import compare, images
 
-    from sisr.data.bicubic import resize
+    files = images.find(str(test))
+    opened = models.open_all(specs, runs, None, "auto")
+    by = compare.measures("rgb8", demo.DISTANCE, models.chosen_device("auto"))
+    result = compare.compare(opened, len(opened), files, by, demo.PIXELS, str(test), runs)
+    comparison.log(result, tracking_uri, None)
+    demo.write_picture(opened[:3], runs / demo.GAN / demo.PICTURE)
+    return result
+
+
+def _register(run: str, test: Path, runs: Path, tracking_uri: str | None) -> dict[str, Any]:
+    """Return what the gate decided; `named` is how the model is called from now on."""
+    from sisr.driver import demo, models, register
+    from sisr.driver.registration_gate import Rules
+    from sisr.evaluation.compare import measures
+    from sisr.metrics.catalogue import SCORE
+
+    request = register.Registration(run, None, "", None, tracking_uri, runs, demo.GAN, "", "")
+    by = measures("rgb8", demo.DISTANCE, models.chosen_device("auto"))
+    result = register.register(request, Rules(str(test), by, SCORE.name, "auto"))
+    refused = result["state"] == "refused"
+    note(f"refused: {register.failures(result)}" if refused else register.summary(result))
+    return {**result, "named": run if refused else f"models:/{result['model']}@champion"}
+
+
+def _enlarge(model: str, runs: Path, tracking_uri: str | None) -> Path:
+    """Enlarge a held-out photograph that was made small; return a picture of input pixels, bicubic and the model's."""
+    from sisr.driver import demo, models
     from sisr.inference.enlarge import enlarge
+    from sisr.models.model import load_model
 
-    folder.mkdir(parents=True, exist_ok=True)
-    small = folder / f"small_{PHOTO}"
-    Image.fromarray(resize(photo, 1 / model.scale)).save(small)
-    compared = folder / f"compared_{PHOTO}"
-    enlarge(model.generator, small, folder / PHOTO, compared)
+    opened = load_model(models.locate(model, runs, tracking_uri), name=model)
+    folder = runs / demo.GAN / "upscaled"
+    compared = folder / f"compared_{demo.PHOTO}"
+    enlarge(opened.generator, demo.write_small(opened.scale, folder), folder / demo.PHOTO, compared)
     return compared
 
 
-def _show(reports: "list[Measurement]", result: dict[str, Any]) -> None:
-    bicubic, ours = (report.mean for report in reports)
-    pairs = [(a.name, a.values, b.values) for a, b in zip(*(report.images for report in reports), strict=True)]
-    rows = [
-        [name, *(m.text(values[m.name]) for m in ALWAYS for values in (old, new))]
-        for name, old, new in (*pairs, ("mean", bicubic, ours))
+def _show(comparison: "Comparison", result: dict[str, Any], runs: Path) -> None:
+    """Print what was reached and what to open and type next."""
+    from sisr.driver import demo
+
+    measured = [METRICS[name] for name in comparison.rows[0].measured.mean]
+    rows = [[row.model, *(m.text(row.measured.mean[m.name]) for m in measured)] for row in comparison.rows]
+    title = f"{comparison.content['num_images']} crops of a photograph that nothing has looked at"
+    table(title, ["model", *(metric.title for metric in measured)], rows)
+    ours = next(row for row in comparison.rows if row.model == demo.GAN)
+    note(f"{demo.GAN} less {demo.PIXELS}, with 95 % intervals:")
+    for found in ours.differences.values():
+        note(f"  {found.metric.title:<6}  {found.text()}  {found.word}")
+    note(result["search"])
+    note(f"measured {in_words(comparison.content['protocol'])}; all of it took {duration(result['seconds'])}\n")
+    note(f"pictures: {result['picture']} and {result['enlarged']}")
+    steps = [
+        ("compare", result["page"]),
+        ("the search", str(runs / demo.SWEEP / "results" / "index.html")),
+        ("all runs", next_steps.command("ui", runs=runs)),
+        ("try it", next_steps.command("serve", result["registered"]["named"], runs=runs)),
     ]
-    columns = ["held-out photograph", *(f"{who} {m.title}" for m in ALWAYS for who in ("bicubic", "trained"))]
-    table(reports[0].protocol, columns, rows)
-    gains = (f"{m.text(ours[m.name] - bicubic[m.name], signed=True)} {m.title}" for m in ALWAYS)
-    out.print(f"the trained model is {' and '.join(gains)} against bicubic", markup=False)
-    out.print(f"side by side: {result['picture']}", markup=False)
-    out.print(f"the search:   {Path(result['folder']).parent / SWEEP}/results/index.html", markup=False)
-    out.print(f"over time:    {result['folder']}/samples/val", markup=False)
-    out.print("MLflow page:  make ui", markup=False)
-    out.print(f"your own:     sisr upscale photo.jpg --model {NAME}", markup=False)
+    next_steps.show(steps)
 
 
 if __name__ == "__main__":

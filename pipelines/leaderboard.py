@@ -11,9 +11,12 @@ from typing import Annotated
 
 import typer
 
+from sisr.disk.run_folder import RECORD
 from sisr.disk.sweep_folder import FILE, is_sweep
 from sisr.errors import ConfigError
+from sisr.pipelines._completion import sweep_names
 from sisr.pipelines._options import Json, Runs, folder_of
+from sisr.storage import ownership
 from sisr.sweep import state
 from sisr.sweep.report import board
 from sisr.sweep.state import Sweep
@@ -21,7 +24,7 @@ from sisr.terminal import cli, console
 
 
 def main(
-    sweep: Annotated[str, typer.Argument(help="A sweep's name or folder.")],
+    sweep: Annotated[str, typer.Argument(help="A sweep's name or folder.", autocompletion=sweep_names)],
     top: Annotated[int, typer.Option(min=1, help="Show this many trials.")] = 20,
     page: Annotated[bool, typer.Option("--page", help="Write results/index.html, its pictures and the JSON.")] = False,
     runs: Runs = Path("runs"),
@@ -57,8 +60,8 @@ def find(name: str, runs: Path) -> Path:
     Raises:
         ConfigError: There is none.
     """
-    places = (runs / name, Path(name))
-    if not any(map(is_sweep, places)) and any((folder / "run.json").is_file() for folder in places):
+    places = (ownership.folder_of(name, runs), Path(name))
+    if not any(map(is_sweep, places)) and any((folder / RECORD).is_file() for folder in places):
         raise ConfigError(f"'{name}' is one run and no sweep: a leaderboard ranks the trials that a sweep started")
     return folder_of("sweep", name, runs, FILE)
 

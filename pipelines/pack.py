@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from sisr.data.sources import ACCEPTED
-from sisr.pipelines._options import Json
+from sisr.driver import next_steps
+from sisr.pipelines._options import HELD_OUT, Json
 from sisr.terminal import cli, console
 
 PUBLISH = "Put them there, too: s3://BUCKET/PATH, gs://BUCKET/PATH or file:///PATH; then a name for --data."
@@ -19,7 +20,7 @@ PUBLISH = "Put them there, too: s3://BUCKET/PATH, gs://BUCKET/PATH or file:///PA
 
 def main(
     data: Annotated[str, typer.Argument(help=f"{ACCEPTED}.")],
-    validation: Annotated[str | None, typer.Option(help="Folder of held-out images; default: split from DATA.")] = None,
+    validation: Annotated[str | None, typer.Option(help=HELD_OUT)] = None,
     publish: Annotated[str | None, typer.Option(metavar="ADDRESS", help=PUBLISH)] = None,
     cache: Annotated[Path | None, typer.Option(help="Default: $SISR_CACHE, else ~/.cache/sisr.")] = None,
     max_bad: Annotated[float, typer.Option(min=0, max=1, help="Refused files, as a fraction, that stop it.")] = 0.01,
@@ -44,6 +45,7 @@ def main(
     else:
         rows = [(key.replace("_", " "), _cell(value)) for key, value in list(packed.items())[1:]]
         console.table("", ("packed", source.name), rows)
+        next_steps.show(next_steps.after_packing(publish or data, None if publish else validation))
 
 
 def _cell(value: Any) -> str:

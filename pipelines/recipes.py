@@ -1,22 +1,25 @@
 """Say which recipes there are: source, networks, settings, and what each costs and achieves.
 
-Without a name, all recipes; with a name, that one and every setting that --set or a search space can change. A recipe
-of your own is named by its file, my_recipe.py, or as a dotted module; its code is executed. --check builds it from
-tiny() and tries what training, resuming and inference will ask of it.
+Without a name, all recipes; with a name, that one, its presets, and every setting that --set or a search space can
+change. A recipe of your own is named by its file, my_recipe.py, or as a dotted module; its code is executed. --check
+builds it from tiny() and tries what training, resuming and inference will ask of it.
 Exit codes: 0 done, 2 no such recipe, or --check found something.
 """
 
-import re
 from typing import Annotated, Any
 
 import typer
 
 from sisr import recipes as registry
-from sisr.config.settings import build, expected
+from sisr.driver.recipe_facts import facts
 from sisr.errors import ConfigError, SisrError
-from sisr.pipelines._options import Json
+from sisr.pipelines._options import Json, written
 from sisr.terminal import cli, console
 
+READS = (
+    "a step reads a number back {:.3g} times: a GPU stands still at each. Give Adam fused=True, and leave .item(), "
+    "float() and `if` with tensors out of train_step"
+)
 RECIPE = "A recipe's name, the path of a recipe's file, or a dotted module."
 
 
@@ -31,16 +34,18 @@ def main(
             raise ConfigError("--check needs a recipe: its name, file or dotted module")
         _check(recipe, json)
         return
-    found = [describe(name) for name in ([recipe] if recipe else registry.names())]
+    found = [facts(name) for name in ([recipe] if recipe else registry.names())]
     if json:
         console.print_json({"recipes": found})
         return
     for i, one in enumerate(found):
         _print(one, "\n" if i else "")
     if recipe:
-        rows = [(row["name"], _written(row["default"]), row["wants"], row["meaning"]) for row in found[0]["settings"]]
+        rows = [(row["name"], written(row["default"]), row["wants"], row["meaning"]) for row in found[0]["settings"]]
         console.out.print()
         console.table("", ("setting", "default", "wants", "meaning"), rows)
+        _print_presets(found[0]["presets"])
+        console.out.print("\n`sisr options` lists what --option takes.", markup=False)
     else:
         console.out.print("\n`sisr recipes NAME` lists a recipe's settings.", markup=False)
 
@@ -49,7 +54,7 @@ def _check(recipe: str, json: bool) -> None:
     """Print each promise of the contract, and how the recipe breaks it; raise ConfigError if it breaks one."""
     source = registry.find(recipe)
     module = registry.load(source.name, source.text, source.where)
-    from sisr.training.contract import BrokenError, verdicts
+    from sisr.training.contract import BrokenError, reads_per_step, verdicts
 
     rows = []
     for what, error in verdicts(module):
@@ -61,76 +66,35 @@ def _check(recipe: str, json: bool) -> None:
             console.out.print(f"{'FAIL' if error else 'ok  '}  {what}", markup=False)
             if error:
                 console.out.print(f"      {problem}", markup=False)
+    failed = sum(not row["ok"] for row in rows)
+    reads = None if failed else reads_per_step(module)
     if json:
-        console.print_json({"recipe": source.name, "checks": rows})
-    if failed := sum(not row["ok"] for row in rows):
+        console.print_json({"recipe": source.name, "checks": rows, "reads_per_step": reads})
+    elif reads:
+        console.out.print(f"note  {READS.format(reads)}", markup=False)
+    if failed:
         raise ConfigError(f"{recipe} fails {failed} of {len(rows)} checks")
 
 
-def describe(spec: str) -> dict[str, Any]:
-    """Return what is known of the recipe `spec`, ready for JSON; raise ConfigError if it is none."""
-    source = registry.find(spec)
-    module = registry.load(source.name, source.text, source.where)
-    config = build(module.Config, {}, source=source.where)
-    defaults = config.model_dump(mode="json")
-    summary, sections = read_docstring(module.__doc__ or "")
-    return {
-        "name": source.name,
-        "summary": summary or "no docstring",
-        "source": sections.get("Source"),
-        "command": sections.get("Command"),
-        "measured": sections.get("Measured"),
-        "scale": config.scale,
-        "parameters": count_parameters(module, config),
-        "settings": [
-            {"name": name, "default": defaults[name], "wants": expected(field), "meaning": field.description}
-            for name, field in module.Config.model_fields.items()
-        ],
-    }
-
-
-def read_docstring(doc: str) -> tuple[str, dict[str, str]]:
-    """Return a recipe docstring's first line, and its paragraphs "Word: text" by word."""
-    sections = {}
-    for paragraph in re.split(r"\n\s*\n", doc.strip()):
-        word, colon, text = paragraph.partition(":")
-        if colon and word in ("Source", "Command", "Measured"):
-            lines = [line.strip() for line in text.strip().splitlines()]
-            sections[word] = ("\n" if word == "Command" else " ").join(lines)
-    return doc.strip().partition("\n")[0], sections
-
-
-def count_parameters(module: Any, config: Any) -> dict[str, int]:
-    """Return the number of trainable values of every network of a recipe, by name.
-
-    Feature networks are left out: nothing in them is trained, and their weights would be downloaded.
-    """
-    from torch import nn
-
-    from sisr.recipe import build_recipe, parameter_count, parts_of
-
-    if "perceptual" in module.Config.model_fields:
-        config = config.model_copy(update={"perceptual": "none"})
-    parts = parts_of(build_recipe(module, config))
-    return {name: parameter_count(network) for name, network in parts.items() if isinstance(network, nn.Module)}
+def _print_presets(presets: list[dict[str, Any]]) -> None:
+    """Print each preset with what it sets."""
+    for i, preset in enumerate(presets):
+        sets = [f"{name}={written(value)}" for name, value in preset["settings"].items()]
+        sets += [f"--option {name}={written(value)}" for name, value in preset["options"].items()]
+        console.out.print(f"{'' if i else chr(10)}--preset {preset['name']}: {preset['about']}", markup=False)
+        console.out.print(f"    {' '.join(sets) or 'the defaults'}", markup=False)
 
 
 def _print(recipe: dict[str, Any], before: str) -> None:
     """Print what is known of a recipe, but for its settings."""
     networks = ", ".join(f"{name} {count:,}" for name, count in recipe["parameters"].items())
-    rows = {"scale": f"{recipe['scale']}x", "parameters": networks}
+    rows = {"scale": f"{recipe['scale']}x", "parameters": networks or recipe["missing"]}
     rows |= {label: recipe[label] for label in ("source", "command", "measured")}
     console.out.print(f"{before}[bold]{recipe['name']}[/bold]")
     console.out.print(f"  {recipe['summary']}", markup=False)
     for label, text in rows.items():
         indented = (text or "not stated").replace("\n", f"\n{'':<14}")
         console.out.print(f"  {label:<11} {indented}", markup=False)
-
-
-def _written(value: Any) -> str:
-    """Return a value as one writes it behind --set NAME=."""
-    words = {None: "null", True: "true", False: "false"}
-    return words[value] if value is None or isinstance(value, bool) else str(value).replace(", ", ",")
 
 
 if __name__ == "__main__":

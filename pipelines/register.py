@@ -13,17 +13,17 @@ from typing import Annotated
 
 import typer
 
-from sisr.driver import models
+from sisr.driver import models, next_steps
 from sisr.errors import ConfigError, GateError
-from sisr.metrics.catalogue import PSNR_Y, Mode
+from sisr.metrics.catalogue import FURTHER, PSNR_Y, Mode
 from sisr.pipelines._options import HR_IMAGES, Device, Json, Perceptual, ProtocolName, Recipes, Runs, TrackingUri
 from sisr.terminal import cli, console
 
 RUN = "A run's name or folder, a trial's folder, or an MLflow run's id."
 MODE = "With --experiment: whether more or less of it is better; default: as is known of the metric, else max."
 BY = (
-    "The metric that decides, such as psnr_y, ssim_y, lpips or score; default: score (how many doublings better than "
-    "bicubic, in fidelity and perception together) for recipes with a judge, else psnr_y."
+    "The metric that decides, such as psnr_y, ssim_y, lpips, dists or score; default: score (how many doublings better "
+    "than bicubic, in fidelity and perception together) for recipes with a judge, else psnr_y."
 )
 FORCE = "Register although the gate refuses; the reason is recorded. Damaged files are refused all the same."
 LICENCE = "Licence of the images it was trained on, for the model's card."
@@ -63,7 +63,8 @@ def main(
     else:
         if data is None:
             raise ConfigError("name the images that decide with --data: a folder no model was trained on, or demo")
-        measured = measures(protocol, perceptual, models.chosen_device(device))
+        further = by if by in {metric.name for metric in FURTHER} else ""
+        measured = measures(protocol, perceptual, models.chosen_device(device), further or "")
         result = register.register(
             register.Registration(run, experiment, metric, mode, tracking_uri, runs, model_name, data_licence, force),
             Rules(data, measured, by, device, recipe or []),
@@ -74,6 +75,7 @@ def main(
         raise GateError(register.failures(result))
     if not json:
         console.out.print(register.summary(result), markup=False)
+        next_steps.show(next_steps.after_registration(result, runs))
 
 
 if __name__ == "__main__":

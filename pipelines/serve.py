@@ -7,7 +7,6 @@ pause; one that does not work is reported, and the old one goes on. Only this ma
 Exit codes: 0 ended by Ctrl-C, 2 a wrong option or a port in use, 4 no such model, 69 MLflow does not answer.
 """
 
-import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from sisr.pipelines._options import Recipes, Runs, TrackingUri
 from sisr.serving.limits import Limits
 from sisr.serving.release import Release
 from sisr.terminal import cli, console
+from sisr.terminal.service import until_interrupted
 from sisr.tracking import address as addresses
 from sisr.tracking.server import free_port
 
@@ -90,12 +90,11 @@ def _first(
 
 
 def _serve(options: ServiceOptions, release: Release, source: ReleaseSource | None, every_s: float) -> None:
-    # SIGTERM is made to unwind like Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if options.host not in LOOPBACK:
         console.err.print(f"--host {options.host}: whoever reaches this machine can use the service", markup=False)
-    console.err.print("starting Ray Serve ...")
-    try:
+    with until_interrupted() as ending:
+        ending.callback(stop)
+        console.err.print("starting Ray Serve ...")
         service = Service(options, release)
         shown = f"[{options.host}]" if ":" in options.host else options.host
         served = f"{release.name} version {release.version}"
@@ -104,12 +103,6 @@ def _serve(options: ServiceOptions, release: Release, source: ReleaseSource | No
         while True:
             time.sleep(every_s)
             following.look()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second Ctrl-C must not leave processes behind
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        stop()
 
 
 if __name__ == "__main__":

@@ -11,14 +11,18 @@ import typer
 
 from sisr.disk.sweep_folder import is_sweep, sweep_of
 from sisr.errors import ConfigError, TrackingError
+from sisr.pipelines._completion import names
 from sisr.pipelines._options import Json, Runs, TrackingUri, folder_of
+from sisr.storage import ownership
 from sisr.terminal import cli, console
 from sisr.tracking import courier
 from sisr.tracking.outbox import FILE
 
 
 def main(
-    run: Annotated[list[str] | None, typer.Argument(help="Names or folders of runs or sweeps; default: all.")] = None,
+    run: Annotated[
+        list[str] | None, typer.Argument(help="Names or folders of runs or sweeps; default: all.", autocompletion=names)
+    ] = None,
     runs: Runs = Path("runs"),
     tracking_uri: TrackingUri = None,
     experiment: Annotated[str | None, typer.Option(help="MLflow's experiment; default: as before.")] = None,
@@ -26,6 +30,8 @@ def main(
 ) -> None:
     """Deliver, print how it went, and fail unless everything arrived."""
     named = [folder_of("run", name, runs, FILE) for name in run or ()]  # of a trial, its sweep is delivered
+    if not named:
+        ownership.refresh_all(runs)
     folders = [sweep_of(folder) or folder for folder in named] or sorted(p.parent for p in runs.glob(f"*/{FILE}"))
     if not folders:
         raise ConfigError(f"{runs} holds no runs: name their folder with --runs")

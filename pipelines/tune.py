@@ -15,26 +15,41 @@ import typer
 
 from sisr import recipes
 from sisr.config.settings import parse_overrides
+from sisr.disk.sweep_folder import FILE
+from sisr.driver import next_steps
+from sisr.driver.run import again
 from sisr.errors import ConfigError
-from sisr.pipelines._options import HELD_OUT, TRACKING_URI, TRAINING_IMAGES, Json, Runs
+from sisr.pipelines._completion import preset_names, run_names
+from sisr.pipelines._options import TRACKING_URI, TRAINING_IMAGES, VALIDATION, Json, Runs, folder_of, validation_of
 from sisr.sweep.plan import Plan
 from sisr.sweep.report import board
 from sisr.terminal import cli
-from sisr.terminal.console import err, out, print_json, table
+from sisr.terminal.console import note, out, print_json, table
 
 if TYPE_CHECKING:
     from sisr.cluster.tune import RayTune
     from sisr.driver.run.execute import Tracking
+    from sisr.sweep.space.space import SearchSpace
     from sisr.sweep.state import Sweep
 
+FROM = (
+    "A run whose recipe, settings, options, images and first weights trials take, where nothing else is given and the "
+    "space does not search."
+)
+PRESET = "Settings for a machine or a kind of images, where the space does not search; repeatable, the last one wins."
 SHOWN = 10  # trials in the table at the end
 CHANGES = "Go on with a sweep that had other settings or images."
 SPACE = "Search one setting like this; repeatable."
+LEARN_FROM = "Earlier sweeps of the recipe, whose trials start the search."
+CONSTRAINT = "What holds in every trial, such as 'beta1 < beta2'; repeatable; instead of the space's own."
 OBJECTIVE = "A metric of the validation, or two for a Pareto search: val/psnr_y,val/perceptual."
-SCHEDULER = "asha (promote the best), pbt (copy the best) or none (train all to the end)."
+SCHEDULER = "asha or hyperband (promote the best), pbt (copy the best), plateau (end what stands still) or none."
 SCHEDULER_OPTION = "Of the scheduler, such as eta=4; repeatable."
 FIXED = "Fix one setting; repeatable."
 OPTION = "How trials run, such as evaluate_every=200; repeatable."
+INIT = "Start every trial's generator with the weights of a run, a model folder, a weights file or models:/..."
+INIT_PARTLY = "Take the weights of --init that fit, leave the others random, and say which."
+INIT_JUDGE = "Start every trial's judge with that of a run's newest checkpoint, or with a weights file."
 GPUS = "Of each trial's worker; fractions share a GPU. Default: 1 if there."
 # Groups of options in --help.
 SEARCH = partial(typer.Option, rich_help_panel="Search")
@@ -45,9 +60,12 @@ AFTER = partial(typer.Option, rich_help_panel="Afterwards")
 
 
 def main(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name or file; `sisr recipes` lists them.")],
-    data: Annotated[str, typer.Option(help=TRAINING_IMAGES)] = "demo",
-    validation: Annotated[str | None, typer.Option(help=HELD_OUT)] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Argument(help="A recipe's name or file; `sisr recipes` lists them.", autocompletion=recipes.names),
+    ] = None,
+    data: Annotated[str | None, typer.Option(help=f"{TRAINING_IMAGES} Default: demo.")] = None,
+    validation: Annotated[list[str] | None, typer.Option(metavar="[NAME=]PATH", help=VALIDATION)] = None,
     name: Annotated[str | None, typer.Option(help="The sweep's name; default: recipe and a hash of the plan.")] = None,
     runs: Runs = Path("runs"),
     allow_changes: Annotated[bool, typer.Option("--allow-changes", help=CHANGES)] = False,
@@ -55,18 +73,25 @@ def main(
     json: Json = False,
     search_space: Annotated[Path | None, SEARCH(help="YAML file instead of the recipe's own space.")] = None,
     space: Annotated[list[str] | None, SEARCH("--space", metavar="NAME=OPERATOR(...)", help=SPACE)] = None,
+    constraint: Annotated[list[str] | None, SEARCH(metavar="CONDITION", help=CONSTRAINT)] = None,
     search: Annotated[str | None, SEARCH(help="random, grid or tpe.")] = None,
     trials: Annotated[int | None, SEARCH(min=1, help="Points of the space to try.")] = None,
     objective: Annotated[str | None, SEARCH(help=OBJECTIVE)] = None,
+    learn_from: Annotated[str | None, SEARCH(metavar="SWEEP[,SWEEP...]", help=LEARN_FROM)] = None,
     scheduler: Annotated[str | None, SEARCH(help=SCHEDULER)] = None,
     scheduler_option: Annotated[list[str] | None, SEARCH(metavar="NAME=VALUE", help=SCHEDULER_OPTION)] = None,
     rungs: Annotated[str | None, SEARCH(help="asha: steps at which trials are compared, such as 300,1000.")] = None,
     interval: Annotated[int | None, SEARCH(min=1, help="pbt: steps from one comparison to the next.")] = None,
     seed: Annotated[int, SEARCH(min=0, help="Of the search, and of every trial's weights and batches.")] = 0,
+    from_: Annotated[str | None, TRIALS("--from", metavar="RUN", help=FROM, autocompletion=run_names)] = None,
+    preset: Annotated[list[str] | None, TRIALS(metavar="NAME", help=PRESET, autocompletion=preset_names)] = None,
     set_: Annotated[list[str] | None, TRIALS("--set", metavar="NAME=VALUE", help=FIXED)] = None,
     steps: Annotated[int | None, TRIALS(min=1, help="Length of a trial that goes all the way.")] = None,
     option: Annotated[list[str] | None, TRIALS("--option", metavar="NAME=VALUE", help=OPTION)] = None,
-    precision: Annotated[str, TRIALS(help="auto, fp32, bf16, fp16 or fp64.")] = "auto",
+    init: Annotated[str | None, TRIALS(help=INIT)] = None,
+    init_partly: Annotated[bool, TRIALS("--init-partly", help=INIT_PARTLY)] = False,
+    init_judge: Annotated[str | None, TRIALS(help=INIT_JUDGE)] = None,
+    precision: Annotated[str | None, TRIALS(help="auto, fp32, bf16, fp16 or fp64; default: auto.")] = None,
     concurrency: Annotated[int | None, RESOURCES(min=1, help="Trials at a time; default: as many as fit.")] = None,
     workers_per_trial: Annotated[int, RESOURCES(min=1, help="Processes that divide each trial's batch.")] = 1,
     gpus_per_trial: Annotated[float | None, RESOURCES(min=0, help=GPUS)] = None,
@@ -77,37 +102,60 @@ def main(
     require_tracking: Annotated[bool, TRACKING(help="Fail at once if MLflow does not answer.")] = False,
     then_train: Annotated[bool, AFTER("--then-train", help="Train a full run with the best settings.")] = False,
     then_steps: Annotated[int | None, AFTER(min=1, help="Length of that run; default: the recipe's own.")] = None,
-) -> None:
+) -> dict[str, Any]:
     """Search RECIPE's hyperparameters."""
-    recipes.find(recipe)
+    before = again.read(folder_of("run", from_, runs, again.RECORD) / again.RECORD) if from_ else None
+    before = before and again.for_trials(before, recipe)
+    recipe = recipe or (before.recipe if before else None)
+    if recipe is None:
+        raise ConfigError("name a recipe (`sisr recipes` lists them), or a run whose settings to take: --from RUN")
+    base, options = again.together(before, recipes.find(recipe), preset or [], None, {})
+    options = {"precision": "auto", **options} | ({"precision": precision} if precision else {})
     if then_steps is not None and not then_train:
         raise ConfigError("--then-steps has no effect without --then-train")
+    note(f"{recipe}: importing torch and Ray, reading the search space and the images")
 
     from sisr.cluster.tune import RayTune
     from sisr.driver.run.execute import Tracking, summary
+    from sisr.driver.run.first_weights import FirstWeights
     from sisr.driver.sweep.execute import execute, nothing_found
-    from sisr.driver.sweep.planning import plan_of, prepare
+    from sisr.driver.sweep.full_run import check_full
+    from sisr.driver.sweep.planning import plan_of
 
+    held_out, sets = validation_of(validation or [])
+    used = again.Inputs(
+        data=data, validation=held_out, validation_sets=sets, init=init, init_partly=init_partly, init_judge=init_judge
+    ).after(before)
     objectives = objective.replace(" ", "").split(",") if objective else None
     given = {"rungs": _steps("--rungs", rungs), "interval": interval}
     plan, found_space = plan_of(
         recipe,
-        data=data,
-        validation=validation,
+        data=used.data or "demo",
+        validation=used.validation,
+        validation_sets=used.validation_sets,
         name=name or "",
         search_space=search_space,
-        changes={"trials": trials, "steps": steps, "search": search, "scheduler": scheduler, "objective": objectives},
+        changes={"trials": trials, "steps": steps, "search": search, "scheduler": scheduler, "objective": objectives}
+        | {"constraints": constraint or None},
         space=space or (),
         settings=set_ or (),
         scheduler_options={name: value for name, value in given.items() if value is not None}
         | parse_overrides(scheduler_option or [], "--scheduler-option"),
-        options={"precision": precision, **parse_overrides(option or [], "--option")},
+        options=options | parse_overrides(option or [], "--option"),
+        base=base,
         seed=seed,
+        runs=runs,
+        first=FirstWeights(generator=used.init, partly=used.init_partly, judge=used.init_judge),
+        learn_from=[folder_of("sweep", sweep.strip(), runs, FILE) for sweep in learn_from.split(",")]
+        if learn_from
+        else (),
     )
+    if then_train:
+        check_full(plan, found_space, runs, recipe, workers_per_trial, then_steps)
     if dry_run:
-        prepared, folder, images = prepare(plan, found_space, runs, workers_per_trial)
-        print_json({"sweep": prepared.model_dump(), "folder": str(folder.path), "data": images.facts})
-        return
+        checked = _checked(plan, found_space, runs, workers_per_trial, cpus_per_trial, gpus_per_trial, address)
+        print_json(checked)
+        return checked
     tracking = Tracking(uri=tracking_uri, experiment=experiment, required=require_tracking)
     host = RayTune(
         workers=workers_per_trial,
@@ -129,6 +177,32 @@ def main(
         print_json(result)
     elif then_train:
         out.print(summary(result["run"]), markup=False)
+        next_steps.show(next_steps.after_run(Path(result["run"]["folder"])))
+    return result
+
+
+def _checked(
+    plan: Plan,
+    space: "SearchSpace",
+    runs: Path,
+    workers: int,
+    cpus: float | None,
+    gpus: float | None,
+    address: str | None,
+) -> dict[str, Any]:
+    """Return the sweep that would be searched, and what a trial takes on this machine; nothing is fetched."""
+    from sisr.cluster.connection import alone
+    from sisr.driver.run import dry_run
+    from sisr.driver.run.workers import exactly
+    from sisr.driver.sweep.check import first_run
+    from sisr.driver.sweep.planning import prepare
+
+    if here := alone(address):
+        dry_run.check_machine(exactly(workers), cpus, gpus, of="trial")
+    prepared, folder, images = prepare(plan, space, runs, workers, fetch=False)
+    note("one trial that goes all the way, at the first values of the space:")
+    found = {"sweep": prepared.model_dump(), "folder": str(folder.path), "data": images.facts}
+    return found | dry_run.takes(first_run(prepared, space), workers, gpus, here=here)
 
 
 def _steps(option: str, text: str | None) -> tuple[int, ...] | None:
@@ -139,10 +213,14 @@ def _steps(option: str, text: str | None) -> tuple[int, ...] | None:
 
 
 def _show(sweep: "Sweep", folder: Path, recipe: str) -> None:
+    from sisr.driver.sweep.files import train_command
+    from sisr.driver.sweep.full_run import full_size
+
     titles, cells = board.table(sweep, board.rows(sweep)[:SHOWN], out.width if out.is_terminal else 200)
     table(f"sweep {sweep.plan.name}: the first {len(cells)} of {len(sweep.trials)} trials", titles, cells)
     out.print(f"pictures and curves:  {folder}/results/index.html", markup=False)
-    out.print(f"train with the best:  sisr train {recipe} --config {folder}/best.yaml", markup=False)
+    out.print(f"train with the best:  {train_command(sweep.plan, folder, recipe)}", markup=False)
+    out.print(f"  {full_size(sweep.plan)}; --dry-run checks it", markup=False)
 
 
 def _train_best(
@@ -153,16 +231,17 @@ def _train_best(
     from sisr.driver.run.execute import execute
     from sisr.driver.run.workers import exactly
     from sisr.driver.sweep.files import BEST
-    from sisr.driver.sweep.planning import best_order
+    from sisr.driver.sweep.full_run import best_order, full_size
 
-    err.print(f"training with {folder / BEST}", markup=False)
+    order = best_order(plan, folder, recipe, host.workers, steps)
+    note(f"training with {folder / BEST}, {full_size(plan, steps)}")
     scaling = Scaling(
         workers=exactly(host.workers),
         gpus_per_worker=host.gpus_per_worker,
         cpus_per_worker=host.cpus_per_worker if host.workers > 1 else None,
         address=host.address,
     )
-    return execute(best_order(plan, folder, recipe, host.workers, steps), tracking, partial(on_ray, scaling))
+    return execute(order, tracking, partial(on_ray, scaling))
 
 
 if __name__ == "__main__":

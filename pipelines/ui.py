@@ -3,7 +3,6 @@
 The page is served to this machine only, until Ctrl-C; --host opens it to others, who then may also change and delete.
 """
 
-import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ import typer
 from sisr.errors import ConfigError
 from sisr.pipelines._options import Runs
 from sisr.terminal import cli, console
+from sisr.terminal.service import until_interrupted
 from sisr.tracking import address
 from sisr.tracking.server import Server, free_port
 
@@ -26,21 +26,18 @@ def main(
     uri = address.choose(tracking_uri, runs)
     if uri.startswith(("http://", "https://")):
         raise ConfigError(f"{uri} is a server already: open it in a browser")
-    runs.mkdir(parents=True, exist_ok=True)
-    # SIGTERM is made to unwind like Ctrl-C, and both stay the parent's business: the server has its own session.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    server = Server(uri, free_port(port, host=host), runs / "mlflow-server.log", host)
-    try:
+    if not runs.exists():
+        raise ConfigError(
+            f"there is no folder {runs}: --runs names the one that holds your runs; `sisr demo` makes one"
+        )
+    runs.mkdir(exist_ok=True)  # a file of that name is an error
+    with until_interrupted() as ending:
+        server = Server(uri, free_port(port, host=host), runs / "mlflow-server.log", host)
+        ending.callback(server.stop)
         console.err.print("starting MLflow's server ...")
         server.wait()
-        console.out.print(f"{server.url}  (Ctrl-C ends it)", markup=False)
         _show(server.url, host)
         server.join()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second Ctrl-C must not leave processes behind
-        server.stop()
 
 
 def _show(url: str, host: str) -> None:
@@ -49,8 +46,10 @@ def _show(url: str, host: str) -> None:
     from sisr.tracking.selection import asking
 
     with asking(url) as client:
-        for name, page in views.links(client, url):
-            console.out.print(f"  {name}: {page}", markup=False, soft_wrap=True)
+        found = list(views.links(client, url)) or [("no runs yet", url)]
+    console.out.print("Open one of these; Ctrl-C ends it:")
+    for name, page in found:
+        console.out.print(f"  {name}: {page}", markup=False, soft_wrap=True)
     if host not in ("127.0.0.1", "localhost", "::1"):
         console.err.print(
             f"listening at {host}: whoever reaches it can read, change and delete everything, for MLflow asks for no "

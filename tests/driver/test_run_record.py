@@ -10,19 +10,14 @@ from sisr.disk.run_folder import RunFolder
 from sisr.driver.run import execute, hosts
 from sisr.driver.run import record as run_record
 from sisr.errors import CheckpointError, ConfigError
-from sisr.tracking.outbox import Outbox
+from sisr.tracking.outbox import Outbox, last_status
 from sisr.training.run import Options, Run
 
 OPTIONS = Options(evaluate_every=5, log_every=5, validation_side=48, threads=1, precision="fp32", perceptual="none")
 
 
-@pytest.fixture(scope="module")
-def module_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("records")
-
-
 def train(runs: Path, *, allow_changes: bool = False, **settings: Any) -> dict[str, Any]:
-    """Train a tiny run, or go on with it, without MLflow's courier getting in the way; return its record."""
+    """Train a tiny run, or go on with it, and return its record."""
     values = {"num_features": 4, "num_blocks": 1, "batch_size": 2, "hr_crop": 32, "steps": 10, **settings}
     order = execute.Order(
         recipe="pixelshuffle", values=values, options=OPTIONS, name="r", runs=runs, allow_changes=allow_changes
@@ -35,8 +30,8 @@ def record(runs: Path) -> dict[str, Any]:
     return dict(json.loads((runs / "r" / "run.json").read_text()))
 
 
-@pytest.mark.mlflow
-def test_a_record_changes_only_with_what_was_executed_and_keeps_its_history(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_record_changes_only_with_what_was_executed_and_keeps_its_history(tmp_path: Path, no_courier: None) -> None:
     first = train(tmp_path)
     with pytest.raises(CheckpointError):
         train(tmp_path, allow_changes=True, num_features=8, steps=20)
@@ -76,3 +71,9 @@ def test_the_hashes_of_very_many_images_stay_with_the_run(
     assert ("files.json" in [row["path"] for row in rows if row["op"] == "artifact"]) is sent
     tags = {name for row in rows if row["op"] == "tags" for name in row["values"]}
     assert ("sisr.files" in tags) is not sent
+
+
+def test_a_run_that_failed_before_its_first_status_is_closed(tmp_path: Path) -> None:
+    run = Run(name="r", recipe="pixelshuffle", config={}, options=OPTIONS, data="demo")
+    run_record.close(run, RunFolder(tmp_path), {"state": "failed"})
+    assert last_status(tmp_path) == "FAILED"

@@ -11,12 +11,14 @@ import pytest
 
 from driven_sweep import EVERY, Kills, SteppingHost, rising, story, write_page
 from sisr.config.settings import read_yaml
+from sisr.disk.run_folder import RunFolder
+from sisr.driver.sweep import record
 from sisr.driver.sweep.execute import nothing_found
 from sisr.driver.sweep.host import SliceEnd, Task
-from sisr.errors import ConfigError, DivergedError
+from sisr.errors import ConfigError, DiskError, DivergedError
 from sisr.sweep import state
 from sisr.sweep.report import results
-from sisr.sweep.state import Sweep, folder_of
+from sisr.sweep.state import Sweep, Trial, folder_of
 from sisr.tracking.outbox import last_status
 
 KILLS = Kills()
@@ -93,6 +95,7 @@ def test_killed_before_any_file_operation_a_sweep_ends_as_if_undisturbed(tmp_pat
         shutil.rmtree(runs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [ASHA, PBT], ids=["asha", "pbt"])
 def test_stopped_in_the_middle_of_every_slice_a_sweep_ends_as_if_undisturbed(
     tmp_path: Path, asked: dict[str, Any]
@@ -200,6 +203,16 @@ def test_a_sweep_that_is_broken_off_and_its_trials_do_not_go_on_running_in_mlflo
     assert last_status(task.folder) == "KILLED"
 
 
+@pytest.mark.parametrize(("state", "status"), [("pruned", "FINISHED"), ("paused", "KILLED"), ("diverged", "FAILED")])
+def test_mlflow_is_told_how_and_when_a_trial_ended(tmp_path: Path, state: str, status: str) -> None:
+    trial = Trial(0, {}, {}, step=300, curve=[(300, {"val/psnr_y": 27.5})])
+    record.close_trial(RunFolder(tmp_path), trial, state)
+    assert last_status(tmp_path) == status
+    tags = recorded(tmp_path, "tags")
+    assert (tags["sisr.state"], tags["sisr.ended"]) == (state, f"{state} at step 300")
+    assert tags["sisr.final"] == '{"psnr_y": 27.5}'
+
+
 def test_a_trial_that_diverges_is_closed_and_its_sweep_goes_on(tmp_path: Path) -> None:
     host = SteppingHost(tmp_path, **ASHA | {"trials": 6})
     sweep = host.search()
@@ -234,3 +247,17 @@ def test_a_sweep_that_found_nothing_ends_with_the_error_of_its_first_trial(tmp_p
     assert isinstance(error, ConfigError)
     assert reason in str(error)
     assert nothing_found(state.read(host.folder.path), host.folder.path).exit_code == error.exit_code
+
+
+def test_a_full_disk_ends_the_sweep_and_loses_no_trial(tmp_path: Path) -> None:
+    SteppingHost(tmp_path / "whole", **ASHA).search()
+    host = SteppingHost(tmp_path / "full", **ASHA)
+    with host.driver() as driver:
+        driver.take_up()
+        task = driver.next_task()
+        assert task is not None
+        end = SliceEnd(state="failed", step=0, message="0 bytes free", error="DiskError")
+        with pytest.raises(DiskError, match=r"trial 0 stopped.*0 bytes free.*same command"):
+            driver.ended(task, end)
+    host.search()
+    assert outcome(tmp_path / "full/s") == outcome(tmp_path / "whole/s")

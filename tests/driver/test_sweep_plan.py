@@ -16,8 +16,9 @@ from sisr.driver.run import order
 from sisr.driver.run.execute import Tracking
 from sisr.driver.sweep.execute import check_experiment, take_up
 from sisr.driver.sweep.files import write_best
+from sisr.driver.sweep.full_run import best_order, check_full, full_size
 from sisr.driver.sweep.host import trial_run
-from sisr.driver.sweep.planning import FREE, best_order, plan_of, prepare
+from sisr.driver.sweep.planning import FREE, changes, plan_of, prepare
 from sisr.errors import CheckpointError, ConfigError, DataError
 from sisr.recipes import pixelshuffle
 from sisr.sweep import plan as plans
@@ -57,6 +58,11 @@ def test_asha_compares_at_a_ninth_and_a_third_of_the_steps_and_evaluates_there()
 def test_rungs_are_multiples_of_a_given_interval_of_evaluation() -> None:
     plan, _ = planned(options={"evaluate_every": 40})
     assert plan.scheduler_options == {"rungs": [80, 320]}
+
+
+def test_the_length_of_a_trial_is_one_of_the_fixed_settings_by_which_a_begun_sweep_is_found_again() -> None:
+    plan, _ = plan_of("pixelshuffle")
+    assert plan.fixed["steps"] == plan.steps
 
 
 def test_pbt_compares_at_a_tenth_of_the_steps() -> None:
@@ -115,6 +121,41 @@ def test_best_yaml_holds_the_settings_of_the_best_trial_without_the_length_of_a_
     config = build(pixelshuffle.Config, read_yaml(path))
     assert (config.learning_rate, config.beta1, config.hr_crop) == (3e-4, 0.8, 32)
     assert config.steps == pixelshuffle.Config().steps
+
+
+def test_best_yaml_trains_the_recipes_full_size_on_the_sweeps_images_and_keeps_apart_what_made_trials_cheap(
+    tmp_path: Path,
+) -> None:
+    plan, _ = planned(settings=("turn=true",), data="my photographs", name="s")
+    assert plan.cheap == ("hr_crop",)
+    rows: list[dict[str, Any]] = [
+        {"op": "trial", "trial": 0, "params": {"learning_rate": 3e-4}},
+        {"op": "end", "trial": 0, "state": "finished", "step": 900, "curve": [[900, {"val/psnr_y": 30.0}]]},
+    ]
+    found = replay(plan, rows)
+    path = write_best(tmp_path, found, found.trials[0], "pixelshuffle")
+    config = build(pixelshuffle.Config, read_yaml(path))
+    assert (config.learning_rate, config.turn, config.hr_crop) == (3e-4, True, pixelshuffle.Config().hr_crop)
+    assert f"# hr_crop: {plan.fixed['hr_crop']}" in path.read_text()
+    assert "# sisr train pixelshuffle --config best.yaml --data 'my photographs'" in path.read_text()
+    assert full_size(plan) == "in brackets the trials': steps 100000 (900), hr_crop 512 (96)"
+
+
+def test_a_plan_of_before_cheap_settings_stood_apart_is_the_same_sweep_with_all_of_them_kept() -> None:
+    plan, _ = planned(name="s")
+    assert plan.model_copy(update={"cheap": ()}).hash(FREE) == plan.hash(FREE)
+    assert changes(plan.model_copy(update={"cheap": ()}), plan) == []
+
+
+def test_a_full_run_that_could_not_follow_is_refused_before_the_sweep(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for i in range(8):
+        Image.new("RGB", (120, 120), (i, 2 * i, 0)).save(tmp_path / "images" / f"{i}.png")
+    plan, space = planned(name="s", data=str(tmp_path / "images"))
+    with pytest.raises(DataError, match=r"--then-train, at the recipe's full size: .* by --set hr_crop=96"):
+        check_full(plan, space, tmp_path, "pixelshuffle", 1, None)
+    plan, space = planned(name="s", data=str(tmp_path / "images"), settings=("hr_crop=96",))
+    check_full(plan, space, tmp_path, "pixelshuffle", 1, None)
 
 
 def test_a_grid_smaller_than_the_files_trials_plans_no_more_and_a_larger_one_may_be_begun() -> None:
@@ -188,7 +229,7 @@ def test_only_batch_sizes_that_trials_have_must_be_shared(tmp_path: Path) -> Non
 
 
 def test_a_crop_larger_than_all_images_is_refused_though_only_swept(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="2048 x 2048"):
+    with pytest.raises(DataError, match="2048x2048"):
         prepared(tmp_path, settings=(), space=("hr_crop=choice(96, 2048)",))
 
 

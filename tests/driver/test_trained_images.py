@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from sisr import recipes
-from sisr.driver import registration_gate
+from sisr.data.sources.demo import open_demo
+from sisr.driver import demo, registration_gate
 from sisr.driver.run import execute, hosts
 from sisr.evaluation import images
 from sisr.evaluation.images import of_folder, trained_on, warnings
@@ -84,14 +86,35 @@ def test_whoever_judges_a_model_on_its_own_images_is_warned_whatever_they_are_ca
     assert warnings({"r": run / "model"}, images.find(str(photos))) == []
 
 
+def test_a_crop_is_known_by_the_photograph_that_it_says_it_was_cut_from(
+    run: Path, photos: Path, tmp_path: Path
+) -> None:
+    crops = tmp_path / "crops"
+    crops.mkdir()
+    for name in ("00.png", "03.png"):
+        text = PngInfo()
+        text.add_text(images.CUT_FROM, sha256(photos / name))
+        with Image.open(photos / name) as photo:
+            photo.crop((2, 2, 18, 18)).save(crops / name, pnginfo=text)
+    (line,) = warnings({"r": run / "model"}, images.find(str(crops)))
+    assert line.startswith("r was trained on 1 of these 2 images (00.png)"), "03.png was held out"
+
+
+def test_the_crops_of_the_demo_name_their_photographs(tmp_path: Path) -> None:
+    photos = {sha256(file.path): Path(file.name).stem for file in open_demo().held_out}
+    for folder in demo.write_crops(tmp_path):
+        files = images.find(str(folder))
+        origins = images.cut_from(files)
+        assert {file.name: file.name.split("_")[0] for file in files} == {n: photos[o] for n, o in origins.items()}
+
+
 @pytest.mark.parametrize("name", recipes.names())
 def test_which_recipes_are_judged_by_the_score(name: str) -> None:
     assert registration_gate.is_adversarial({"recipe": name}) == (name not in ("pixelshuffle", "srresnet"))
 
 
-@pytest.mark.mlflow
 def test_five_photos_leave_one_held_out_and_it_is_said(
-    tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str], no_courier: None
 ) -> None:
     for path in sorted(photos.iterdir())[5:]:
         path.unlink()

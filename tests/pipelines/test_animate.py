@@ -200,6 +200,7 @@ def test_steps_are_limited_and_spaced(
     assert len(frames("out.webp")[0]) == len(shown)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".webp", ".gif"])
 def test_a_limit_is_kept_and_what_it_took_is_said(drawn: Path, capsys: pytest.CaptureFixture[str], suffix: str) -> None:
     free = animate_json(capsys, "drawn", "-o", f"free{suffix}")
@@ -251,6 +252,7 @@ def test_pictures_with_other_cells_are_left_out(drawn: Path, capsys: pytest.Capt
     assert result["notes"] == ["left out 1 pictures whose cells have another size than the newest's"]
 
 
+@pytest.mark.slow
 def test_a_run_in_training_is_animated_but_its_outbox_is_left_alone(
     drawn: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -342,7 +344,7 @@ def test_a_wrong_option_is_named(
 @pytest.mark.skipif(HAS_FFMPEG, reason="imageio-ffmpeg is installed")
 def test_mp4_without_its_encoder_names_the_package(drawn: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert animate("drawn", "-o", "out.mp4") == 2
-    assert "pip install imageio-ffmpeg" in capsys.readouterr().err
+    assert "pip install 'sisr[video]'" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not HAS_FFMPEG, reason="imageio-ffmpeg is not installed")

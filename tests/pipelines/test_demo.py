@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from sisr.sweep import state
+
 
 def sisr(*words: str) -> Any:
     done = subprocess.run(
@@ -21,19 +23,27 @@ def sisr(*words: str) -> Any:
 @pytest.mark.ray
 @pytest.mark.mlflow
 @pytest.mark.slow
-def test_the_demo_searches_trains_compares_and_upscales_and_its_model_serves_the_other_verbs() -> None:
-    result = sisr("demo", "--steps", "150", "--trial-steps", "18", "--json")
-    assert (result["state"], result["step"]) == ("finished", 150)
-    assert json.loads(Path("runs/demo/run.json").read_text())["run"]["config"].items() >= result["found"].items()
+def test_the_demo_tells_the_whole_story_and_its_champion_serves_the_other_verbs() -> None:
+    lengths = ("--steps", "60", "--trials", "2", "--trial-steps", "3")
+    result = sisr("demo", *lengths, "--json")
+    gan, pixels = (json.loads(Path(f"runs/{name}/run.json").read_text())["run"] for name in ("demo", "demo-pixels"))
+    assert gan["init"] == "demo-pixels"
+    found = state.read(Path("runs/demo-sweep"))
+    best, published = found.best(), json.loads(Path("runs/demo/status.json").read_text())
+    assert best is not None
+    assert published["validation"] == best.values_at(result["steps"]), "the run repeats the best trial to its best step"
+    assert gan["config"].items() >= result["found"].items()
+    assert pixels["config"]["judge"] == "none"
     assert Path("runs/demo-sweep/results/index.html").is_file()
-    bicubic, trained = result["reports"]
-    assert [image["name"] for image in trained["images"]] == ["astronaut.png", "chelsea.png", "coffee.png"]
-    assert bicubic["protocol"] == trained["protocol"]
-    assert trained["mean"]["psnr_y"] > bicubic["mean"]["psnr_y"], "a sixth of the demo helps already"
-    with Image.open(result["picture"]) as picture:
-        assert picture.size == (3 * 600, 400)  # pixels | bicubic | trained, of the photograph's own size
-    again = sisr("evaluate", "demo", "--data", "demo", "--json")
-    assert {name: again["mean"][name] for name in trained["mean"]} == trained["mean"]
+    measured = {model["model"]: model["mean"] for model in result["comparison"]["models"]}
+    assert measured["demo-pixels"]["swd"] < measured["bicubic"]["swd"], "a few steps are sharper already"
+    names = {image["name"].split("_")[0] for image in result["comparison"]["models"][0]["images"]}
+    assert names == {"astronaut"}, "neither trained on nor what the search looked at"
+    assert result["registered"]["named"] == "models:/demo@champion"
+    with Image.open(result["enlarged"]) as picture:
+        assert picture.width == 3 * 512  # pixels | bicubic | the champion, of the photograph's own size
+    again = sisr("evaluate", "models:/demo@champion", "--data", "demo", "--json")
+    assert [image["name"] for image in again["images"]] == ["astronaut.png", "chelsea.png", "coffee.png"]
 
 
 @pytest.mark.mlflow

@@ -4,9 +4,11 @@ A number is not a boolean, a text is not a number, and a name nobody knows is an
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar, get_args
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import Field as Field
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
@@ -17,8 +19,19 @@ from sisr.errors import ConfigError
 S = TypeVar("S", bound="Settings")
 
 
+@dataclass(frozen=True)
+class Preset:
+    """Settings that go together, by which a recipe fits a machine or a kind of images."""
+
+    about: str  # what for, and what was measured or counted with it
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)  # how it is run, such as accumulate
+
+
 class Settings(BaseModel):
     """Base of every settings model: frozen; unknown names, NaN, infinity and loose types are refused."""
+
+    presets: ClassVar[Mapping[str, Preset]] = {}  # of a recipe, by the name that --preset gives
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 

@@ -5,8 +5,9 @@ import re
 import types
 import typing
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -63,6 +64,13 @@ ALIASES = {
 }
 
 
+@dataclass(frozen=True)
+class Words:
+    """Part of an annotated type: how messages call its values."""
+
+    text: str
+
+
 def expected(field: FieldInfo) -> str:
     """Return in words what values a field takes, such as "a whole number >= 1"."""
     arguments = get_args(field.annotation)
@@ -74,7 +82,8 @@ def expected(field: FieldInfo) -> str:
         for name, symbol in BOUNDS.items()
         if getattr(constraint, name, None) is not None
     ]
-    words = " or ".join(map(_kind, kinds))
+    said = [constraint.text for constraint in field.metadata if isinstance(constraint, Words)]
+    words = " or ".join(said or map(_kind, kinds))
     if bounds:
         words += (", " if ", each " in words else " ") + " and ".join(bounds)
     return f"{words}, or null" if nullable else words
@@ -82,6 +91,9 @@ def expected(field: FieldInfo) -> str:
 
 def _kind(annotation: Any) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        said = [constraint.text for constraint in arguments[1:] if isinstance(constraint, Words)]
+        return said[0] if said else _kind(arguments[0])
     if origin is Literal:
         return " or ".join(map(repr, arguments))
     if origin in (typing.Union, types.UnionType):

@@ -2,19 +2,24 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sisr.errors import ConfigError
+from sisr.storage import ownership
+from sisr.storage.address import is_address
 
 if TYPE_CHECKING:
     import torch
 
+    from sisr.inference.prepared import Prepared
     from sisr.models.model import Model
 
+MOST_AT_ONCE = 4  # images measured side by side: each takes memory
 HELP = (
-    "A run's name or folder, a checkpoint or model folder, a weights file (.safetensors; .pth of other projects), "
-    "models:/..., runs:/..., or bicubic."
+    "A run's name, folder or address (s3://...), a checkpoint or model folder, a weights file (.safetensors; .pth of "
+    "other projects), models:/..., runs:/..., or bicubic."
 )
 
 
@@ -47,9 +52,11 @@ def open_model(spec: str, runs: Path, scale: int | None, device: str = "auto", r
 
 
 def open_all(
-    specs: Sequence[str], runs: Path, scale: int | None, device: str, recipes: Sequence[str] = ()
+    specs: Sequence[str], runs: Path, scale: int | None, device: str, recipes: Sequence[str] = (), usual: int = 4
 ) -> "list[Model]":
     """Return the models, all of one scale: that of the first which is not bicubic, where none is asked for.
+
+    Bicubic alone has the `usual` scale.
 
     Raises:
         ConfigError: They have different scales.
@@ -59,8 +66,79 @@ def open_all(
     if len(set(scales.values())) > 1:
         listed = ", ".join(f"{spec} {s}x" for spec, s in scales.items())
         raise ConfigError(f"models of different scales can't be compared on the same LR: {listed}")
-    common = scale or next(iter(scales.values()), None)
+    common = scale or next(iter(scales.values()), usual)
     return [learned[s] if s in learned else open_model(s, runs, common, device) for s in specs]
+
+
+def varied(model: "Model", self_ensemble: bool, output_scale: int | None) -> "Model":
+    """Return the model as it is to be used: averaged over turns, brought to another scale."""
+    from sisr.inference.variants import Rescaled, SelfEnsemble
+
+    generator = SelfEnsemble(model.generator) if self_ensemble else model.generator
+    if output_scale not in (None, model.scale):
+        generator = Rescaled(generator, output_scale)
+    return replace(model, generator=generator.eval())
+
+
+def prepared(model: "Model", precision: str) -> "Prepared":
+    """Return a model's generator in a number format: `auto` is what training takes, tried on the first picture.
+
+    Bicubic is computed in float32 at least.
+
+    Raises:
+        ConfigError: The device can't compute in it.
+    """
+    import torch
+
+    from sisr.inference.prepared import Prepared
+    from sisr.training.device import resolve
+
+    parameter = next(model.generator.parameters(), None)
+    number_format = resolve(precision, torch.device("cpu") if parameter is None else parameter.device)
+    if parameter is None:
+        return Prepared(model.generator)
+    return Prepared(model.generator, number_format, tried=precision == "auto")
+
+
+def in_manner(
+    models: "Sequence[Model]", first: Path, precision: str, self_ensemble: bool, output_scale: int | None
+) -> "tuple[list[Model], str]":
+    """Return models as `evaluate` is to use them, and what the protocol has to say of it, such as `|bf16|x8`.
+
+    Args:
+        models: All of one scale.
+        first: The image that `auto` is tried on; where it fails for one model, all compute in float32.
+        precision: See `prepared`.
+        self_ensemble: Not of bicubic.
+        output_scale: None: the models' own.
+    """
+    from sisr.data.images import decode_with_alpha
+    from sisr.inference.tiled import Bicubic
+
+    found, formats = [], set()
+    for model in models:
+        if model.name == "bicubic":
+            found.append(replace(model, generator=Bicubic(output_scale or model.scale).eval()))
+            continue
+        used = prepared(varied(model, self_ensemble, output_scale), precision)
+        if precision == "auto":
+            used.look_at(decode_with_alpha(first))
+        formats.add(used.number_format)
+        found.append(replace(model, generator=used.generator.eval()))
+    if len(formats) > 1:
+        return in_manner(models, first, "fp32", self_ensemble, output_scale)
+    own = models[0].scale if models else output_scale
+    said = [*(formats - {"fp32"}), *(["x8"] if self_ensemble else [])]
+    said += [f"x{own}-to-x{output_scale}"] if output_scale not in (None, own) else []
+    return found, "".join(f"|{each}" for each in said)
+
+
+def side_by_side(models: "Sequence[Model]") -> int:
+    """Return how many images are measured at the same time: as many as there are CPU threads, up to a few."""
+    import torch
+
+    on_gpu = any(parameter.is_cuda for model in models for parameter in model.generator.parameters())
+    return 2 if on_gpu else min(torch.get_num_threads(), MOST_AT_ONCE)
 
 
 def short(spec: str) -> str:
@@ -81,6 +159,7 @@ def locate(spec: str, runs: Path, tracking_uri: str | None = None) -> Path:
     Raises:
         CheckpointError: There is no such model.
         TrackingError: The MLflow server does not answer.
+        StorageError: It is in object storage, which does not answer.
     """
     if spec.startswith(("models:/", "runs:/")):
         from sisr.tracking.registry import download_model
@@ -88,12 +167,16 @@ def locate(spec: str, runs: Path, tracking_uri: str | None = None) -> Path:
         return download_model(spec, tracking_uri=tracking_uri, runs=runs)
     from sisr.models.files import find_model
 
+    if is_address(spec):
+        return find_model(str(ownership.folder_of(spec, runs)), runs)
+    ownership.refresh(runs / spec)
     return find_model(spec, runs)
 
 
 def places(specs: Iterable[str], runs: Path) -> dict[str, Path]:
     """Return the folder or weights file of each model that is on this machine, by what names it."""
-    return {spec: locate(spec, runs) for spec in specs if spec != "bicubic" and ":/" not in spec}
+    in_mlflow = ("models:/", "runs:/")
+    return {spec: locate(spec, runs) for spec in specs if spec != "bicubic" and not spec.startswith(in_mlflow)}
 
 
 def chosen_device(device: str) -> "torch.device":

@@ -8,6 +8,7 @@ from typing import Any
 from sisr.driver.registration_gate import Decision, Gate, Rules
 from sisr.errors import ConfigError
 from sisr.metrics.catalogue import Mode, direction
+from sisr.metrics.protocol import in_words
 from sisr.terminal.console import err
 from sisr.tracking import address, candidate, card, champion, registry, selection
 from sisr.tracking.candidate import Candidate
@@ -81,7 +82,7 @@ def summary(result: dict[str, Any]) -> str:
     ]
     before = f"; version {result['previous']} is previous" if result.get("previous") else ""
     where = f"{result['state']}: version {result['version']} is models:/{result['model']}@champion{before}"
-    measured = [f"  {result['images']} images of {result['data']}, {result['protocol']}"] if checks else []
+    measured = [f"  {result['images']} images of {result['data']}, {in_words(result['protocol'])}"] if checks else []
     return "\n".join([where, *measured, *checks])
 
 
@@ -96,7 +97,7 @@ def _run_id(client: Any, request: Registration, folder: Path | None, server: str
         return str(request.run) if folder is None else selection.delivered(folder, server)
     mode = request.mode or direction(request.metric)
     run = selection.ranked(client, request.experiment, request.metric, mode)[0]
-    value = run.data.metrics[request.metric]
+    value = selection.reported(run)[request.metric]
     err.print(f"best of {request.experiment} by {request.metric}: {run.info.run_name} ({value:.6g})", markup=False)
     return str(run.info.run_id)
 

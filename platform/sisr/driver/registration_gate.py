@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from sisr import recipes
-from sisr.data.sources import ImageFile, catalogue
 from sisr.driver.models import open_model
 from sisr.errors import CheckpointError, ConfigError
 from sisr.evaluation import gate, images
 from sisr.evaluation.compare import BICUBIC, Measures, measure
 from sisr.evaluation.gate import Check
 from sisr.evaluation.measure import Measurement, with_scores
+from sisr.metrics.catalogue import FURTHER
 from sisr.models.model import Model
 from sisr.recipe import build_recipe, roles_of
+from sisr.tracking import selection
 from sisr.tracking.candidate import Candidate
 
 
@@ -59,8 +60,15 @@ class Gate:
         self.model = replace(model, name=found.name)
         adversarial = rules.by is None and is_adversarial(model.meta)
         by = rules.measures
-        self.by = gate.metric_of(rules.by, adversarial=adversarial, rule=by.rule, distance=by.distance)
-        self.files, self.data = _images(rules.data, found.record.get("run", {}))
+        self.by = gate.metric_of(
+            rules.by,
+            adversarial=adversarial,
+            rule=by.rule,
+            distance=by.distance,
+            further=by.further,
+            missing=by.missing,
+        )
+        self.files, self.data = images.find_unseen(rules.data, found.record.get("run", {}))
         self._champions: dict[str, Measurement | Check] = {}
 
     @cached_property
@@ -70,7 +78,7 @@ class Gate:
     @property
     def fingerprint(self) -> str:
         """The SHA-256 of the images' names and contents."""
-        return images.fingerprint(self._hashes)
+        return images.fingerprint(self.files, self._hashes)
 
     def decide(self, version: str | None, files_of: Callable[[str], Path]) -> Decision:
         """Judge the candidate against bicubic and the champion.
@@ -78,8 +86,11 @@ class Gate:
         Args:
             version: The champion's; None: there is none yet.
             files_of: Returns a folder with the files of a version, or raises CheckpointError.
+
+        Raises:
+            ConfigError: The images are too small for the metric that is to decide.
         """
-        rivals, checks = [self._bicubic], [gate.reported(self._found.run.data.metrics), self._unseen]
+        rivals, checks = [self._bicubic], [gate.reported(selection.reported(self._found.run)), self._unseen]
         if version is not None:
             if version not in self._champions:
                 self._champions[version] = self._try(f"champion (version {version})", lambda: files_of(version))
@@ -89,6 +100,8 @@ class Gate:
             else:
                 rivals.append(champion)
         measured = [self._candidate, *rivals]
+        if self.by in FURTHER and self.by.name not in self._candidate.further:
+            raise ConfigError(f"--by {self.by.name} needs images of {self.by.least} px a side, and some are smaller")
         if self.rules.measures.distance:
             measured = with_scores(measured, self._bicubic)
         return Decision([*checks, *gate.judge(measured[0], measured[1:], self.by)], measured)
@@ -97,10 +110,11 @@ class Gate:
     def _unseen(self) -> Check:
         """Whether the candidate was trained on none of the images."""
         found = self._found
-        folder = Path(found.run.data.tags.get("sisr.folder", ""))
-        here = (folder / "run.json").is_file()
-        known = images.of_folder(folder) if here else images.trained_on(found.record, found.image_hashes())
-        return gate.unseen(None if known is None else images.among(self._hashes, known), len(self.files))
+        folder = selection.folder_of(found.run, self._runs)
+        known = images.of_folder(folder) if folder else images.trained_on(found.record, found.image_hashes())
+        origins = images.cut_from(self.files)
+        seen = None if known is None else images.among(self._hashes, origins, known)
+        return gate.unseen(seen, len(self.files), len(set(origins.values())))
 
     @cached_property
     def _candidate(self) -> Measurement:
@@ -126,10 +140,3 @@ def is_adversarial(meta: dict[str, Any]) -> bool:
     """Return whether the recipe of a model has a judge."""
     module = recipes.load(meta["recipe"], meta.get("recipe_source", ""))
     return bool(roles_of(build_recipe(module, module.tiny())).judges)
-
-
-def _images(data: str, run: dict[str, Any]) -> tuple[list[ImageFile], str]:
-    """Return the images that `data` names, and what to call them; of a run's own folder, only what it held out."""
-    if not Path(data).is_dir() or catalogue.absolute(data) != run.get("data") or run.get("validation"):
-        return images.find(data), data
-    return catalogue.open_source(data).held_out, f"{data} (held-out images)"

@@ -1,18 +1,21 @@
 """From a command to a finished run: the part of training that happens in the driver, whatever hosts the loop."""
 
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from sisr.disk.run_folder import RunFolder
-from sisr.driver.run import record
+from sisr.driver.run import banner, record
 from sisr.driver.run.hosts import RunHost, stop_on_signal
 from sisr.driver.run.order import Order, place_init, prepare
 from sisr.errors import DivergedError, SisrError, StoppedError
 from sisr.metrics.catalogue import PSNR_Y, metric
+from sisr.metrics.protocol import in_words
+from sisr.storage.ownership import owned
 from sisr.terminal.console import note
-from sisr.terminal.displays import Display, plain, quality
+from sisr.terminal.displays import Display, by_set, plain, quality
 from sisr.tracking import address, courier
 from sisr.tracking.redact import redact_text
 from sisr.training.run import Run
@@ -37,12 +40,14 @@ def execute(order: Order, tracking: Tracking, host: RunHost) -> dict[str, Any]:
 
     Raises:
         StoppedError: It was asked to stop and has saved its state.
-        RunLockedError: Another process is executing it.
+        RunLockedError: Another process is executing it, or has taken it over.
+        StorageError: It lies in object storage, which does not answer at its start or its end.
         DivergedError: Its numbers can't recover.
     """
     run, folder, data = prepare(order)
     with ExitStack() as stack:
         stack.enter_context(folder.lock())
+        mirror = stack.enter_context(owned(folder, note))
         if tracking.required:
             courier.require(address.decide(folder.path, tracking.uri, tracking.experiment))
         resumed = record.take_up(run, folder, data, order.allow_changes)
@@ -54,13 +59,15 @@ def execute(order: Order, tracking: Tracking, host: RunHost) -> dict[str, Any]:
             place_init(order, run, folder)
         folder.clear_stop()
         record.announce(run, folder, data.facts, resumed)
+        place = address.decide(folder.path, tracking.uri, tracking.experiment)
+        banner.of_run(run, data.facts, place, order.runs)
         note(_few_held_out(data.facts))
         delivery = courier.start(folder.path, tracking.uri, tracking.experiment, note)
         status: dict[str, Any] = {"state": "failed"}
         drain_s = DRAIN_S
         try:
             stack.enter_context(stop_on_signal(folder))
-            display = stack.enter_context(Display(folder))
+            display = stack.enter_context(Display(folder, banner.shorter(run), mirror.standing if mirror else None))
             status = host(run, folder, display.refresh)
             folder.confirm()
         except DivergedError:
@@ -113,15 +120,28 @@ def _few_held_out(facts: dict[str, Any]) -> str:
     )
 
 
+def _of_sets(values: Mapping[str, float], baseline: Mapping[str, float]) -> list[str]:
+    theirs = by_set(baseline)
+    return [
+        line
+        for name, found in by_set(values).items()
+        for line in (f"{name}: {quality(found)}", f"  by bicubic: {quality(theirs.get(name, {}))}")
+    ]
+
+
 def summary(status: dict[str, Any]) -> str:
     """Return what a finished run achieved, in a few lines."""
     values, best = plain(status["validation"]), status.get("best", {})
     lines = [
         f"run {status['run']} finished at step {status['step']:,}",
         f"held-out images: {quality(values)}",
-        f"bicubic:         {quality(status['baseline'])} ({status.get('protocol', PROTOCOL)})",
+        f"bicubic:         {quality(status['baseline'])}",
+        *_of_sets(values, status["baseline"]),
+        f"measured {in_words(status.get('protocol', PROTOCOL.format(lr='recipe-lr')))}",
         f"model: {status['folder']}/model    samples: {status['folder']}/samples",
     ]
+    if message := status.get("message"):
+        lines.insert(1, message)
     by, before = best.get("by", PSNR_Y.name).removeprefix("val/"), plain(best)
     if by in values and by in before and metric(by).gain(before[by], values[by]) > metric(by).noticeable:
         lines.append(f"an earlier checkpoint was better: {quality(before)} at step {best['step']:,} (kept)")

@@ -5,9 +5,11 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol
 
 from sisr.disk.run_folder import RunFolder
+from sisr.terminal.console import note
 from sisr.tracking.outbox import Outbox
 from sisr.training import local
 from sisr.training.run import Run
@@ -29,19 +31,26 @@ class RunHost(Protocol):
 
 def in_process(run: Run, folder: RunFolder, tick: Callable[[], None]) -> dict[str, Any]:
     """Host the loop in this very process; a thread shows its progress."""
-    with Outbox(folder.path) as log, ticking(tick):
+    with Outbox(folder.path, tensorboard=run.options.tensorboard) as log, ticking(tick):
         return local.train_here(run, folder, log)
 
 
 def in_processes(workers: int, run: Run, folder: RunFolder, tick: Callable[[], None]) -> dict[str, Any]:
     """Host the loop in plain processes on this machine."""
     with ticking(tick):
-        return local.train_in_processes(run, folder, workers, Outbox)
+        open_log = partial(Outbox, tensorboard=run.options.tensorboard)
+        return local.train_in_processes(run, folder, workers, open_log)
 
 
 @contextmanager
 def stop_on_signal(folder: RunFolder) -> Iterator[None]:
-    """Turn the first SIGINT, SIGTERM or SIGHUP into a request to stop, and a second one into KeyboardInterrupt."""
+    """Turn the first SIGINT, SIGTERM or SIGHUP into a request to stop, and a second one into KeyboardInterrupt.
+
+    In a thread beside the main one, which gets no signals, nothing is turned.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     terminals = [number for number in (1, 2) if os.isatty(number)]
 
     def stop(number: int, frame: object) -> None:
@@ -54,7 +63,8 @@ def stop_on_signal(folder: RunFolder) -> Iterator[None]:
         if folder.stop_requested():
             raise KeyboardInterrupt
         folder.request_stop()
-        os.write(2, b"\nstopping after this step and saving; a second signal stops at once\n")
+        # Not here, where the signal may have come in the middle of a line that is being written.
+        threading.Thread(target=_answer, args=(folder,), name="answer", daemon=True).start()
 
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as `nohup` leaves it
@@ -65,6 +75,12 @@ def stop_on_signal(folder: RunFolder) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _answer(folder: RunFolder) -> None:
+    step = folder.status().get("step")
+    where = "" if step is None else f" at step {step + 1:,} or soon after"
+    note(f"stopping: saving{where}; Ctrl-C once more gives up")
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The driver of a sweep: it decides what runs next, and records how it ended."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +9,7 @@ from sisr.disk import atomic
 from sisr.disk.run_folder import RunFolder
 from sisr.driver.sweep import files, record
 from sisr.driver.sweep.host import SliceEnd, Task, trial_run
+from sisr.errors import DiskError
 from sisr.sweep import schedulers, search
 from sisr.sweep.ledger import Ledger
 from sisr.sweep.report import results
@@ -23,9 +25,27 @@ class Driver:
     All that follows from a row can be done twice. `take_up` does it again after a crash that came between.
     """
 
-    def __init__(self, folder: RunFolder, ledger: Ledger, space: SearchSpace, recipe: str, data: dict[str, Any]):
-        """Drive the sweep of a ledger; `recipe` finds the recipe for `sisr train`, `data`: facts about the images."""
-        self._folder, self._space, self._recipe, self._data = folder, space, recipe, data
+    def __init__(
+        self,
+        folder: RunFolder,
+        ledger: Ledger,
+        space: SearchSpace,
+        recipe: str,
+        data: dict[str, Any],
+        held_out: Sequence[str] = (),
+    ):
+        """Drive the sweep of a ledger.
+
+        Args:
+            folder: Of the sweep.
+            ledger: Its own.
+            space: What is searched.
+            recipe: Finds the recipe for `sisr train`.
+            data: Facts about the images.
+            held_out: Names of the images that are not trained on.
+        """
+        self._folder, self._space, self._recipe = folder, space, recipe
+        self._facts: dict[str, Any] = {"data": data, "held_out": list(held_out)}  # of each trial's record
         self._ledger, self._sweep = ledger, ledger.sweep
         self._copies = schedulers.scheduler_of(self._sweep).copies
         self._opened: set[int] = set()  # trials whose MLflow run this driver has opened
@@ -50,7 +70,14 @@ class Driver:
         return self._folder.stop_requested() or schedulers.next_slice(self._sweep) is None
 
     def ended(self, task: Task, end: SliceEnd) -> None:
-        """Record how a slice ended."""
+        """Record how a slice ended.
+
+        Raises:
+            DiskError: It could not write. Nothing is recorded: other trials can't write either, and the next driver
+                takes the slice up again.
+        """
+        if end.error == DiskError.__name__:
+            raise DiskError(f"trial {task.trial} stopped, so does the sweep: {end.message}; the same command goes on")
         trial = self._sweep.trials[task.trial]
         folder = self._folder_of(trial)
         known = max([step for step, _ in trial.curve] + [copy.step for copy in trial.exploits], default=-1)
@@ -100,7 +127,8 @@ class Driver:
         run, folder = trial_run(self._sweep.plan, trial), self._folder_of(trial)
         if trial.state == "waiting":
             self._record(trial)
-            record.announce_trial(run, folder, self._data, self._sweep.plan.name, trial)
+            files.hand_on_init(self._folder, folder)
+            record.announce_trial(run, folder, self._facts["data"], self._sweep.plan.name, trial)
         elif trial.number not in self._opened:  # an earlier driver's end may have closed its MLflow run
             record.reopen(folder)
             if runs.read(folder) != run:  # what every trial is run with may have changed since
@@ -139,7 +167,7 @@ class Driver:
 
     def _record(self, trial: Trial) -> None:
         run = trial_run(self._sweep.plan, trial)
-        runs.record(self._folder_of(trial), run, {"data": self._data, "params": trial.params}, {})
+        runs.record(self._folder_of(trial), run, {**self._facts, "params": trial.params}, {})
 
     def _folder_of(self, trial: Trial) -> RunFolder:
         return folder_of(self._folder.path, trial)

@@ -8,12 +8,16 @@ from sisr.data.index import changes as changed_files
 from sisr.disk.code_revision import code_revision
 from sisr.disk.run_folder import RunFolder
 from sisr.disk.sweep_folder import FILE, TRIALS
+from sisr.driver.run import banner
 from sisr.driver.run.execute import DRAIN_S, Tracking
 from sisr.driver.run.hosts import stop_on_signal, ticking
+from sisr.driver.sweep.check import place_first_weights
 from sisr.driver.sweep.driver import Driver
 from sisr.driver.sweep.host import SweepHost
 from sisr.driver.sweep.planning import changes, prepare
 from sisr.errors import CheckpointError, ConfigError, DataError, DivergedError, SisrError, StoppedError
+from sisr.storage.ownership import owned
+from sisr.sweep import earlier
 from sisr.sweep import plan as plans
 from sisr.sweep.ledger import Ledger
 from sisr.sweep.plan import Plan
@@ -24,6 +28,7 @@ from sisr.terminal.console import note
 from sisr.tracking import address, courier
 from sisr.training.dataset import TrainingData
 from sisr.training.run import versions
+from sisr.training.validation_sets import changed_sets, of_no_set
 
 
 def execute(
@@ -43,19 +48,26 @@ def execute(
 
     Raises:
         StoppedError: It was asked to stop; every trial has saved its state.
-        RunLockedError: Another process is executing it.
+        RunLockedError: Another process is executing it, or has taken it over.
+        StorageError: It lies in object storage, which does not answer at its start or its end.
     """
     plan, folder, data = prepare(plan, space, runs, host.workers)
+    for line in earlier.described(plan.earlier, plan.fingerprint):
+        note(line)
     with ExitStack() as stack:
         stack.enter_context(folder.lock())
+        stack.enter_context(owned(folder, note))
         check_experiment(plan, folder, tracking)
+        place = address.decide(folder.path, tracking.uri, tracking.experiment)
         if tracking.required:
-            courier.require(address.decide(folder.path, tracking.uri, tracking.experiment))
+            courier.require(place)
         take_up(plan, folder, data, allow_changes)
+        place_first_weights(plan, space, folder, runs)
         ledger = Ledger(folder.path)
         stack.callback(ledger.close)
         folder.clear_stop()
-        driver = Driver(folder, ledger, space, recipe or plan.recipe, data.facts)
+        banner.of_sweep(plan, sorted(space.domains), data.facts, place, runs)
+        driver = Driver(folder, ledger, space, recipe or plan.recipe, data.facts, data.held_out)
         delivery = courier.start(folder.path, tracking.uri, tracking.experiment, note)
         drain_s = DRAIN_S
         try:
@@ -118,9 +130,11 @@ def take_up(plan: Plan, folder: RunFolder, data: TrainingData, allow_changes: bo
         )
     if previous is not None:
         changed = changes(previous, plan)
-        wrong = ConfigError if changed else DataError
+        wrong, before = ConfigError if changed else DataError, folder.file_hashes()
         if previous.fingerprint != plan.fingerprint:
-            changed.append(f"images of {plan.data}: {changed_files(folder.file_hashes(), data.hashes)}")
+            changed.append(f"images of {plan.data}: {changed_files(of_no_set(before), of_no_set(data.hashes))}")
+        fingerprints = previous.validation_fingerprints, plan.validation_fingerprints
+        changed += changed_sets(*fingerprints, before, data.hashes)
         if changed and not (allow_changes and previous.recipe == plan.recipe):
             raise wrong(
                 f"sweep {plan.name} exists and differs: {'; '.join(changed)}. Choose another --name, give "

@@ -4,16 +4,20 @@ Everything here can be done twice, and broken off anywhere.
 """
 
 import os
+import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from sisr.disk import atomic
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import CheckpointError
+from sisr.sweep.plan import Plan
 from sisr.sweep.state import Sweep, Trial
-from sisr.training.checkpoint import MANIFEST, Checkpoints, folder_name
+from sisr.training.checkpoint import Checkpoints, folder_name
+from sisr.training.checkpoint_files import MANIFEST
 
 BEST = "best.yaml"
 PINNED = "pinned"  # a trial's checkpoint at the end of its last slice, kept for others to copy
@@ -23,6 +27,13 @@ COPIES = ".copies"  # how many copies of other trials a trial's checkpoints hold
 def is_saved(folder: RunFolder, step: int) -> bool:
     """Return whether a trial has a whole checkpoint of a step: none is written of a bad step, or on a full disk."""
     return (folder.checkpoints / folder_name(step) / MANIFEST).is_file()
+
+
+def hand_on_init(sweep: RunFolder, trial: RunFolder) -> None:
+    """Give a trial the first weights of its sweep, if it has any, by hard links."""
+    for given, own in ((sweep.init, trial.init), (sweep.init_judge, trial.init_judge)):
+        if given.is_file() and not own.exists():
+            os.link(given, own)
 
 
 def pin(folder: RunFolder, step: int) -> None:
@@ -70,14 +81,46 @@ def drop_checkpoints(folder: RunFolder, *, keep_newest: bool) -> None:
 
 
 def write_best(folder: Path, sweep: Sweep, best: Trial, recipe: str) -> Path:
-    """Write the best trial's settings as a file for `sisr train RECIPE --config`, and return its path."""
+    """Write the best trial's settings as a file for `sisr train RECIPE --config`, and return its path.
+
+    What only made the trials cheap stands apart, as comments: the recipe's own values hold.
+    """
     plan, path = sweep.plan, folder / BEST
     values = ", ".join(f"{name} {value:.5g}" for name, value in best.values.items())
-    settings = {name: value for name, value in plan.fixed.items() if name != "steps"} | best.params
-    header = [
+    fixed = {name: value for name, value in plan.fixed.items() if name != "steps"}
+    kept = {name: value for name, value in fixed.items() if name not in plan.cheap}
+    lines = [
         f"# {plan.recipe}: the best of {len(sweep.trials)} trials of sweep {plan.name}: trial {best.name}",
-        f"# at step {best.evaluated_at:,}: {values}",
-        f"# sisr train {recipe} --config {BEST} --data ... ; --steps N: the sweep's trials had {plan.steps:,}",
+        f"# at step {best.evaluated_at:,} of {plan.steps:,}: {values}",
+        f"# {train_command(plan, Path(), recipe)}",
+        *([f"# The trials began with {plan.init}."] if plan.init else []),
+        *([f"# Their judge began with {plan.init_judge}."] if plan.init_judge else []),
+        "# Searched:",
+        _lines(best.params),
+        *(["# Fixed in all trials:", _lines(kept)] if kept else []),
+        *(["# Of the full run, as asked for:", _lines(plan.at_full_size)] if plan.at_full_size else []),
     ]
-    atomic.write_text(path, "\n".join(header) + "\n" + yaml.safe_dump(settings, sort_keys=True))
+    if cheap := {name: value for name, value in fixed.items() if name in plan.cheap}:
+        lines.append(
+            f"# Fixed only to make the trials cheap; {'those above or ' if plan.at_full_size else ''}the recipe's own "
+            "values hold. As in the trials, without #:"
+        )
+        lines.append("\n".join(f"# {line}" for line in _lines(cheap).splitlines()))
+    atomic.write_text(path, "\n".join(lines) + "\n")
     return path
+
+
+def train_command(plan: Plan, folder: Path, recipe: str) -> str:
+    """Return the command that trains a full run with the best settings of the sweep in a folder, on its images."""
+    words = ["sisr", "train", recipe, "--config", str(folder / BEST), "--data", plan.data]
+    words += ["--validation", plan.validation] if plan.validation else []
+    words += [word for name, spec in plan.validation_sets.items() for word in ("--validation", f"{name}={spec}")]
+    sweep = RunFolder(folder)
+    words += ["--init", str(sweep.init)] if plan.init else []
+    words += ["--init-partly"] if plan.init_partly else []
+    words += ["--init-judge", str(sweep.init_judge)] if plan.init_judge else []
+    return " ".join(map(shlex.quote, words))
+
+
+def _lines(settings: dict[str, Any]) -> str:
+    return yaml.safe_dump(settings, sort_keys=True).rstrip("\n")

@@ -84,4 +84,11 @@ def trial_run(plan: Plan, trial: Trial) -> Run:
         data=plan.data,
         validation=plan.validation,
         fingerprint=plan.fingerprint,
+        validation_sets=plan.validation_sets,
+        validation_fingerprints=plan.validation_fingerprints,
+        init=plan.init,
+        init_sha256=plan.init_sha256,
+        init_partly=plan.init_partly,
+        init_judge=plan.init_judge,
+        init_judge_sha256=plan.init_judge_sha256,
     )

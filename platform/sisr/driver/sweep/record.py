@@ -12,14 +12,14 @@ from sisr.driver.sweep.files import BEST
 from sisr.errors import RunLockedError
 from sisr.sweep.plan import Plan
 from sisr.sweep.state import Sweep, Trial
+from sisr.tracking.outbox import ENDED, FINAL, Outbox, Status, last_status
 from sisr.tracking.outbox import FILE as OUTBOX
-from sisr.tracking.outbox import Outbox, Status, last_status
 from sisr.training.run import Run
 
-# The state of a sweep or trial in MLflow's words.
+# The state of a sweep or trial in MLflow's words. A trial that was given up for better ones has done all it had to.
 MLFLOW_STATUS: dict[str, Status] = {
     "finished": "FINISHED",
-    "pruned": "KILLED",
+    "pruned": "FINISHED",
     "paused": "KILLED",
     "stopped": "KILLED",
     "diverged": "FAILED",
@@ -29,7 +29,9 @@ MLFLOW_STATUS: dict[str, Status] = {
 
 def announce(folder: RunFolder, plan: Plan) -> None:
     """Put what identifies a sweep into its outbox."""
-    described = plan.model_dump(exclude={"format", "recipe_source", "options", "space", "fixed", "scheduler_options"})
+    apart = {"space", "fixed", "scheduler_options"}
+    described = plan.model_dump(exclude={"format", "recipe_source", "options", "earlier", *apart})
+    described = {name: value for name, value in described.items() if value not in ((), {})}
     described |= {f"scheduler.{name}": value for name, value in plan.scheduler_options.items()}
     described |= {f"space.{name}": value for name, value in plan.space.items()}
     described |= {f"fixed.{name}": value for name, value in plan.fixed.items()}
@@ -39,6 +41,7 @@ def announce(folder: RunFolder, plan: Plan) -> None:
         outbox.tags(tags | {"sisr.data_fingerprint": plan.fingerprint, "sisr.objective": list(plan.objective)})
         outbox.status("RUNNING")
         outbox.artifact(FILE)
+        record.add_hashes(outbox, folder)
 
 
 def announce_trial(run: Run, folder: RunFolder, facts: dict[str, Any], sweep: str, trial: Trial) -> None:
@@ -64,11 +67,13 @@ def tag_copy(folder: RunFolder, trial: Trial, donor: Trial) -> None:
 
 def close_trial(folder: RunFolder, trial: Trial, state: str) -> None:
     """Put where a trial stands into its outbox, the status last: where it stands, all the rest is there."""
-    final = {f"final/{name.removeprefix('val/')}": value for name, value in trial.values.items()}
+    final = {name.removeprefix("val/"): value for name, value in trial.values.items()}
+    why = f": {trial.message}" if trial.message else ""
     with Outbox(folder.path) as outbox:
         if final:
-            outbox.metrics(trial.evaluated_at, final)
+            outbox.tags({FINAL: final})
         outbox.tags({"sisr.state": state} | ({"sisr.message": trial.message} if trial.message else {}))
+        outbox.tags({ENDED: f"{state} at step {trial.step:,}{why}"})
         outbox.status(MLFLOW_STATUS[state])
 
 
@@ -76,9 +81,8 @@ def close(folder: RunFolder, sweep: Sweep, best: Trial | None, written: Iterable
     """Put what a sweep found and has written for people into its outbox; without a best trial it has failed."""
     with Outbox(folder.path) as outbox:
         if best is not None:
-            values = {f"best/{name.removeprefix('val/')}": value for name, value in best.values.items()}
-            outbox.metrics(best.evaluated_at, values)
-            outbox.tags({"sisr.best_trial": best.name, "sisr.best_params": best.params})
+            values = {name.removeprefix("val/"): value for name, value in best.values.items()}
+            outbox.tags({"sisr.best_trial": best.name, "sisr.best_params": best.params, "sisr.best": values})
         for path in written:
             outbox.artifact(path.relative_to(folder.path), "" if path.name == BEST else "results")
         outbox.tags({"sisr.state": sweep.state, "sisr.trials": len(sweep.trials)})

@@ -1,0 +1,81 @@
+"""The run that follows a sweep: its best settings, at the recipe's full size, on the sweep's images."""
+
+from pathlib import Path
+from typing import Any
+
+from sisr import recipes
+from sisr.config.settings import build, read_yaml
+from sisr.disk.run_folder import RunFolder
+from sisr.driver.run.first_weights import FirstWeights
+from sisr.driver.run.order import Order
+from sisr.driver.run.order import prepare as prepare_run
+from sisr.driver.run.workers import exactly
+from sisr.driver.sweep.files import BEST
+from sisr.errors import ConfigError, DataError
+from sisr.sweep.plan import Plan
+from sisr.sweep.space.space import SearchSpace
+from sisr.training.run import Options
+
+
+def full_size(plan: Plan, steps: int | None = None) -> str:
+    """Return in words how a full run, of `steps` or the recipe's own, differs in size from a sweep's trials."""
+    fields = recipes.load(plan.recipe, plan.recipe_source).Config.model_fields
+    own = {name: fields[name].default for name in ("steps", *plan.cheap)} | plan.at_full_size
+    own |= {"steps": steps} if steps else {}
+    changed = [f"{name} {value} ({plan.fixed[name]})" for name, value in own.items() if value != plan.fixed[name]]
+    return f"in brackets the trials': {', '.join(changed)}" if changed else "of the trials' size"
+
+
+def best_order(plan: Plan, folder: Path, recipe: str, workers: int, steps: int | None) -> Order:
+    """Return the order of a full run with the settings of a sweep's best trial, on the same images.
+
+    It has the recipe's full size; without `steps` it is as long as the recipe's own.
+
+    Raises:
+        ConfigError: The recipe's file is another one by now.
+    """
+    best = folder / BEST
+    if recipes.find(recipe).text != plan.recipe_source:
+        raise ConfigError(f"{recipe} has changed since the sweep began: train with {best}, if it still fits")
+    return full_order(plan, folder, recipe, workers, read_yaml(best) | ({"steps": steps} if steps else {}))
+
+
+def check_full(plan: Plan, space: SearchSpace, runs: Path, recipe: str, workers: int, steps: int | None) -> None:
+    """Make sure, before a sweep, that a full run after it could use its images, and the first corner of its space.
+
+    Raises:
+        ConfigError: A setting can't be used.
+        DataError: The images can't be used at the recipe's full size.
+    """
+    fixed = {name: value for name, value in plan.fixed.items() if name not in ("steps", *plan.cheap)}
+    corner = space.settled(space.first())
+    values = fixed | plan.at_full_size | corner | ({"steps": steps} if steps else {})
+    unbegun = plan.model_copy(update={"init": None, "init_partly": False, "init_judge": None})
+    try:
+        prepare_run(full_order(unbegun, runs / "full", recipe, workers, values))
+    except (ConfigError, DataError) as error:
+        cheap = " ".join(f"--set {name}={plan.fixed[name]}" for name in plan.cheap)
+        keep = f"; what the trials have is kept by --set, all of it by {cheap}" if cheap else ""
+        raise type(error)(f"--then-train, at the recipe's full size: {error}{keep}") from error
+
+
+def full_order(plan: Plan, folder: Path, recipe: str, workers: int, values: dict[str, Any]) -> Order:
+    """Return the order of a run with some settings on the images of the sweep in a folder, as its trials were run."""
+    kept = {name: value for name, value in plan.options.items() if name != "evaluate_every"}
+    sweep = RunFolder(folder)
+    return Order(
+        recipe=recipe,
+        values=values,
+        options=build(Options, kept, source="--option"),
+        data=plan.data,
+        validation=plan.validation,
+        validation_sets=plan.validation_sets,
+        runs=folder.parent,
+        workers=exactly(workers),
+        first=FirstWeights(
+            generator=str(sweep.init) if plan.init else None,
+            partly=plan.init_partly,
+            judge=str(sweep.init_judge) if plan.init_judge else None,
+        ),
+        source=str(folder / BEST),
+    )

@@ -1,0 +1,69 @@
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sisr.driver import next_steps
+
+
+def finished(folder: Path, held_out: int, **run: Any) -> list[list[str]]:
+    folder.mkdir(parents=True)
+    record = {"run": {"recipe": "srez", "data": "demo", "validation": None, **run}, "data": {"held_out_of": held_out}}
+    (folder / "run.json").write_text(json.dumps(record))
+    return [shlex.split(command) for _, command in next_steps.after_run(folder)]
+
+
+def test_every_command_names_run_images_and_the_folder_of_runs(tmp_path: Path) -> None:
+    runs = tmp_path / "my runs"
+    photos = "/photos of mine"
+    for words in finished(runs / "mine", 9, data="/train", validation=photos):
+        assert words[-2:] == ["--runs", str(runs)]
+        assert "mine" in words
+        assert words[1] not in ("compare", "register") or words[words.index("--data") + 1] == photos
+
+
+def test_a_model_is_compared_only_on_images_that_were_held_out(tmp_path: Path) -> None:
+    assert "compare" not in [words[1] for words in finished(tmp_path / "a", 9, data="/train")]
+    assert "compare" in [words[1] for words in finished(tmp_path / "b", 9, data="demo")]
+
+
+def test_what_the_gate_would_refuse_for_too_few_images_is_not_suggested(tmp_path: Path) -> None:
+    assert "register" not in [words[1] for words in finished(tmp_path / "a", 5)]
+    assert "register" in [words[1] for words in finished(tmp_path / "b", 6)]
+
+
+def test_images_at_an_address_are_not_read_as_files(tmp_path: Path) -> None:
+    verbs = [words[1] for words in finished(tmp_path / "a", 9, data="s3://bucket/photos")]
+    assert verbs == ["serve", "animate"]
+
+
+def test_a_damaged_record_suggests_nothing(tmp_path: Path) -> None:
+    assert next_steps.after_run(tmp_path) == []
+
+
+def test_commands_of_the_default_folder_are_short(capsys: pytest.CaptureFixture[str]) -> None:
+    next_steps.show(next_steps.after_registration({"model": "srez"}, Path("runs")))
+    assert capsys.readouterr().err == "try it:  sisr serve models:/srez@champion\n"
+
+
+def test_what_was_evaluated_is_looked_at_registered_and_served_where_it_is_a_model_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "run.json").write_text("{}")
+    verbs = [typed.split()[1] for _, typed in next_steps.after_evaluation(["mine", "bicubic"], 9, "/p", tmp_path)]
+    assert verbs == ["compare", "register", "serve"]
+    assert next_steps.after_evaluation(["bicubic", "other.pth"], 9, "/p", tmp_path) == []
+    _, looked_at = next_steps.after_evaluation(["mine", "models:/x@champion"], 5, "/p", tmp_path)[0]
+    assert looked_at == f"sisr compare mine models:/x@champion bicubic --data /p --runs {tmp_path}"
+
+
+def test_what_was_enlarged_by_bicubic_leads_nowhere() -> None:
+    assert next_steps.after_upscaling(Path("a.png"), "bicubic", False, Path("runs")) == []
+    (_, beside), _ = next_steps.after_upscaling(Path("my photo.png"), "mine", False, Path("runs"))
+    assert shlex.split(beside)[1:3] == ["upscale", "my photo.png"]
+
+
+def test_packed_images_are_trained_on_with_those_held_out_for_them() -> None:
+    (_, train), _ = next_steps.after_packing("photos", "others")
+    assert shlex.split(train)[3:7] == ["--data", "photos", "--validation", "others"]
