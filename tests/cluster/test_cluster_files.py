@@ -8,9 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import boto3
 import pytest
-from moto import mock_aws
 
 from sisr.cluster import capacity
 from sisr.cluster.capacity import with_defaults
@@ -44,6 +42,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="module")
 def aws() -> Iterator[Any]:
     """A simulated AWS, empty but for the default network."""
+    import boto3
+    from moto import mock_aws
+
     with pytest.MonkeyPatch.context() as patch, mock_aws():
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
             patch.setenv(name, "simulated")
@@ -59,6 +60,8 @@ def prepare_account(ec2: Any) -> dict[str, str]:
     within = {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group.id}]}
     group.authorize_ingress(IpPermissions=[ssh, within])
     ec2.create_key_pair(KeyName="sisr")
+    import boto3
+
     iam = boto3.client("iam", region_name=REGION)
     profiles = {
         name: iam.create_instance_profile(InstanceProfileName=f"sisr-{name}")["InstanceProfile"]["Arn"]
@@ -198,6 +201,7 @@ def test_on_aws_every_node_can_use_the_bucket_and_only_the_head_may_start_others
     assert set(profiles.values()) == {account["FILL_IN_WORKER_PROFILE_ARN"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["head", "gpu_spot", "gpu_on_demand"])
 def test_an_instance_on_aws_has_imdsv2_and_an_encrypted_disk(config: dict[str, Any], aws: Any, kind: str) -> None:
     from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
@@ -237,6 +241,7 @@ def test_nothing_in_the_home_folder_of_a_node_would_be_taken_for_the_package(nam
         assert Path(target).parts[1] not in ("sisr", "ray", "torch", "mlflow")
 
 
+@pytest.mark.slow
 def test_the_head_knows_which_gpus_may_come_before_any_is_there(config: dict[str, Any], home: Path) -> None:
     (home / capacity.LAUNCHER_FILE).write_text(json.dumps(config))
     head = {"Alive": True, "Resources": {"CPU": 0.0, capacity.HEAD: 1.0}}

@@ -45,7 +45,7 @@ def tool(package: str, name: str) -> str:
 
 
 def manifests() -> list[dict[str, Any]]:
-    texts = [(path, text) for path in sorted(DEPLOY.glob("*.yaml")) for text in path.read_text().split("\n---\n")]
+    texts = [(path, text) for path in sorted(DEPLOY.glob("ray*.yaml")) for text in path.read_text().split("\n---\n")]
     return [plain(parse(text, path.name)) for path, text in texts]
 
 
@@ -124,7 +124,8 @@ def test_the_jobs_command_is_one_that_train_understands(tmp_path: Path) -> None:
     words = only("RayJob")["spec"]["entrypoint"].split()
     words[words.index("/shared/images")] = "demo"
     command = [sys.executable, "-m", "sisr.terminal.cli", *words[1:], "--dry-run"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    of_a_cluster = {**os.environ, "RAY_ADDRESS": "head:6379"}  # else this machine would have to have two GPUs
+    done = subprocess.run(command, cwd=tmp_path, env=of_a_cluster, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
 
 
@@ -166,7 +167,7 @@ def home(tmp_path: Path) -> Iterator[dict[str, str]]:
     subprocess.run([DEPLOY / "mlflow.sh", "stop"], env=environment, timeout=30)
 
 
-def answers(port: str, timeout_s: float = 30) -> bool:
+def answers(port: str, timeout_s: float = 120) -> bool:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         try:
@@ -186,17 +187,18 @@ def server(home: dict[str, str]) -> list[psutil.Process]:
     return found
 
 
+@pytest.mark.slow
 def test_the_kept_server_comes_back_when_it_dies_is_there_once_and_ends_when_asked(home: dict[str, str]) -> None:
     for _ in range(2):
-        subprocess.run([DEPLOY / "mlflow.sh", "keep"], env=home, check=True, timeout=30)
+        subprocess.run([DEPLOY / "mlflow.sh", "keep"], env=home, check=True, timeout=120)
         assert answers(home["PORT"])
     first = server(home)
     assert len(first) == 1
     first[0].send_signal(signal.SIGKILL)
     assert answers(home["PORT"])
     assert [one.pid for one in server(home)] != [first[0].pid]
-    subprocess.run([DEPLOY / "mlflow.sh", "stop"], env=home, check=True, timeout=30)
-    psutil.wait_procs(server(home), timeout=10)
+    subprocess.run([DEPLOY / "mlflow.sh", "stop"], env=home, check=True, timeout=120)
+    psutil.wait_procs(server(home), timeout=120)
     assert server(home) == []
 
 

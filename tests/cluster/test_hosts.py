@@ -70,7 +70,7 @@ def test_a_cut_host_is_reached_again_once_it_is_plugged_in(pair: Network) -> Non
 def test_orphans_are_reaped(pair: Network) -> None:
     host = pair.hosts["a"]
     host.run("sh", "-c", "sh -c 'sleep 0.1 & exit' & wait")
-    ended_by = time.monotonic() + 30
+    ended_by = time.monotonic() + 120
     while zombies(host) and time.monotonic() < ended_by:
         time.sleep(0.1)
     assert zombies(host) == []
@@ -103,5 +103,5 @@ def test_whoever_is_killed_leaves_no_host_behind(tmp_path: Path) -> None:
         everything = [one for host in first for one in [host, *host.children(recursive=True)]]
         assert len(everything) >= 4, "two first processes, an SSH server and what was left running"
         process.send_signal(signal.SIGKILL)
-    assert psutil.wait_procs(everything, timeout=30)[1] == []
+    assert psutil.wait_procs(everything, timeout=120)[1] == []
     assert Path("/proc/self/mounts").read_text() == mounts

@@ -121,7 +121,7 @@ for run in client.search_runs([experiment.experiment_id]):
     models = client.search_logged_models([experiment.experiment_id], filter_string=wanted)
     found[run.info.run_name] = {
         "status": run.info.status,
-        "step": run.data.metrics.get("final/psnr_y") is not None,
+        "step": "psnr_y" in run.data.tags.get("sisr.final", ""),
         "images": [file.path for file in client.list_artifacts(run.info.run_id, "images")],
         "models": [model.name for model in models],
         "parent": run.data.tags.get("mlflow.parentRunId"),

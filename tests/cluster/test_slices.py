@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from sisr.cluster.allocation import TrialAllocation
-from sisr.cluster.slices import SliceSearcher, outcome, run_slice
 from sisr.disk.run_folder import RunFolder
 from sisr.driver.sweep.host import SliceEnd, Task
 from sisr.errors import DiskError
@@ -31,9 +30,12 @@ def task(folder: Path, until: int, recipe: str = "pixelshuffle", source: str = "
 
 
 def ended(task: Task) -> Any:
+    from sisr.cluster.slices import outcome, run_slice
+
     return outcome(task, run_slice({"task": task, "allocation": TrialAllocation()}))
 
 
+@pytest.mark.slow
 def test_a_slice_pauses_where_trials_are_compared_and_the_next_goes_on_from_there(tmp_path: Path) -> None:
     first, second = (ended(task(tmp_path, until)) for until in (2, 4))
     assert (first.state, first.step, second.state, second.step) == ("paused", 2, "finished", 4)
@@ -70,6 +72,8 @@ def test_the_cause_survives_though_no_warning_can_be_written(tmp_path: Path, mon
 
 
 def test_a_slice_whose_process_was_lost_has_failed_where_its_trial_stands(tmp_path: Path) -> None:
+    from sisr.cluster.slices import outcome
+
     of = task(tmp_path, 4)
     RunFolder(of.folder).path.mkdir(parents=True)
     RunFolder(of.folder).write_status(step=2)
@@ -100,6 +104,8 @@ RESULT = {"state": "paused", "step": 2, "seconds": 1.5, "message": "", "error": 
 
 
 def test_tune_is_offered_slices_until_there_are_no_more_and_none_runs(tmp_path: Path) -> None:
+    from sisr.cluster.slices import SliceSearcher
+
     source = Source(of := task(tmp_path, 2))
     searcher = SliceSearcher(source, TrialAllocation())
     assert searcher.suggest("a") == {"task": of, "allocation": TrialAllocation()}
@@ -110,6 +116,8 @@ def test_tune_is_offered_slices_until_there_are_no_more_and_none_runs(tmp_path: 
 
 
 def test_an_error_of_the_driver_is_kept_for_its_user(tmp_path: Path) -> None:
+    from sisr.cluster.slices import SliceSearcher
+
     searcher = SliceSearcher(Source(task(tmp_path, 2), refusal=DiskError("full")), TrialAllocation())
     searcher.suggest("a")
     with pytest.raises(DiskError, match="full"):
@@ -118,6 +126,8 @@ def test_an_error_of_the_driver_is_kept_for_its_user(tmp_path: Path) -> None:
 
 
 def test_tune_can_pickle_its_searcher_though_a_driver_can_not(tmp_path: Path) -> None:
+    from sisr.cluster.slices import SliceSearcher
+
     source = Source(task(tmp_path, 2))
     source.lock = threading.Lock()  # type: ignore[attr-defined]
     assert isinstance(pickle.loads(pickle.dumps(SliceSearcher(source, TrialAllocation()))), SliceSearcher)

@@ -29,6 +29,7 @@ def submit(verb: str, home: Path, *words: str) -> "subprocess.CompletedProcess[s
 def test_a_pipeline_copied_alone_to_a_foreign_folder_runs(verb: str, tmp_path: Path) -> None:
     done = submit(verb, tmp_path, "--help")
     assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"Usage: {verb}.py")
     assert "--help" in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".py") == [f"{verb}.py"]
 

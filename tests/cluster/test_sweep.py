@@ -1,187 +1,152 @@
-"""The verb `tune` as a user meets it: real processes, real signals, real Ray."""
+"""One sweep under Ray that is disturbed in every way, goes on each time, and ends as the verb `tune` promises.
+
+`kill -9` of the driver, Ctrl-C, Ctrl-C twice; then it is left alone. Which trial reaches a step first is chance.
+"""
 
 import json
-import os
-import random
 import signal
-import subprocess
-import sys
-import time
 from collections import Counter
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import yaml
 
+from disturbed import TINY, Command, left, taken, write_recipe
 from sisr.config.settings import read_yaml
 from sisr.sweep import state
+from sisr.sweep.state import Sweep
 from sisr.tracking.outbox import last_status
 
-TINY = {"batch_size": 2, "hr_crop": 16, "num_features": 8, "num_hr_features": 4, "num_blocks": 1}
+pytestmark = [pytest.mark.ray, pytest.mark.mlflow, pytest.mark.slow]
+
+FIXED = {**TINY, "batch_size": 2}
+RUNGS, STEPS = (2, 6), 18
+STEP_S = 0.7  # while it is disturbed
 
 
-@pytest.fixture
-def space(tmp_path: Path) -> Path:
-    path = tmp_path / "space.yaml"
-    content = {
-        "objective": "val/psnr_y",
-        "trials": 4,
-        "steps": 18,
-        "search": "random",
-        "scheduler": "asha",
-        "fixed": TINY,
-        "space": {"learning_rate": {"loguniform": [1e-5, 1e-2]}},
-    }
-    path.write_text(yaml.safe_dump(content))
-    return path
+@dataclass
+class Stop:
+    """How a command ended that got a signal."""
+
+    code: int
+    err: str
+    left: list[str]  # names of its processes that outlive it
+    sweep: Sweep
+    status: str | None  # in MLflow
 
 
-def command(space: Path, *extra: str) -> list[str]:
-    options = [word for option in ("threads=1", "validation_side=48", "log_every=5") for word in ("--option", option)]
-    fixed = ["--search-space", str(space), "--name", "test", *options]
-    return [sys.executable, "-m", "sisr.terminal.cli", "tune", "pixelshuffle", *fixed, *extra]
+@dataclass
+class Story:
+    """What became of the sweep, command by command."""
+
+    folder: Path
+    killed: list[dict[str, Any]]  # the ledger's rows when the driver had been killed
+    stopped: Stop  # by one signal
+    went_on: dict[int, list[int]]  # by trial, the steps that the next command took
+    stopped_at_once: Stop  # by a second signal
+    end: Stop
+    printed: dict[str, Any]
 
 
-@pytest.fixture
-def start() -> Iterator[Any]:
-    """Start `sisr tune`; what is still alive at the end of the test is ended."""
-    started: list[subprocess.Popen[str]] = []
-
-    def launch(space: Path, *extra: str) -> "subprocess.Popen[str]":
-        pipe = subprocess.PIPE
-        process = subprocess.Popen(command(space, *extra), stdout=pipe, stderr=pipe, text=True, start_new_session=True)
-        started.append(process)
-        return process
-
-    yield launch
-    for process in started:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+def words(folder: Path) -> list[str]:
+    content = {"objective": "val/psnr_y", "trials": 4, "steps": STEPS, "search": "random", "scheduler": "asha"}
+    content |= {"fixed": FIXED, "space": {"learning_rate": {"loguniform": [1e-5, 1e-2]}}}
+    (folder / "space.yaml").write_text(yaml.safe_dump(content))
+    options = [word for option in ("threads=1", "validation_side=48", "log_every=1") for word in ("--option", option)]
+    return ["tune", str(write_recipe(folder)), "--search-space", "space.yaml", "--name", "test", "--json", *options]
 
 
-def finish(process: "subprocess.Popen[str]", timeout_s: float = 400) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=timeout_s)
-    return process.returncode, out, err
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> Story:
+    folder = tmp_path_factory.mktemp("story")
+    sweep, asked = folder / "runs" / "test", words(folder)
+
+    def command(step_s: float = 0.0) -> Command:
+        return Command(*asked, folder=folder, step_s=step_s, cache=session_cache)
+
+    def steps() -> dict[int, list[int]]:
+        """Return the steps that were taken by each trial."""
+        trials = state.read(sweep).trials if (sweep / "sweep.json").exists() else []
+        return {trial.number: taken(folder, trial.params["learning_rate"]) for trial in trials}
+
+    def on_the_way(before: dict[int, list[int]]) -> bool:
+        """Return whether a trial that was promoted has taken steps since, and has some left to its next rung."""
+        new = {number: found[len(before.get(number, [])) :] for number, found in steps().items()}
+        running = [trial for trial in state.read(sweep).trials if trial.state == "running" and trial.until > RUNGS[0]]
+        return any(new[trial.number] and new[trial.number][-1] <= trial.until - 2 for trial in running)
+
+    def stop(running: Command, *numbers: int) -> Stop:
+        family = running.family()
+        for number in numbers[:-1]:
+            running.process.send_signal(number)
+            running.wait_until((sweep / ".stop").exists, "the first signal was understood", every_s=0.001)
+        code = running.end(numbers[-1] if numbers else None)
+        return Stop(code, running.err, left(family), state.read(sweep), last_status(sweep))
+
+    with command(STEP_S) as running:
+        running.wait_until(lambda: any(row["op"] == "end" for row in state.records(sweep)), "a slice ended")
+        processes = running.named("ImplicitFunc")
+        running.kill()
+        assert left(processes) == [], "they end with their driver"
+    killed = state.records(sweep)
+    before = steps()
+    with command(STEP_S) as running:
+        running.wait_until(lambda: on_the_way(before), "a trial was on its way to a later rung")
+        stopped = stop(running, signal.SIGINT)
+    known = steps()
+    with command(STEP_S) as running:
+        running.wait_until(lambda: on_the_way(known), "a trial was on its way again")
+        stopped_at_once = stop(running, signal.SIGINT, signal.SIGINT)
+    went_on = {number: found[len(known[number]) :] for number, found in steps().items() if number in known}
+    with command() as running:
+        end = stop(running)
+    return Story(sweep, killed, stopped, went_on, stopped_at_once, end, json.loads(running.out))
 
 
-def ledger() -> list[dict[str, Any]]:
-    return state.records(Path("runs/test"))
+def test_after_kill_9_of_the_driver_no_slice_that_had_ended_is_run_again(story: Story) -> None:
+    ended = [(row["trial"], row["step"]) for row in story.killed if row["op"] == "end"]
+    begun = Counter((row["trial"], row["until"]) for row in state.records(story.folder) if row["op"] == "start")
+    assert ended
+    assert [begun[slice_] for slice_ in ended] == [1] * len(ended)
 
 
-def wait_for(rows: int, process: "subprocess.Popen[str]", op: str = "end", timeout_s: float = 180) -> None:
-    """Return once the ledger has that many rows of a kind; the sweep must still be running then."""
-    deadline = time.monotonic() + timeout_s
-    while sum(row["op"] == op for row in ledger()) < rows:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, ledger()
-        time.sleep(0.05)
-    assert process.poll() is None, "it ended before it could be disturbed"
+def test_ctrl_c_saves_every_trial_exits_75_and_leaves_no_process(story: Story) -> None:
+    stop = story.stopped
+    assert (stop.code, stop.left) == (75, []), stop.err
+    assert "the same command goes on" in stop.err
+    for trial in stop.sweep.trials:
+        assert trial.state in ("paused", "waiting")
+        assert trial.saved or not trial.step
+    assert any(trial.step not in (0, *RUNGS) for trial in stop.sweep.trials), "nobody was on the way"
 
 
-def descendants_are_gone(process: "subprocess.Popen[str]", timeout_s: float = 30) -> bool:
-    """Return whether no process of a command is left, by its session or by its working folder (as Ray's have it)."""
-    deadline, here = time.monotonic() + timeout_s, os.getcwd()
-    left = ["?"]
-    while left and time.monotonic() < deadline:
-        left = [p.info["name"] for p in psutil.process_iter(["name", "cwd", "pid"]) if _belongs(p, here, process.pid)]
-        time.sleep(0.2)
-    return not left
+def test_the_same_command_goes_on_where_every_trial_stood(story: Story) -> None:
+    went_on = {number: steps for number, steps in story.went_on.items() if steps}
+    assert went_on
+    for number, steps in went_on.items():
+        first = story.stopped.sweep.trials[number].step + 1
+        assert steps == list(range(first, first + len(steps)))
 
 
-def _belongs(process: psutil.Process, folder: str, session: int) -> bool:
-    try:
-        inside = str(process.info["cwd"] or "").startswith(folder) and process.pid != os.getpid()
-        return inside or os.getsid(process.pid) == session
-    except (psutil.Error, OSError):
-        return False
+def test_a_second_ctrl_c_loses_no_trial_whatever_it_was_doing(story: Story) -> None:
+    stop = story.stopped_at_once
+    assert stop.code in (75, 130), stop.err  # the first one may have been enough
+    assert {trial.state for trial in stop.sweep.trials} <= {"paused", "waiting"}
+    assert stop.status == "KILLED"
 
 
-def wait_until_free(capacity: dict[str, float], available: Any, timeout_s: float = 30) -> dict[str, float]:
-    """Return what a Ray has free, once that is all of its CPUs, or after a while."""
-    deadline = time.monotonic() + timeout_s
-    while available().get("CPU") != capacity["CPU"] and time.monotonic() < deadline:
-        time.sleep(0.2)
-    return dict(available())
-
-
-@pytest.mark.ray
-@pytest.mark.mlflow
-@pytest.mark.slow
-def test_a_sweep_ends_with_a_leaderboard_settings_for_train_and_no_process(space: Path, start: Any) -> None:
-    process = start(space, "--json")
-    code, out, err = finish(process)
-    assert code == 0, err
-    result = json.loads(out)
-    assert result["counts"] == {"finished": 1, "pruned": 3}
-    assert [row["step"] for row in result["trials"]] == [18, 6, 2, 2]
-    best = result["trials"][0]
-    settings = dict(read_yaml(Path("runs/test/best.yaml")))
-    assert settings == TINY | best["params"]
-    assert (Path("runs/test/results/index.html")).is_file()
-    assert descendants_are_gone(process)
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_killed_three_times_a_sweep_ends_with_every_trial_once(space: Path, start: Any) -> None:
-    chance = random.Random(1)
-    for kill in range(3):
-        process = start(space, "--steps", "180", "--trials", "6")
-        wait_for(1 + 2 * kill, process, "start")
-        time.sleep(chance.uniform(0, 2))
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    code, _, err = finish(start(space, "--steps", "180", "--trials", "6"))
-    assert code == 0, err
-    sweep = state.read(Path("runs/test"))
-    assert [t.number for t in sweep.trials] == list(range(6))
-    assert Counter(t.state for t in sweep.trials)["finished"] >= 1
-    for trial in sweep.trials:
-        steps = [step for step, _ in trial.curve]
-        assert steps == sorted(set(steps)), "an evaluation counted twice"
-    ends = [(row["trial"], row["step"]) for row in ledger() if row["op"] == "end"]
-    assert len(ends) == len(set(ends))
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_sigint_saves_every_trial_and_exits_75_and_the_same_command_goes_on(space: Path, start: Any) -> None:
-    long = ("--steps", "3600", "--trials", "2")
-    process = start(space, *long)
-    wait_for(1, process, "start")
-    while not any(Path("runs/test/trials").glob("*/checkpoints/step_*")):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    code, _, err = finish(process)
-    assert code == 75, err
-    assert "the same command goes on" in err
-    assert descendants_are_gone(process)
-    stood = {t.number: t.step for t in state.read(Path("runs/test")).trials}
-    assert any(stood.values())
-    process = start(space, *long)
-    wait_for(2, process, "resume")
-    wait_for(sum(row["op"] == "end" for row in ledger()) + 1, process)
-    ended = [row for row in ledger() if row["op"] == "end"][-1]
-    assert ended["step"] > stood[ended["trial"]] > 0
-    evaluations = Path(f"runs/test/trials/{ended['trial']:04d}/evaluations.jsonl").read_text().splitlines()
-    steps = [json.loads(line)["step"] for line in evaluations]
-    assert steps == sorted(set(steps)), "it began anew"
-    assert_a_second_signal_loses_no_trial(process)
-
-
-def assert_a_second_signal_loses_no_trial(process: "subprocess.Popen[str]") -> None:
-    """Stop a sweep at once, whatever its trials are doing: what Tune still says of them must not count."""
-    process.send_signal(signal.SIGINT)
-    while not Path("runs/test/.stop").exists():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.001)
-    process.send_signal(signal.SIGINT)
-    code, _, err = finish(process)
-    assert code in (75, 130), err  # the first one may have been enough
-    assert {trial.state for trial in state.read(Path("runs/test")).trials} <= {"paused", "waiting"}
-    assert last_status(Path("runs/test")) == "KILLED"
+def test_it_ends_with_every_trial_once_a_leaderboard_settings_for_train_and_no_process(story: Story) -> None:
+    assert (story.end.code, story.end.left) == (0, []), story.end.err
+    assert story.printed["counts"] == {"finished": 1, "pruned": 3}
+    steps = [row["step"] for row in story.printed["trials"]]
+    assert steps[0] == STEPS
+    assert set(steps[1:]) <= set(RUNGS), "whom the first rung sends on depends on who was there"
+    assert [trial.number for trial in story.end.sweep.trials] == list(range(4))
+    for trial in story.end.sweep.trials:
+        evaluated = [step for step, _ in trial.curve]
+        assert evaluated == sorted(set(evaluated)), "an evaluation counted twice"
+    best = story.printed["trials"][0]
+    assert dict(read_yaml(story.folder / "best.yaml")) == FIXED | best["params"]
+    assert (story.folder / "results/index.html").is_file()

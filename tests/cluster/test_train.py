@@ -1,6 +1,5 @@
-"""The verb `train` as a user meets it: real processes, real signals, real Ray."""
+"""The verb `train` as a user meets it: real processes, real signals; without Ray."""
 
-import functools
 import json
 import os
 import pty
@@ -18,12 +17,15 @@ import pytest
 import yaml
 from PIL import Image
 
+from forks import forkserver
+from mlflow_shortcuts import leave_out_courier, new_database
 from sisr import recipes
 from sisr.disk.run_folder import RunFolder
+from sisr.recipes import pixelshuffle
 from sisr.terminal import cli
 
 EXIT = {"finished": 0, "config": 2, "data": 3, "diverged": 5, "locked": 6, "stopped": 75}
-STEPS, EVALUATE_EVERY = 800, 100
+STEPS, EVALUATE_EVERY = 500, 100
 
 
 @pytest.fixture
@@ -49,7 +51,7 @@ def command(config: Path, *extra: str) -> list[str]:
 
 
 @pytest.fixture
-def verb(capsys: pytest.CaptureFixture[str]) -> Any:
+def verb(capsys: pytest.CaptureFixture[str], no_courier: None) -> Any:
     """Run `sisr train` in this process, which has imported all it needs; return exit code, stdout and stderr."""
 
     def run(config: Path, *extra: str) -> tuple[Any, str, str]:
@@ -61,27 +63,25 @@ def verb(capsys: pytest.CaptureFixture[str]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> Any:
-    """Return a function that gives the digest of a whole run in plain processes that nothing disturbed."""
-
-    @functools.cache
-    def digest(workers: int) -> str:
-        runs = tmp_path_factory.mktemp("plain")
-        path = write_config(runs)
-        plain = command(path, "--local", "--runs", str(runs), "--workers", str(workers))
-        done = subprocess.run(
-            plain, capture_output=True, text=True, env={**os.environ, "SISR_CACHE": str(session_cache)}
-        )
-        assert done.returncode == 0, done.stderr
-        return final_digest(runs / "test")
-
-    return digest
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> str:
+    """The digest of a whole run that nothing disturbed."""
+    runs = tmp_path_factory.mktemp("plain")
+    plain = words(write_config(runs), "--local", "--runs", str(runs))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SISR_CACHE", str(session_cache))
+        leave_out_courier(patch)
+        with pytest.raises(SystemExit) as end:
+            cli.main(plain)
+    assert not end.value.code
+    return final_digest(runs / "test")
 
 
 @pytest.fixture
 def start() -> Iterator[Any]:
     """Start `sisr train`; what is still alive at the end of the test is ended."""
     started: list[subprocess.Popen[str]] = []
+    Path("runs").mkdir()
+    new_database(Path("runs"))
 
     def launch(config: Path, *extra: str) -> "subprocess.Popen[str]":
         pipe = subprocess.PIPE
@@ -122,7 +122,6 @@ def final_digest(run: Path = Path("runs/test")) -> str:
     return str(json.loads((run / "checkpoints" / f"step_{STEPS:09d}" / "manifest.json").read_text())["digest"])
 
 
-@pytest.mark.mlflow
 def test_a_local_run_leaves_model_samples_metrics_and_its_record(config: Path, verb: Any) -> None:
     code, out, err = verb(config, "--local", "--steps", "20", "--json")
     assert code == EXIT["finished"], err
@@ -138,7 +137,7 @@ def test_a_local_run_leaves_model_samples_metrics_and_its_record(config: Path, v
 
 
 @pytest.mark.mlflow
-def test_sigterm_saves_and_exits_75_and_the_same_command_goes_on(config: Path, start: Any, undisturbed: Any) -> None:
+def test_sigterm_saves_and_exits_75_and_the_same_command_goes_on(config: Path, start: Any, undisturbed: str) -> None:
     process = start(config, "--local")
     wait_for_step(250, process)
     process.send_signal(signal.SIGTERM)
@@ -150,7 +149,7 @@ def test_sigterm_saves_and_exits_75_and_the_same_command_goes_on(config: Path, s
     assert Path(f"runs/test/checkpoints/step_{stopped_at:09d}/manifest.json").is_file()
     code, _, err = finish(start(config, "--local"))
     assert code == EXIT["finished"], err
-    assert final_digest() == undisturbed(1)
+    assert final_digest() == undisturbed
 
 
 @pytest.mark.mlflow
@@ -158,6 +157,7 @@ def test_a_terminal_that_hangs_up_saves_and_exits_75(config: Path) -> None:
     """As when the connection of `ray submit` or SSH is lost."""
     pid, terminal = pty.fork()
     if pid == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which `nohup` before pytest would have switched off
         os.execv(sys.executable, command(config, "--local"))
     process = psutil.Process(pid)
     while status().get("step", 0) < 50:
@@ -169,17 +169,35 @@ def test_a_terminal_that_hangs_up_saves_and_exits_75(config: Path) -> None:
     assert status()["state"] == "stopped"
 
 
-@pytest.mark.mlflow
-def test_a_second_start_of_the_same_run_is_refused_at_once_and_names_the_holder(config: Path, start: Any) -> None:
-    first = start(config, "--local")
-    wait_for_step(10, first)
-    code, _, err = finish(start(config, "--local"))
+@pytest.mark.slow
+def test_a_second_start_of_the_same_run_is_refused_at_once_and_names_the_holder(config: Path, verb: Any) -> None:
+    first = forkserver().Process(target=train_slowly, args=(words(config, "--local"),), daemon=True)
+    first.start()
+    while status().get("step", 0) < 10:
+        assert first.is_alive()
+        time.sleep(0.02)
+    code, _, err = verb(config, "--local")
     assert code == EXIT["locked"]
     assert f"process {first.pid}" in err
     first.kill()
-    first.wait()
-    code, _, err = finish(start(config, "--local"))
+    first.join()
+    assert status()["step"] < STEPS
+    code, _, err = verb(config, "--local")
     assert code == EXIT["finished"], "a killed holder must not hold on: " + err
+
+
+def train_slowly(words: list[str]) -> None:
+    """Run `sisr train` in this process, with steps that take their time."""
+    patch = pytest.MonkeyPatch()
+    leave_out_courier(patch)
+    step = pixelshuffle.Recipe.train_step
+
+    def slow_step(*given: Any) -> Any:
+        time.sleep(0.1)
+        return step(*given)
+
+    patch.setattr(pixelshuffle.Recipe, "train_step", slow_step)
+    cli.main(words)
 
 
 def test_a_held_run_is_refused_before_torch_is_imported(tmp_path: Path, config: Path) -> None:
@@ -204,9 +222,11 @@ def test_memory_stays_flat_over_two_thousand_steps(config: Path, start: Any) -> 
     assert late < 1.05 * early
 
 
-@pytest.mark.mlflow
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_hopeless_learning_rate_ends_as_diverged_and_says_where(config: Path, verb: Any, workers: str) -> None:
+def test_a_hopeless_learning_rate_ends_as_diverged_and_says_where(
+    config: Path, verb: Any, forked_workers: None, workers: str
+) -> None:
     hopeless = ("--set", "learning_rate=1e30", "--set", "zero_last=false", "--workers", workers)
     code, _, err = verb(config, "--local", *hopeless)
     assert code == EXIT["diverged"]
@@ -215,7 +235,6 @@ def test_a_hopeless_learning_rate_ends_as_diverged_and_says_where(config: Path, 
     assert status()["state"] == "diverged"
 
 
-@pytest.mark.mlflow
 def test_other_settings_under_an_old_name_are_listed_and_refused(config: Path, verb: Any) -> None:
     assert verb(config, "--local", "--steps", "20")[0] == 0
     code, _, err = verb(config, "--local", "--steps", "40", "--set", "learning_rate=3e-4")
@@ -226,7 +245,6 @@ def test_other_settings_under_an_old_name_are_listed_and_refused(config: Path, v
     assert status()["step"] == 40
 
 
-@pytest.mark.mlflow
 def test_images_that_changed_since_are_counted_and_refused(config: Path, verb: Any, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
@@ -264,82 +282,3 @@ def test_a_mistake_is_answered_in_one_line_and_leaves_nothing_behind(
     assert message in err
     assert len([line for line in err.splitlines() if line.startswith("sisr:")]) == 1
     assert not Path("runs").exists()
-
-
-@pytest.mark.ray
-@pytest.mark.mlflow
-@pytest.mark.slow
-def test_two_ray_workers_survive_kill_9_of_the_driver_and_end_as_if_undisturbed(
-    config: Path, start: Any, undisturbed: Any
-) -> None:
-    process = start(config, "--workers", "2")
-    wait_for_step(300, process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    wait_until_gone(process.pid)
-    code, _, err = finish(start(config, "--workers", "2"))
-    assert code == EXIT["finished"], err
-    assert final_digest() == undisturbed(2)
-
-
-@pytest.mark.ray
-@pytest.mark.mlflow
-@pytest.mark.slow
-def test_a_killed_ray_worker_is_replaced_and_the_run_ends_as_if_undisturbed(
-    config: Path, start: Any, undisturbed: Any
-) -> None:
-    process = start(config, "--workers", "2")
-    wait_for_step(300, process)
-    workers = [p for p in psutil.Process(process.pid).children(recursive=True) if "RayTrainWorker" in p.name()]
-    workers = workers or [p for p in descendants(process.pid) if "RayTrainWorker" in " ".join(p.cmdline())]
-    assert workers, "no Ray Train worker found"
-    workers[-1].kill()
-    code, _, err = finish(process)
-    assert code == EXIT["finished"], err
-    assert final_digest() == undisturbed(2)
-
-
-@pytest.mark.ray
-@pytest.mark.mlflow
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_under_ray_saves_exits_75_and_leaves_no_process(config: Path, start: Any, number: int) -> None:
-    process = start(config)
-    wait_for_step(300, process)
-    family = [p.pid for p in descendants(process.pid)]
-    process.send_signal(number)
-    code, _, err = finish(process)
-    assert code == EXIT["stopped"], err
-    assert status()["state"] == "stopped"
-    deadline = time.monotonic() + 30
-    while any(alive(pid) for pid in family) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert [psutil.Process(pid).cmdline() for pid in family if alive(pid)] == []
-
-
-def alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-
-
-def descendants(pid: int) -> list[psutil.Process]:
-    return psutil.Process(pid).children(recursive=True)
-
-
-def wait_until_gone(driver: int, timeout_s: float = 60) -> None:
-    """Wait for the workers of a killed driver, which end by themselves; they work in this test's folder."""
-    here = str(Path.cwd())
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        left = [
-            p for p in psutil.process_iter(["name"]) if "RayTrainWorker" in (p.info["name"] or "") and here in _cwd(p)
-        ]
-        if not left:
-            return
-        time.sleep(0.2)
-
-
-def _cwd(process: psutil.Process) -> str:
-    try:
-        return process.cwd()
-    except psutil.Error:
-        return ""

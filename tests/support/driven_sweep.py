@@ -4,12 +4,14 @@ Hundreds of interrupted sweeps are replayed, so nothing is trained: this host do
 slice (evaluations in the trial's folder, whole checkpoints where they are due, and how it ended).
 """
 
+import json
 import math
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,10 @@ from sisr.driver.sweep.planning import plan_of
 from sisr.sweep import plan as plans
 from sisr.sweep.ledger import Ledger
 from sisr.sweep.report import results
+from sisr.sweep.space.file import SearchSpace
 from sisr.sweep.state import Sweep
-from sisr.training.checkpoint import Checkpoints, load_state
+from sisr.training.checkpoint import Checkpoints
+from sisr.training.checkpoint_files import load_state
 
 EVERY = 5  # steps from one evaluation to the next
 Score = Callable[[float, int], float]  # (learning rate, step) -> dB; NaN: it diverges there
@@ -57,20 +61,13 @@ class SteppingHost:
             scheduler_options: Of it.
             changes: Of the plan, such as `trials` and `steps`.
         """
-        fixed = ("schedule", "warmup_steps", "beta1", "beta2", "zero_last")
-        self.plan, self.space = plan_of(
-            "pixelshuffle",
-            name="s",
-            settings=("hr_crop=32",),
-            space=("learning_rate=loguniform(1e-5, 1e-1)", *(f"{name}=" for name in fixed)),
-            options={"evaluate_every": EVERY},
-            changes={"search": "random", "scheduler": scheduler, **changes},
-            scheduler_options=scheduler_options,
-        )
+        changes = {"search": "random", "scheduler": scheduler, **changes}
+        self.plan, self.space = _planned(json.dumps([changes, scheduler_options]))
         self.folder = RunFolder(runs / "s")
         self.folder.path.mkdir(parents=True, exist_ok=True)
         plans.write(self.folder.path, self.plan, {})
         self.score, self.bad = score, bad
+        self.held_out: list[str] = []  # names of images
         self.slices: list[tuple[int, int, int]] = []  # (trial, from step, to step)
         self.interrupt: Callable[[Task, int], None] = lambda *_: None  # called at every step
 
@@ -79,7 +76,7 @@ class SteppingHost:
         """Drive the sweep as a new process would."""
         ledger = Ledger(self.folder.path)
         try:
-            yield Driver(self.folder, ledger, self.space, "pixelshuffle", {})
+            yield Driver(self.folder, ledger, self.space, "pixelshuffle", {}, self.held_out)
         finally:
             ledger.close()
 
@@ -123,6 +120,21 @@ class SteppingHost:
                 break
         self.slices.append((task.trial, first, step))
         return SliceEnd(state="finished" if step == self.plan.steps else "paused", step=step)
+
+
+@cache  # planning checks networks of each shape, and hundreds of hosts have the same plan
+def _planned(asked: str) -> tuple[plans.Plan, SearchSpace]:
+    changes, scheduler_options = json.loads(asked)
+    fixed = ("schedule", "warmup_steps", "beta1", "beta2", "zero_last")
+    return plan_of(
+        "pixelshuffle",
+        name="s",
+        settings=("hr_crop=32",),
+        space=("learning_rate=loguniform(1e-5, 1e-1)", *(f"{name}=" for name in fixed)),
+        options={"evaluate_every": EVERY},
+        changes=changes,
+        scheduler_options=scheduler_options,
+    )
 
 
 def story(checkpoints: Path) -> Any:

@@ -24,7 +24,7 @@ def generator(config: Config) -> Generator:
 class Recipe:
     def __init__(self, config: Config) -> None:  # its networks and optimizers are moved, saved and restored
         self.crop, self.generator = Crop(side=config.hr_crop), generator(config)
-        self.optimizer = optim.Adam(self.generator.parameters(), lr=1e-3)
+        self.optimizer = optim.Adam(self.generator.parameters(), lr=1e-3, fused=True)
 
     def degrade(self, hr: Tensor, draws: Draws) -> Tensor:  # `draws` are this batch's random numbers, for noise or blur
         return degradations.quantise(degradations.bicubic(hr, self.generator.tiling.scale))

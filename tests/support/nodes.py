@@ -25,7 +25,7 @@ import psutil
 import pytest
 import torch
 
-from sisr.cluster import capacity
+from sisr.cluster import capacity, own_ray
 from sisr.disk.journal import rows
 from sisr.disk.run_folder import RunFolder
 from sisr.tracking.outbox import FILE
@@ -73,7 +73,7 @@ SMALL = {"object_store_memory": 80 << 20, "include_dashboard": False}
 QUICK = {
     "health_check_initial_delay_ms": 0,
     "health_check_period_ms": 1000,
-    "health_check_timeout_ms": 1000,
+    "health_check_timeout_ms": 10_000,  # of one that lives, and has to wait for a processor
     "health_check_failure_threshold": 3,
 }
 
@@ -101,12 +101,13 @@ def cluster() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TMPDIR", folder)
         patch.setenv("STEP_S", STEP_S)
-        started = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **SMALL, "_system_config": QUICK})
-        try:
-            yield started
-        finally:
-            started.shutdown()
-            shutil.rmtree(folder, ignore_errors=True)
+        with own_ray.without_unused_processes():
+            started = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **SMALL, "_system_config": QUICK})
+            try:
+                yield started
+            finally:
+                started.shutdown()
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -233,7 +234,7 @@ class Driver:
     """A process that trains."""
 
     def __init__(self, task: Task, **environment: str) -> None:
-        self.folder = RunFolder(Path(task.runs) / "test")
+        self.task, self.folder = task, RunFolder(Path(task.runs) / "test")
         self.log = Path(task.runs + ".log")
         self.last_step: dict[int, int] = {}  # seen while so many workers trained
         with open(self.log, "w") as log:
@@ -243,24 +244,19 @@ class Driver:
             )
 
     def wait_for(self, *, attempt: int, workers: int, steps: int, timeout_s: float = PATIENCE_S) -> int:
-        """Return the step at which, in the nth attempt, so many workers have taken some steps together."""
+        """Return the step at which, in the nth attempt or later, so many workers have taken some steps together."""
         deadline, first = time.monotonic() + timeout_s, None
         while True:
             status = self.folder.status()
             if status:
                 self.last_step[status["workers"]] = status["step"]
-            if status.get("workers") == workers and attempts(self.folder) == attempt:
+            if status.get("workers") == workers and attempts(self.folder) >= attempt:
                 first = status["step"] if first is None else min(first, status["step"])
                 if status["step"] >= first + steps:
                     return int(status["step"])
             assert self.process.poll() is None, f"ended too early: {self.log.read_text()}"
             assert time.monotonic() < deadline, f"{status} {self.log.read_text()}"
             time.sleep(0.05)
-
-    def newest_checkpoint(self) -> int:
-        """Return the step of the newest checkpoint; 0: there is none."""
-        found = self.folder.checkpoints.glob("step_*/manifest.json")
-        return max((int(path.parent.name.removeprefix("step_")) for path in found), default=0)
 
     def stop(self) -> int:
         """Let the run save and stop, and return the steps done."""
@@ -279,6 +275,17 @@ class Driver:
         if self.process.poll() is None:
             os.killpg(self.process.pid, 9)
             self.process.wait()
+
+
+def checkpoints(folder: RunFolder) -> list[int]:
+    """Return the steps of the checkpoints that are there."""
+    found = folder.checkpoints.glob("step_*/manifest.json")
+    return sorted(int(path.parent.name.removeprefix("step_")) for path in found)
+
+
+def newest_checkpoint(folder: RunFolder) -> int:
+    """Return the step of the newest checkpoint; 0: there is none."""
+    return max(checkpoints(folder), default=0)
 
 
 def attempts(folder: RunFolder) -> int:
@@ -305,9 +312,10 @@ def digest(folder: RunFolder, step: int) -> str:
     return str(json.loads((folder.checkpoints / f"step_{step:09d}" / "manifest.json").read_text())["digest"])
 
 
-def main(task: Task) -> None:
-    """Train."""
-    from sisr.cluster import connection, train
+def train(task: Task) -> None:
+    """Train, in this process or from it."""
+    from sisr.cluster import connection
+    from sisr.cluster import train as on_workers
     from sisr.driver.run import order, record
     from sisr.driver.run.workers import parse
     from sisr.tracking.outbox import Outbox
@@ -333,11 +341,13 @@ def main(task: Task) -> None:
         with Outbox(folder.path) as log:
             loop.train(run, folder, PlainSession(folder, torch.device("cpu"), until=task.until), log)
         return
-    train.RESIZE_EVERY_S = 3.0
-    scaling = train.Scaling(workers=parse(task.workers), gpus_per_worker=task.gpus_per_worker, address=task.address)
-    train.fit(run, folder, scaling, lambda: None)
+    on_workers.RESIZE_EVERY_S = 3.0
+    scaling = on_workers.Scaling(
+        workers=parse(task.workers), gpus_per_worker=task.gpus_per_worker, address=task.address
+    )
+    on_workers.fit(run, folder, scaling, lambda: None)
     connection.shutdown()
 
 
 if __name__ == "__main__":
-    main(Task(**json.loads(sys.argv[1])))
+    train(Task(**json.loads(sys.argv[1])))

@@ -19,7 +19,7 @@ os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)
 import ray
 from ray.cluster_utils import Cluster
 
-from sisr.cluster import node_checks
+from sisr.cluster import node_checks, own_ray
 from sisr.errors import SisrError
 from sisr.tracking import address
 
@@ -57,7 +57,7 @@ def start_apart(cluster: Cluster, hidden: Path, locked: Path) -> "subprocess.Pop
     return subprocess.Popen(command, stdout=sys.stderr, stderr=sys.stderr, start_new_session=True)
 
 
-def wait_for_nodes(count: int, apart: "subprocess.Popen[bytes]", timeout_s: float = 90) -> None:
+def wait_for_nodes(count: int, apart: "subprocess.Popen[bytes]", timeout_s: float = 240) -> None:
     deadline = time.monotonic() + timeout_s
     while sum(node["Alive"] for node in ray.nodes()) < count:
         assert apart.poll() is None, "the node ended"
@@ -67,8 +67,9 @@ def wait_for_nodes(count: int, apart: "subprocess.Popen[bytes]", timeout_s: floa
 
 def main(parent: Path) -> dict[str, Any]:
     """Return what is raised, by case."""
-    cluster = Cluster(initialize_head=True, head_node_args={**SMALL, "include_dashboard": False})
-    cluster.add_node(**SMALL)
+    with own_ray.without_unused_processes():
+        cluster = Cluster(initialize_head=True, head_node_args={**SMALL, "include_dashboard": False})
+        cluster.add_node(**SMALL)
     ray.init(address=cluster.address, log_to_driver=False)
     said = {
         "shared": verdict(folder(parent, "shared")),

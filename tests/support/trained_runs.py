@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from forked_courier import fork_couriers
+from mlflow_shortcuts import new_database
 from sisr import recipes
 from sisr.driver.run import execute, hosts
 from sisr.tracking import address
@@ -56,9 +58,10 @@ def train(name: str, steps: int, data: Path, runs: Path, uri: str) -> None:
 def place(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> Iterator[Place]:
     """A server with two trained runs, of different quality."""
     folder = tmp_path_factory.mktemp("register")
-    server = Server(f"sqlite:///{folder}/mlflow.db", free_port(None, 5600), folder / "server.log")
+    server = Server(new_database(folder), free_port(None, 5600), folder / "server.log")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SISR_CACHE", str(session_cache))
+        fork_couriers(patch)
         patch.setattr("sisr.tracking.server.START_TIMEOUT_S", 400.0)  # on a busy machine
         for name, value in address.ENVIRONMENT.items():
             patch.setenv(name, value)

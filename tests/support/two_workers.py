@@ -5,16 +5,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from forks import forkserver
+from sisr.training import local
+
 WORLD = 2
+
+
+@pytest.fixture
+def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the workers of `train_in_processes` be forked from a process that has imported what they need."""
+    context = forkserver()
+    monkeypatch.setattr(local.multiprocessing, "get_context", lambda _: context)
 
 
 def on_two_workers(function: Callable[[int], Any], folder: Path) -> list[Any]:
     """Return [function(0), function(1)], each computed in a process of its own."""
-    mp.spawn(_worker, args=(function, str(folder)), nprocs=WORLD)
+    forkserver()
+    mp.start_processes(_worker, args=(function, str(folder)), nprocs=WORLD, start_method="forkserver")
     return [torch.load(folder / f"result_{rank}.pt", weights_only=True) for rank in range(WORLD)]
 
 

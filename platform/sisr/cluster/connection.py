@@ -5,14 +5,17 @@ import os
 import secrets
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from typing import Any
 
+from sisr.cluster import own_ray
 from sisr.disk.cache import home
 from sisr.doctor import Diagnosis
 from sisr.errors import ConfigError
-from sisr.terminal.console import note
+from sisr.terminal.console import note, stage
 
 POLL_S = 0.3
 ANSWER_S = 3.0  # how long a Ray may take to answer, once to connect and once to speak
@@ -33,10 +36,14 @@ SETTINGS = {
     "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "3",  # else workers that wait for one with an error are ended after 30 s
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # else Serve ends a proxy that needs more than 5 s on a busy machine
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0",  # as Ray Train sets it for its controller
 }
 
 # Besides, where somebody waits for each answer: Ray starts its workers with nice 15, behind everything else.
 PROMPT = {"RAY_worker_niceness": "0"}
+
+_leaving: list[threading.Thread] = []  # ends of connections that are under way
+begun: dict[str | None, Future[Any]] = {}  # connections that are being made, by address; see `cluster.early`
 
 
 def prepare_environment(extra: Mapping[str, str] | None = None) -> None:
@@ -77,21 +84,35 @@ def connect(address: str | None) -> Any:
     Raises:
         ConfigError: There is an address, and no Ray answers there or it refuses us.
     """
+    early = begun.pop(address, None)
+    with stage("starting Ray, or joining the one that runs"):
+        return early.result() if early else new(address)
+
+
+def new(address: str | None) -> Any:
+    """Do what `connect` does, now."""
     prepare_environment()
     import ray
 
+    while _leaving:
+        _leaving.pop().join()
     if ray.is_initialized():
         return ray
+    logging.getLogger("ray").setLevel(logging.ERROR)
     found, origin = _find(address)
     options: dict[str, Any] = {"address": found or "local"}
+    own_ray.mark(not found)
     if found:
         _probe(found, origin)
-    elif short := short_temp():
-        options["_temp_dir"] = short
-    # ray.init puts a handler of its own on SIGTERM, which would end the driver without a checkpoint.
-    ours = signal.getsignal(signal.SIGTERM)
+    else:
+        options["include_dashboard"] = False  # whoever wants it uses `ray start --head`
+        if short := short_temp():
+            options["_temp_dir"] = short
+    # In the main thread, ray.init puts its own handler on SIGTERM, which would end the driver without a checkpoint.
+    main, ours = threading.current_thread() is threading.main_thread(), signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(**options, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
+        with own_ray.without_unused_processes():
+            ray.init(**options, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
     except (ConnectionError, ValueError, RuntimeError) as error:
         if not found:
             raise
@@ -100,9 +121,14 @@ def connect(address: str | None) -> Any:
             f"the Ray at {found} ({origin}) does not let us in: {reason}; --address local starts another one"
         ) from error
     finally:
-        if threading.current_thread() is threading.main_thread():
+        if main:
             signal.signal(signal.SIGTERM, ours)
     return ray
+
+
+def alone(address: str | None) -> bool:
+    """Return whether `connect` would start a Ray of its own, on this machine alone; raise ConfigError as it would."""
+    return not _find(address)[0]
 
 
 def _find(address: str | None) -> tuple[str, str]:
@@ -170,10 +196,18 @@ def short_temp() -> str:
 
 def shutdown() -> None:
     """End a Ray that `connect` started, and leave one that it found; do nothing where there is none."""
-    import ray
-
-    if ray.is_initialized():
+    ray = sys.modules.get(
+        "ray"
+    )  # if nobody has connected: imported before its environment is set, it would ignore that
+    if ray and ray.is_initialized():
         ray.shutdown()
+    own_ray.mark(False)
+
+
+def leave() -> None:
+    """Let a thread do what `shutdown` does, for which the process waits at its end, and `new` before it connects."""
+    _leaving.append(threading.Thread(target=shutdown, name="ray-end"))
+    _leaving[-1].start()
 
 
 def in_thread(work: Callable[[], Any], tick: Callable[[], None]) -> Any:

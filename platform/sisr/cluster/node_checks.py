@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from sisr.disk import code_revision
+from sisr.disk.run_folder import RECORD
 from sisr.errors import ConfigError, DiskError
+from sisr.storage.address import of_folder
 from sisr.terminal.console import note
 from sisr.tracking import address
 from sisr.tracking.redact import redact_text
@@ -53,6 +55,11 @@ def check(ray: Any, run_folder: Path, *, grows: bool) -> None:
     """
     if not grows and sum(bool(node["Alive"]) for node in ray.nodes()) < 2:
         return
+    if (storage := of_folder(run_folder.parent)) is not None:
+        raise ConfigError(
+            f"{storage}: a run in object storage can be trained on one machine only, and this cluster has or may get "
+            f"others: {SHARED_FOLDER}"
+        )
     place = address.read(run_folder)
     if place and place.tracking_uri.startswith(("sqlite:", "file:", "/", ".")):
         uri = redact_text(place.tracking_uri)
@@ -91,7 +98,7 @@ def require_agreement(seen: Sequence[NodeView], text: str, written: set[str], na
 
 def require_run(run_folder: Path) -> None:
     """Raise ConfigError on a worker whose node does not see the run's folder, such as one that came later."""
-    if not (run_folder / "run.json").is_file():
+    if not (run_folder / RECORD).is_file():
         raise ConfigError(f"node {socket.gethostname()} does not see {run_folder}: {SHARED_FOLDER}")
 
 

@@ -114,7 +114,7 @@ def _single(task: Task, allocation: TrialAllocation) -> dict[str, Any]:
     if device.type == "cpu":
         torch.set_num_threads(max(1, int(allocation.cpus)))
     session = PlainSession(RunFolder(task.sweep), device, until=task.until)
-    with Outbox(task.folder) as log:
+    with Outbox(task.folder, tensorboard=task.run.options.tensorboard) as log:
         return train_loop(task.run, RunFolder(task.folder), session, log)
 
 
@@ -122,6 +122,7 @@ def _nested(task: Task, allocation: TrialAllocation) -> dict[str, Any]:
     """Let Ray Train host the loop on workers of the trial's own."""
     folder, sweep = RunFolder(task.folder), RunFolder(task.sweep)
     folder.clear_stop()
+    release(task.folder)  # of a process before this one that was killed
 
     def pass_on_stop() -> None:
         if sweep.stop_requested():

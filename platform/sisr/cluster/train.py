@@ -16,7 +16,8 @@ from typing import Any
 from sisr.cluster import capacity, node_checks
 from sisr.cluster.allocation import NodeWait, allocate
 from sisr.cluster.capacity import Resources
-from sisr.cluster.connection import connect, in_thread, shutdown
+from sisr.cluster.connection import connect, in_thread, leave
+from sisr.cluster.own_ray import is_own
 from sisr.cluster.worker import work
 from sisr.disk.run_folder import RunFolder
 from sisr.driver.run.workers import Workers, exactly
@@ -49,7 +50,7 @@ def on_ray(scaling: Scaling, run: Run, folder: RunFolder, tick: Callable[[], Non
         node_checks.check(connect(scaling.address), folder.path, grows=capacity.can_grow())
         return fit(run, folder, scaling, tick)
     finally:
-        shutdown()
+        leave()  # meanwhile the run's last records are delivered
 
 
 def fit(
@@ -99,17 +100,16 @@ def _trainer(task: dict[str, Any], scaling: Scaling, resources: Resources, scrat
     It looks for room for `patience_s` where the number of workers is fixed; a range waits without end.
     """
     from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
 
-    from sisr.cluster.train_extensions import EndOnError, OneAddressConfig, SaveBeforeResizing
+    from sisr.cluster.train_extensions import EndOnError, OneAddressConfig, SaveBeforeResizing, Trainer, TrainerOfOwnRay
 
     workers = scaling.workers
     search_s = float(os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"])  # of each attempt to find room
-    return TorchTrainer(
+    return (TrainerOfOwnRay if is_own() else Trainer)(
         work,
         train_loop_config=task,
         # NCCL refuses two workers on one GPU.
-        torch_config=OneAddressConfig("nccl" if resources["GPU"] >= 1 else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S),
+        backend_config=OneAddressConfig("nccl" if resources["GPU"] >= 1 else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S),
         scaling_config=ScalingConfig(
             num_workers=(workers.least, workers.most) if workers.elastic else workers.most,
             use_gpu=resources["GPU"] > 0,

@@ -1,26 +1,22 @@
 """What runs in each of Ray Train's workers: the training loop, and this worker's place among its peers.
 
-A worker saves just before Ray takes workers away: when a node is to be preempted, and when a run is to grow. Both reach
-the first worker's process through Ray, not through files: another host's new file may stay unseen for a minute on NFS,
-and a node may be gone by then.
+A worker saves just before Ray takes workers away: when a node is to be preempted, and when a run is to grow (see
+`saving`). Both reach the first worker's process through Ray, not through files: another host's new file may stay unseen
+for a minute on NFS, and a node may be gone by then.
 """
 
 import math
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
-from sisr.cluster import node_checks
+from sisr.cluster import node_checks, saving
 from sisr.disk.run_folder import RunFolder
 from sisr.training.run import Run, explain_recipe_errors
 from sisr.training.session import Request
 
 RESERVATION = ".placement_group"  # in the run's folder while it is trained
 LAST_SAVE_S = 20.0  # before a node goes
-PATIENCE_S = 60.0  # how long a resize waits for a checkpoint; without one the run loses the steps since the last
-
-requested, _saved = threading.Event(), threading.Event()  # a checkpoint, in this process
 
 
 def work(config: dict[str, Any]) -> dict[str, Any]:
@@ -43,22 +39,9 @@ def work(config: dict[str, Any]) -> dict[str, Any]:
         (folder.path / RESERVATION).write_text(group.id.hex())  # so that it can be given back if this run is killed
     if session.device.type == "cpu":
         torch.set_num_threads(max(1, int(config["CPU"])))
-    log = Outbox(folder.path) if session.rank == 0 else NoLog()
+    log = Outbox(folder.path, tensorboard=run.options.tensorboard) if session.rank == 0 else NoLog()
     with closing(log), explain_recipe_errors(run):
         return train(run, folder, session, log)
-
-
-def save_now() -> bool:
-    """Request a checkpoint from this process's training thread, and return whether it was written in time."""
-    _saved.clear()
-    requested.set()
-    return _saved.wait(PATIENCE_S)
-
-
-def confirm_saved() -> None:
-    """Let `save_now` return: a checkpoint was written."""
-    requested.clear()
-    _saved.set()
 
 
 class PreemptionWatch:
@@ -109,11 +92,11 @@ class RayTrainSession:
             return Request.STOP
         if self.rank:
             return Request.CONTINUE
-        save = self._preemption.requests_checkpoint() or requested.is_set()
+        save = self._preemption.requests_checkpoint() or saving.requested.is_set()
         return Request.STOP if self._folder.stop_requested() else Request.SAVE if save else Request.CONTINUE
 
     def saved(self, step: int) -> None:
-        confirm_saved()
+        saving.confirm_saved()
 
     def wait_for_others(self) -> None:
         import ray.train.collective
