@@ -1,17 +1,17 @@
 """Aliases of a registered model: one champion and the one before it, whoever registers at the same time or dies."""
 
-import json
-import subprocess
-import sys
 import threading
 import time
 
 import pytest
 
+from forks import forkserver
 from sisr.errors import ConfigError
 from sisr.tracking import address
 
 pytestmark = pytest.mark.mlflow
+
+HANGS_S = 240
 
 
 @pytest.fixture(scope="module")
@@ -136,38 +136,36 @@ def test_a_name_that_can_not_be_part_of_an_address_is_refused(name):
         check_name(name)
 
 
-RACER = """
-import json, sys
-from mlflow import MlflowClient
-from sisr.tracking import champion
-store, model_id = sys.argv[1:]
-client = MlflowClient(store, registry_uri=store)
-print("ready", flush=True); sys.stdin.readline()
-done = []
-while len(done) < 4:
-    present = champion.holder(client, "race")
-    against = present and str(present.version)
-    version = champion.promote(client, champion.Entry("race", model_id, None, "", {}), against)
-    if version is not None:
-        done.append((version.version, against))
-print(json.dumps(done))
-"""
+def race(store, model_id, gate, done):
+    """Promote four times, each time against the champion that was seen before."""
+    import mlflow
+
+    from sisr.tracking import champion
+
+    mlflow.set_tracking_uri(store)  # as `selection.asking` does: MLflow looks models up in its default store
+    client = mlflow.MlflowClient(store, registry_uri=store)
+    gate.wait()
+    promoted: list[tuple[str, str | None]] = []
+    while len(promoted) < 4:
+        present = champion.holder(client, "race")
+        against = present and str(present.version)
+        version = champion.promote(client, champion.Entry("race", model_id, None, "", {}), against)
+        if version is not None:
+            promoted.append((version.version, against))
+    done.put(promoted)
 
 
 @pytest.mark.slow
 def test_two_processes_that_register_at_once_take_turns(client, store, model_id):
     """Every promotion took the place of exactly the champion that it was compared with: the results form one chain."""
-    command = [sys.executable, "-c", RACER, store, model_id]
-    pipe = subprocess.PIPE
-    racers = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(2)]
+    processes = forkserver()
+    gate, done = processes.Barrier(2), processes.Queue()
+    racers = [processes.Process(target=race, args=(store, model_id, gate, done), daemon=True) for _ in range(2)]
     for racer in racers:
-        assert racer.stdout is not None
-        assert racer.stdout.readline() == "ready\n"
+        racer.start()
+    found = [pair for _ in racers for pair in done.get(timeout=HANGS_S)]
     for racer in racers:
-        assert racer.stdin is not None
-        racer.stdin.write("go\n")
-        racer.stdin.flush()
-    found = [pair for racer in racers for pair in json.loads(racer.communicate(timeout=240)[0])]
+        racer.join()
     chain = sorted((int(version), against and int(against)) for version, against in found)
     versions = [version for version, _ in chain]
     assert [against for _, against in chain] == [None, *versions[:-1]]

@@ -21,7 +21,6 @@ from PIL import Image
 from sisr.errors import TrackingError
 from sisr.tracking import address, courier, delivery, progress
 from sisr.tracking.outbox import FILE, Outbox
-from sisr.tracking.server import Server, free_port
 
 pytestmark = pytest.mark.mlflow
 
@@ -145,7 +144,7 @@ def test_delivering_again_changes_nothing(run_dir, store):
     assert (history(run_dir, store), images(run_dir, store)) == before
 
 
-def test_a_resumed_run_continues_the_same_mlflow_run(run_dir, store):
+def test_a_resumed_run_continues_the_same_mlflow_run(run_dir, store, forked_courier):
     with Outbox(run_dir) as outbox:
         outbox.params({"steps": 5})
         outbox.status("RUNNING")
@@ -166,7 +165,7 @@ def test_a_resumed_run_continues_the_same_mlflow_run(run_dir, store):
 
 
 @pytest.mark.slow
-def test_nothing_is_lost_or_doubled_when_the_courier_is_killed(run_dir, store):
+def test_nothing_is_lost_or_doubled_when_the_courier_is_killed(run_dir, store, forked_courier):
     with Outbox(run_dir) as outbox:
         record(outbox, range(8_000))
         outbox.image(7, "val", picture(run_dir))
@@ -244,7 +243,7 @@ def test_a_run_deleted_in_mlflow_is_said_and_nothing_is_dropped(run_dir, store):
     assert courier.standing(run_dir).pending == 4
 
 
-def test_planted_secrets_reach_neither_the_folder_nor_the_database(run_dir, store):
+def test_planted_secrets_reach_neither_the_folder_nor_the_database(run_dir, store, forked_courier):
     with Outbox(run_dir) as outbox:
         outbox.params({"api_token": "plant-1", "tokenizer": "bpe", "author": "me"})
         outbox.tags({"data": "https://me:plant-2@host/d", "error": "401 for Bearer plant-3-abcdefghijkl"})
@@ -286,20 +285,24 @@ def test_a_run_whose_driver_was_killed_is_marked_killed(run_dir, store):
     assert received(run_dir, store).info.status == "KILLED"
 
 
-def test_a_server_that_never_answers_costs_the_trainer_nothing(run_dir):
+def test_the_trainer_waits_neither_for_the_courier_nor_for_a_server_that_never_answers(run_dir, tmp_path, monkeypatch):
+    asleep = tmp_path / "asleep"  # a Python that begins to run when it is told to
+    asleep.write_text(f'#!/bin/sh\nkill -STOP $$\nexec {sys.executable} "$@"\n')
+    asleep.chmod(0o755)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen(50)
         said: list[str] = []
-        with Outbox(run_dir) as outbox:
-            began = time.monotonic()
+        with Outbox(run_dir) as outbox, monkeypatch.context() as patch:
+            patch.setattr(sys, "executable", str(asleep))
             handle = courier.start(run_dir, f"http://127.0.0.1:{silent.getsockname()[1]}", notify=said.append)
             record(outbox, range(1000))
-            assert time.monotonic() - began < 2
+            process = psutil.Process(handle.pid)
+            wait_for(lambda: process.status() == psutil.STATUS_STOPPED)
+            process.resume()
             wait_for(lambda: said)
-        began = time.monotonic()
         report = handle.finish(3)
-        assert time.monotonic() - began < 5
+    assert not process.is_running()
     assert (report.delivered, report.pending) == (False, 1001)
     assert "sisr sync" in report.message
     assert "buffering in" in said[0]
@@ -325,52 +328,10 @@ def test_a_wrong_server_that_refuses_everything_loses_nothing(run_dir):
     assert "404" in report.message or "NOT_FOUND" in report.message
 
 
-def test_a_required_server_that_is_away_is_an_error(store):
+def test_a_required_server_that_is_away_is_an_error():
     with pytest.raises(TrackingError, match="can't be used") as caught:
         courier.require(address.Address("http://127.0.0.1:9", "sisr"))
     assert caught.value.exit_code == 69
-    courier.require(address.Address(store, "sisr"))
-
-
-@pytest.mark.slow
-def test_nothing_is_lost_or_doubled_when_the_server_comes_late_dies_and_comes_back(run_dir, tmp_path):
-    from sisr.tracking.registry import download_model
-
-    said: list[str] = []
-    port = free_port(None, 5600)
-    uri, database = f"http://127.0.0.1:{port}", address.default_uri(tmp_path)
-    with Outbox(run_dir) as outbox:
-        began = time.monotonic()
-        handle = courier.start(run_dir, uri, notify=said.append)
-        record(outbox, range(10))
-        assert time.monotonic() - began < 2
-        wait_for(lambda: said)
-        server = Server(database, port, tmp_path / "server.log")
-        server.wait()
-        wait_for(lambda: courier.standing(run_dir).pending == 0)
-        server.kill()
-        record(outbox, range(10, 20))
-        outbox.image(15, "val", picture(run_dir))
-        wait_for(lambda: len(said) > 2)
-        server = Server(database, port, tmp_path / "server.log")
-        server.wait()
-        record(outbox, range(20, 30))
-        (run_dir / "model").mkdir()
-        (run_dir / "model" / "generator.safetensors").write_bytes(b"weights")
-        (run_dir / "model" / "config.json").write_text("{}")
-        outbox.model("model")
-        outbox.status("FINISHED")
-    try:
-        assert handle.finish().delivered
-        assert history(run_dir, uri) == [(i, i / 4) for i in range(30)]
-        assert len(images(run_dir, uri)) == 2
-        run = received(run_dir, uri)
-        assert run.info.status == "FINISHED"
-        for place in (f"runs:/{run.info.run_id}", f"models:/{run.outputs.model_outputs[0].model_id}"):
-            assert (download_model(place, tracking_uri=uri) / "generator.safetensors").read_bytes() == b"weights"
-    finally:
-        server.stop()
-    assert [("buffering" in line, "answers again" in line) for line in said] == [(True, False), (False, True)] * 2
 
 
 def test_sync_delivers_later_and_says_how_it_went(run_dir, store, capsys):
@@ -413,7 +374,7 @@ def test_each_run_is_delivered_to_its_own_server(run_dir, store):
     assert not courier.deliver(second).delivered
 
 
-def wait_for(condition, timeout_s=90):
+def wait_for(condition, timeout_s=240):
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
@@ -540,7 +501,7 @@ def test_metrics_arrive_while_the_artifact_store_takes_no_files(run_dir, tmp_pat
     assert "notes.txt" in [file.path for file in client(uri).list_artifacts(run_id_of(run_dir))]
 
 
-def test_a_running_courier_brings_files_once_the_artifact_store_takes_them(run_dir):
+def test_a_running_courier_brings_files_once_the_artifact_store_takes_them(run_dir, forked_courier):
     said: list[str] = []
     runs = run_dir.parent
     runs.mkdir()
@@ -599,26 +560,36 @@ def test_secrets_of_the_settings_are_nowhere_in_mlflow(run_dir, tmp_path):
 
 
 def test_asking_whether_a_server_answers_leaves_nothing_there(store):
-    courier.require(address.Address(store, "fresh"), write=False)
+    from sisr.tracking import service
+
+    with courier.exported(courier.environment(store)):
+        assert service.check(address.Address(store, "fresh"), write=False) == 0
     assert client(store).get_experiment_by_name("fresh") is None
 
 
-def test_a_required_server_must_take_what_a_run_needs(tmp_path):
+def test_a_required_server_must_take_what_a_run_needs(tmp_path, capsys):
+    from sisr.tracking import service
+
+    def tried(place):
+        """What `require` tries in a process of its own: the exit code and what is printed."""
+        with courier.exported(courier.environment(place.tracking_uri)):
+            return service.check(place, write=True), capsys.readouterr().out
+
     runs = tmp_path / "runs"
     runs.mkdir()
     place = address.Address(address.default_uri(runs), "sisr")
-    courier.require(place)
+    assert tried(place) == (0, "")
     speaker = client(place.tracking_uri)
     experiment = speaker.get_experiment_by_name("sisr").experiment_id
     assert speaker.search_runs([experiment]) == []
     assert [path for path in (runs / "mlartifacts").rglob("*") if path.is_file()] == []
     shutil.rmtree(runs / "mlartifacts")
     (runs / "mlartifacts").write_text("no folder")
-    with pytest.raises(TrackingError, match=r"can't be used: .*mlartifacts"):
-        courier.require(place)
+    code, why = tried(place)
+    assert (code, "mlartifacts" in why) == (69, True)
     speaker.delete_experiment(experiment)
-    with pytest.raises(TrackingError, match="experiment 'sisr' was deleted"):
-        courier.require(place)
+    code, why = tried(place)
+    assert (code, "experiment 'sisr' was deleted" in why) == (69, True)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -11,11 +12,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from PIL import Image
 
+from mlflow_shortcuts import new_database
 from sisr.errors import TrackingError
 from sisr.tracking import address, courier
 from sisr.tracking.outbox import FILE, Outbox
-from sisr.tracking.server import Server, free_port
+from sisr.tracking.server import Server
 
 pytestmark = pytest.mark.mlflow
 
@@ -105,7 +108,7 @@ def expected(number, steps=range(3)):
     return [(step, number + step / 4) for step in steps]
 
 
-def wait_for(condition, timeout_s=90):
+def wait_for(condition, timeout_s=240):
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
@@ -126,7 +129,7 @@ def test_a_trial_is_recorded_where_its_sweep_is(sweep, store):
     assert address.decide(trial, "http://127.0.0.1:9", "x") == address.Address("http://127.0.0.1:9", "x")
 
 
-def test_trials_that_come_during_a_sweep_are_nested_below_it(sweep, store):
+def test_trials_that_come_during_a_sweep_are_nested_below_it(sweep, store, forked_courier):
     write_trial(sweep, 0)
     handle = courier.start(sweep, store, "hunts")
     wait_for(lambda: courier.standing(sweep).pending == 0)
@@ -146,7 +149,7 @@ def test_trials_that_come_during_a_sweep_are_nested_below_it(sweep, store):
     assert [history(trial_of(sweep, n), store) for n in (0, 1, 7)] == [expected(n) for n in (0, 1, 7)]
 
 
-def test_what_trials_write_after_the_driver_asked_to_end_arrives(sweep, store):
+def test_what_trials_write_after_the_driver_asked_to_end_arrives(sweep, store, forked_courier):
     handle = courier.start(sweep, store)
     with Outbox(trial_of(sweep, 0)) as outbox:
         outbox.status("RUNNING")
@@ -164,7 +167,7 @@ def test_what_trials_write_after_the_driver_asked_to_end_arrives(sweep, store):
     assert children(sweep, store)["hunt/0000"].info.status == "FINISHED"
 
 
-def test_a_trial_whose_process_vanished_is_marked_killed_when_the_sweep_ends(sweep, store):
+def test_a_trial_whose_process_vanished_is_marked_killed_when_the_sweep_ends(sweep, store, forked_courier):
     write_trial(sweep, 0, status="RUNNING")
     write_trial(sweep, 1)
     handle = courier.start(sweep, store)
@@ -185,7 +188,7 @@ def test_a_waiting_trial_of_a_sweep_that_goes_on_is_not_marked_killed(sweep, sto
     assert children(sweep, store)["hunt/0000"].info.status == "KILLED"
 
 
-def test_a_killed_driver_leaves_a_killed_sweep_that_goes_on_in_the_same_mlflow_runs(sweep, store):
+def test_a_killed_driver_leaves_a_killed_sweep_that_goes_on_in_the_same_mlflow_runs(sweep, store, forked_courier):
     code = (
         "import sys, pathlib; from sisr.tracking import courier; from sisr.tracking.outbox import Outbox\n"
         "d = pathlib.Path(sys.argv[1]); h = courier.start(d, sys.argv[2]); sweep = Outbox(d)\n"
@@ -221,7 +224,7 @@ def test_a_killed_driver_leaves_a_killed_sweep_that_goes_on_in_the_same_mlflow_r
     assert history(trial_of(sweep, 1), store) == [(0, 1.0), (1, 2.0)]
 
 
-def test_nothing_is_doubled_when_the_courier_and_what_it_remembers_are_lost(sweep, store):
+def test_nothing_is_doubled_when_the_courier_and_what_it_remembers_are_lost(sweep, store, forked_courier):
     for number in range(3):
         write_trial(sweep, number)
     handle = courier.start(sweep, store, "lost")
@@ -254,7 +257,7 @@ def test_a_trial_deleted_in_mlflow_does_not_hold_up_the_others(sweep, store):
     assert history(trial_of(sweep, 1), store) == expected(1, range(5))
 
 
-def test_a_trial_that_is_stuck_lets_the_others_pass(sweep, store):
+def test_a_trial_that_is_stuck_lets_the_others_pass(sweep, store, forked_courier):
     write_trial(sweep, 0)
     courier.deliver(sweep, store)
     artifacts = client(store).get_run(run_id_of(trial_of(sweep, 0))).info.artifact_uri.removeprefix("file://")
@@ -272,7 +275,7 @@ def test_a_trial_that_is_stuck_lets_the_others_pass(sweep, store):
     assert courier.deliver(sweep).delivered
 
 
-def test_sync_delivers_a_sweep_that_no_server_has_seen(sweep, store, capsys):
+def test_sync_delivers_a_sweep_that_no_server_has_seen(sweep, store, capsys, forked_courier):
     from sisr.pipelines.sync import main
 
     said: list[str] = []
@@ -305,8 +308,16 @@ def test_a_server_that_is_away_has_received_nothing_of_a_sweep_whatever_another_
         address.decide(trial_of(sweep, 0))
 
 
+def seconds_used(process: psutil.Process) -> float:
+    """CPU time of five seconds."""
+    before = process.cpu_times()
+    time.sleep(5)
+    now = process.cpu_times()
+    return now.user + now.system - before.user - before.system
+
+
 @pytest.mark.slow
-def test_sixty_trials_take_no_more_memory_and_files_than_one(sweep, store, record_property):
+def test_sixty_trials_take_no_more_memory_and_files_than_one(sweep, store, record_property, forked_courier):
     write_trial(sweep, 0, range(200))
     handle = courier.start(sweep, store)
     wait_for(lambda: courier.standing(sweep).pending == 0)
@@ -319,9 +330,7 @@ def test_sixty_trials_take_no_more_memory_and_files_than_one(sweep, store, recor
     record_property("rss_mb", [round(before / 1e6, 1), round(grown / 1e6, 1)])
     assert grown < 25e6
     assert process.num_fds() <= files + 2
-    used = process.cpu_times()
-    time.sleep(5)
-    assert process.cpu_times().user + process.cpu_times().system - used.user - used.system < 0.5
+    assert any(seconds_used(process) < 0.5 for _ in range(3))
     end(sweep)
     assert handle.finish().delivered
     assert len(children(sweep, store)) == 61
@@ -329,21 +338,25 @@ def test_sixty_trials_take_no_more_memory_and_files_than_one(sweep, store, recor
 
 
 @pytest.mark.slow
-def test_nothing_of_a_sweep_is_lost_or_doubled_when_the_server_comes_late_dies_and_comes_back(sweep, tmp_path):
+def test_nothing_is_lost_or_doubled_when_the_server_comes_late_dies_and_comes_back(sweep, tmp_path, forked_courier):
     said: list[str] = []
-    port = free_port(None, 5700)
-    uri, database = f"http://127.0.0.1:{port}", address.default_uri(tmp_path)
-    handle = courier.start(sweep, uri, notify=said.append)
-    write_trial(sweep, 0)
-    wait_for(lambda: said)
+    with socket.socket() as reserved:  # nobody listens, and nobody else gets the port
+        reserved.bind(("127.0.0.1", 0))
+        port = reserved.getsockname()[1]
+        uri, database = f"http://127.0.0.1:{port}", new_database(tmp_path)
+        handle = courier.start(sweep, uri, notify=said.append)
+        write_trial(sweep, 0)
+        wait_for(lambda: said)
     server = Server(database, port, tmp_path / "server.log")
     server.wait()
     wait_for(lambda: courier.standing(sweep).pending == 0)
     server.kill()
     write_trial(sweep, 0, range(3, 6))
     write_trial(sweep, 1)
+    write_picture(trial_of(sweep, 0))
     wait_for(lambda: len(said) > 2)
     write_trial(sweep, 2)
+    write_model(trial_of(sweep, 2))
     server = Server(database, port, tmp_path / "server.log")
     server.wait()
     end(sweep)
@@ -353,7 +366,33 @@ def test_nothing_of_a_sweep_is_lost_or_doubled_when_the_server_comes_late_dies_a
         assert len(every_run(uri)) == 4
         assert history(trial_of(sweep, 0), uri) == expected(0, range(6))
         assert [history(trial_of(sweep, n), uri) for n in (1, 2)] == [expected(1), expected(2)]
+        assert len(client(uri).list_artifacts(run_id_of(trial_of(sweep, 0)), "images")) == 2
+        assert weights_of(trial_of(sweep, 2), uri) == [b"weights"] * 2
+        assert client(uri).get_run(run_id_of(sweep)).info.status == "FINISHED"
     finally:
         server.stop()
     assert [("buffering" in line, "answers again" in line) for line in said] == [(True, False), (False, True)] * 2
     assert (sweep / FILE).is_file()
+
+
+def write_picture(folder):
+    Image.new("RGB", (300, 100), (9, 200, 9)).save(folder / "a.png")
+    with Outbox(folder) as outbox:
+        outbox.image(5, "val", "a.png")
+
+
+def write_model(folder):
+    (folder / "model").mkdir()
+    (folder / "model" / "generator.safetensors").write_bytes(b"weights")
+    (folder / "model" / "config.json").write_text("{}")
+    with Outbox(folder) as outbox:
+        outbox.model("model")
+
+
+def weights_of(folder, uri):
+    """Return the weights of a run's model by either of its names in MLflow."""
+    from sisr.tracking.registry import download_model
+
+    run = client(uri).get_run(run_id_of(folder))
+    places = f"runs:/{run.info.run_id}", f"models:/{run.outputs.model_outputs[0].model_id}"
+    return [(download_model(place, tracking_uri=uri) / "generator.safetensors").read_bytes() for place in places]

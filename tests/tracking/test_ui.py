@@ -35,6 +35,22 @@ def test_a_server_is_not_served_again(tmp_path):
         main(runs=tmp_path, tracking_uri="http://127.0.0.1:5000", port=None)
 
 
+def test_a_mistyped_folder_is_not_made(tmp_path):
+    from sisr.pipelines.ui import main
+
+    with pytest.raises(ConfigError, match=r"there is no folder .*nowhere: --runs names the one that holds your runs"):
+        main(runs=tmp_path / "nowhere", tracking_uri=None, port=None)
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_full_disk_under_the_database_is_called_that_and_no_server_that_does_not_answer():
+    from sisr.tracking import service
+
+    full = Exception("(sqlite3.OperationalError) database or disk is full")
+    assert service._trouble("sqlite:////runs/mlflow.db", full) == "the disk of /runs/mlflow.db is full"
+    assert service._trouble("http://there", Exception("timed out")) == "http://there does not answer"
+
+
 @pytest.mark.mlflow
 @pytest.mark.slow
 def test_ui_shows_runs_and_pictures_on_loopback_only_and_ctrl_c_leaves_no_process(tmp_path):
@@ -47,7 +63,11 @@ def test_ui_shows_runs_and_pictures_on_loopback_only_and_ctrl_c_leaves_no_proces
     command = [sys.executable, "-m", "sisr.pipelines.ui", "--runs", str(tmp_path / "runs")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as ui:
         assert ui.stdout is not None
-        url = ui.stdout.readline().split()[0]
+        assert ui.stdout.readline() == "Open one of these; Ctrl-C ends it:\n"
+        name, _, page = ui.stdout.readline().strip().partition(": ")
+        assert name == "runs of sisr"
+        url, _, view = page.partition("/#/")
+        assert view.endswith("/runs?viewStateShareKey=best-first&workflowType=machine_learning")
         assert url.startswith("http://127.0.0.1:")
         try:
             children = psutil.Process(ui.pid).children(recursive=True)
@@ -63,8 +83,6 @@ def test_ui_shows_runs_and_pictures_on_loopback_only_and_ctrl_c_leaves_no_proces
             quoted = quote(picture, safe="")
             shown = get(f"{url}/get-artifact?path={quoted}&run_uuid={run_id}")
             assert shown == (run_dir / "a.png").read_bytes()
-            # Interrupted in generated code, while it imports MLflow, Python would end by the signal itself.
-            assert "runs of sisr" in ui.stdout.readline()
         finally:
             os.kill(ui.pid, signal.SIGINT)
         assert ui.wait(30) == 0

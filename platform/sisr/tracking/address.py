@@ -22,6 +22,7 @@ FORMAT = 2  # 1 (it had no number) kept the embedded store's path
 SQLITE = "sqlite:///"
 DATABASE = "mlflow.db"
 EXPERIMENT = "sisr"
+COMPARISONS = "-comparisons"  # ends the name of an experiment that holds comparisons of models instead of runs
 TRUSTED_AS = "MLflow server"  # as which `sisr.models.trust` knows an address
 
 # For every process of ours that imports mlflow. A server that hangs costs seconds, not the default of four minutes.

@@ -11,10 +11,12 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelStatus, Run
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from sisr.disk.run_folder import RECORD
 from sisr.errors import CheckpointError, ConfigError
 from sisr.models.files import find_model
-from sisr.tracking import registry
+from sisr.tracking import registry, selection
 from sisr.tracking.redact import redact_text
 
 MANIFEST = "manifest.json"  # beside a checkpoint's files: what their SHA-256 must be
@@ -55,8 +57,7 @@ def fetch(client: MlflowClient, server: str, run_id: str, runs: Path) -> Candida
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             raise ConfigError(f"no run {run_id} in MLflow at {redact_text(server)}") from error
         raise
-    folder = Path(run.data.tags.get("sisr.folder", ""))
-    here = folder if (folder / "run.json").is_file() else None
+    here = selection.folder_of(run, runs)
     model = _newest_model(client, run) or _log(client, run, here)
     files = registry.download_model(f"models:/{model.model_id}", tracking_uri=server, runs=runs)
     _verify(model, files, here)
@@ -64,9 +65,9 @@ def fetch(client: MlflowClient, server: str, run_id: str, runs: Path) -> Candida
         run,
         str(model.model_id),
         files,
-        record=json.loads(_artifact(client, run_id, "run.json") or b"{}"),
+        record=json.loads(_artifact(client, run_id, RECORD) or b"{}"),
         picture=_last_picture(client, run_id),
-        image_hashes=lambda: json.loads(_artifact(client, run_id, "files.json") or b"{}"),
+        image_hashes=lambda: _image_hashes(client, run),
     )
 
 
@@ -95,6 +96,20 @@ def _artifact(client: MlflowClient, run_id: str, path: str) -> bytes | None:
         return None
     with tempfile.TemporaryDirectory() as folder:
         return Path(client.download_artifacts(run_id, path, folder)).read_bytes()
+
+
+def _image_hashes(client: MlflowClient, run: Run) -> dict[str, str]:
+    """Return the SHA-256 of a run's image files, by name; those of a trial are with its sweep."""
+    own: dict[str, str] = json.loads(_artifact(client, run.info.run_id, "files.json") or b"{}")
+    sweep = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
+    if own or sweep is None:
+        return own
+    try:
+        return dict(json.loads(_artifact(client, sweep, "files.json") or b"{}"))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return {}
 
 
 def _last_picture(client: MlflowClient, run_id: str) -> bytes | None:

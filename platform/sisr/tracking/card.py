@@ -96,7 +96,7 @@ def _use(facts: Facts) -> str:
         "## Use\n\n```python\nimport mlflow\n"
         f'model = mlflow.pyfunc.load_model("models:/{facts.name}@champion")\n'
         f"sr = model.predict(lr)       # uint8 (n, h, w, 3) -> uint8 (n, {facts.scale} h, {facts.scale} w, 3)\n"
-        "png = model.predict(file)    # bytes of a PNG, JPEG, WebP, BMP or TIFF -> bytes of a PNG\n```"
+        "png = model.predict(file)    # bytes of a PNG, JPEG, WebP, AVIF, BMP or TIFF -> bytes of a PNG\n```"
     )
 
 

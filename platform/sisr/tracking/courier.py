@@ -212,12 +212,18 @@ def main() -> None:
     options = parser.parse_args()
     server = os.environ["MLFLOW_TRACKING_URI"]
     os.environ.update(environment(server))
+    if not options.check:
+        os.nice(15)  # as Ray's workers have; training comes first, also while mlflow is imported
     from sisr.tracking import service
 
     if options.check:
         place = Address(server, options.experiment, options.run_id)
         sys.exit(service.check(place, write=options.check == "write"))
-    sys.exit(service.serve(options.folder, address.at(options.folder, server), options.parent_pid))
+    code = service.serve(options.folder, address.at(options.folder, server), options.parent_pid)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(code)  # the driver waits for the end: not for mlflow's modules to be taken to pieces
 
 
 if __name__ == "__main__":

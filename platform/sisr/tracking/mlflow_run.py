@@ -115,13 +115,14 @@ def find_experiment(client: MlflowClient, place: Address) -> str:
     if found is None:
         try:
             where = artifact_location(place.tracking_uri)
-            return str(client.create_experiment(place.experiment, where, dict(views.TAGS)))
+            return str(client.create_experiment(place.experiment, where, views.tags_of(place.experiment)))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another run's courier was quicker
                 raise
             found = client.get_experiment_by_name(place.experiment)
     if found is None or found.lifecycle_stage != "active":
         raise TrackingError(f"MLflow experiment '{place.experiment}' was deleted: restore it, or use another name")
+    views.renew(client, found)
     return str(found.experiment_id)
 
 

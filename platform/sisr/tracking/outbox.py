@@ -13,16 +13,22 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sisr.disk.journal import Journal, rows
 from sisr.disk.sweep_folder import run_name
 from sisr.errors import ConfigError
 from sisr.tracking.redact import redact
 
+if TYPE_CHECKING:
+    from sisr.tracking.tensorboard import TensorBoard
+
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
 FILE = "outbox.jsonl"
+# Tags. What a run measured at its end is none of its metrics: MLflow draws a chart of each, also where it is one value.
+FINAL = "sisr.final"  # by metric
+ENDED = "sisr.ended"  # how and when, in words
 
 # MLflow's rules for names; image keys do without the "+" that separates the parts of an image's file name.
 _NAME = re.compile(r"[A-Za-z0-9_\-. :/]{1,250}")
@@ -50,8 +56,8 @@ class Outbox:
     went back to its last checkpoint, is not recorded twice.
     """
 
-    def __init__(self, run_dir: Path):
-        """Open or create the outbox of the run in `run_dir`.
+    def __init__(self, run_dir: Path, *, tensorboard: bool = False):
+        """Open or create the outbox of the run in `run_dir`; `tensorboard` keeps event files beside it, too.
 
         Raises:
             RunLockedError: Another process writes this run's outbox.
@@ -66,6 +72,7 @@ class Outbox:
         self._next, self._latest_ms = 0, 0
         self.attempt = 0  # how often the run was started before
         run_uid = self._read_past() or uuid.uuid4().hex
+        self._board = self._open_board() if tensorboard else None
         self._append("open", run_uid=run_uid, run_name=run_name(self.run_dir))
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
@@ -134,6 +141,8 @@ class Outbox:
     def close(self) -> None:
         """Flush, and let another process write. Closing twice does nothing."""
         self._journal.close()
+        if self._board:
+            self._board.close()
 
     def __enter__(self) -> "Outbox":
         return self
@@ -149,8 +158,16 @@ class Outbox:
         with self._lock:
             # A clock that is set back must not let a run end before it began.
             self._latest_ms = max(self._latest_ms, time.time_ns() // 1_000_000)
-            self._journal.append({"n": self._next, "t": self._latest_ms, "op": op, **fields})
+            record = {"n": self._next, "t": self._latest_ms, "op": op, **fields}
+            self._journal.append(record)
             self._next += 1
+            if self._board:
+                self._board.take(record)
+
+    def _open_board(self) -> "TensorBoard":
+        from sisr.tracking.tensorboard import TensorBoard
+
+        return TensorBoard(self.run_dir, (row for row, _ in records(self._journal.path) if row))
 
     def _read_past(self) -> str | None:
         run_uid = None

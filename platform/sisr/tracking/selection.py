@@ -1,6 +1,8 @@
 """Which runs a person means: by folder, by id, or as an experiment's best; and a client of the server that has them."""
 
+import json
 import math
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +13,15 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from sisr.config.wording import did_you_mean
+from sisr.disk.run_folder import RECORD
+from sisr.disk.sweep_folder import TRIALS
 from sisr.errors import ConfigError, SisrError, TrackingError
 from sisr.metrics.catalogue import Mode
+from sisr.storage import ownership
 from sisr.tracking import address, courier, store
 from sisr.tracking.failures import FAILURES, why
+from sisr.tracking.mlflow_run import UID_TAG
+from sisr.tracking.outbox import FILE, FINAL, records
 from sisr.tracking.redact import redact_text
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
@@ -44,14 +51,33 @@ def locate(spec: str, runs: Path) -> Path | None:
     Raises:
         ConfigError: It is neither.
     """
-    for folder in (Path(spec), runs / spec):
-        if spec and (folder / "run.json").is_file():
+    for folder in (Path(spec), ownership.folder_of(spec, runs)):
+        if spec and (folder / RECORD).is_file():
             return folder.resolve()
     if _RUN_ID.fullmatch(spec):
         return None
     raise ConfigError(
         f"no run '{spec}': neither a run's folder nor one in {runs}, nor an MLflow run's id (32 hexadecimal digits)"
     )
+
+
+def folder_of(run: Run, runs: Path) -> Path | None:
+    """Return the folder of a run or trial where it is on this machine, else None.
+
+    A folder of runs that was moved or copied holds it under its name, which counts before the place that it once had:
+    there the original may have gone on.
+    """
+    named = Path(run.data.tags.get("sisr.folder") or os.devnull)
+    inside = runs.joinpath(*named.parts[-3 if named.parent.name == TRIALS else -1 :])
+    if (inside / RECORD).is_file() and _run_uid(inside) == run.data.tags.get(UID_TAG):
+        return inside
+    return named if (named / RECORD).is_file() else None
+
+
+def _run_uid(folder: Path) -> str | None:
+    path = folder / FILE
+    opened = (row for row, _ in records(path) if row is not None and row["op"] == "open") if path.is_file() else ()
+    return next((str(row["run_uid"]) for row in opened), None)
 
 
 def delivered(folder: Path, server: str) -> str:
@@ -92,10 +118,10 @@ def best_runs(
     names = [str(run.info.run_name) for run in found]
     result = []
     for run, name in zip(found, names, strict=True):
-        folder = Path(run.data.tags.get("sisr.folder", ""))
-        model = str(folder) if (folder / "run.json").is_file() else f"runs:/{run.info.run_id}"
+        folder = folder_of(run, runs)
+        model = f"runs:/{run.info.run_id}" if folder is None else str(folder)
         unique = name if names.count(name) == 1 else f"{name} {run.info.run_id[:8]}"
-        result.append(BestRun(unique, run.data.metrics[metric], model))
+        result.append(BestRun(unique, reported(run)[metric], model))
     return result
 
 
@@ -113,11 +139,21 @@ def ranked(client: MlflowClient, experiment: str, metric: str, mode: Mode) -> li
         if run.data.tags.get("sisr.state") == "finished"
         and run.data.tags.get("sisr.kind") not in ("sweep", "compare")  # which are no models
     ]
-    found = [run for run in finished if math.isfinite(run.data.metrics.get(metric, math.nan))]
+    found = [run for run in finished if math.isfinite(reported(run).get(metric, math.nan))]
     if not found:
         raise ConfigError(_no_metric(experiment, metric, finished))
     sign = -1 if mode == "max" else 1
-    return sorted(found, key=lambda run: (sign * run.data.metrics[metric], run.info.start_time))
+    return sorted(found, key=lambda run: (sign * reported(run)[metric], run.info.start_time))
+
+
+def reported(run: Run) -> dict[str, float]:
+    """Return the last value of each of a run's metrics, and as `final/NAME` what it measured at its end."""
+    try:
+        final = dict(json.loads(run.data.tags.get(FINAL, "{}")))
+        values = {f"final/{name}": float(value) for name, value in final.items()}
+    except (ValueError, TypeError):  # somebody changed the tag
+        values = {}
+    return {**run.data.metrics, **values}  # runs of version 0.1.0 have both among their metrics
 
 
 def _all_runs(client: MlflowClient, experiment: str) -> Iterator[Run]:
@@ -137,7 +173,7 @@ def _all_runs(client: MlflowClient, experiment: str) -> Iterator[Run]:
 def _no_metric(experiment: str, metric: str, finished: list[Run]) -> str:
     if not finished:
         return f"experiment '{experiment}' has no finished run"
-    known = sorted({name for run in finished for name in run.data.metrics if name.startswith(("final/", "val/"))})
+    known = sorted({name for run in finished for name in reported(run) if name.startswith(("final/", "val/"))})
     hint = did_you_mean(metric, known) or f"there are {', '.join(known) or 'none'}"
     return (
         f"none of the {len(finished)} finished runs in experiment '{experiment}' has a finite metric '{metric}'; {hint}"

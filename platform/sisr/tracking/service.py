@@ -1,6 +1,7 @@
 """What the courier's process does: deliver, wait, measure the machine, and know when to end."""
 
 import logging
+import math
 import os
 import signal
 import sys
@@ -16,7 +17,7 @@ from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
 
 from sisr.disk import lock
 from sisr.errors import RunLockedError, TrackingError
-from sisr.tracking import mlflow_run, outbox
+from sisr.tracking import address, mlflow_run, outbox
 from sisr.tracking.address import Address
 from sisr.tracking.failures import FAILURES, OfflineError, why
 from sisr.tracking.family import Family
@@ -26,8 +27,12 @@ LOCK = ".courier.lock"  # in the folder of a run or sweep: who has it delivers
 POLL_S = 1.0
 MAX_PAUSE_S = 30.0
 SAMPLE_S = 10.0
+PREPARE_AFTER_S = 15.0  # when the start of a run is over
 LAST_ATTEMPTS = 3
 WRITER_PATIENCE_S = 15.0  # how long workers may go on writing when their driver was killed, and trials when it ends
+
+# How SQLite, the system and MLflow's server say it.
+FULL_DISK = ("database or disk is full", "no space left on device", "disk quota exceeded", "disk i/o error")
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +40,6 @@ _log = logging.getLogger(__name__)
 def serve(run_dir: Path, place: Address, parent_pid: int | None) -> int:
     """Deliver until the parent closes our standard input or is gone, then deliver the rest; return the exit code."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
-    os.nice(10)  # training comes first
     ending = threading.Event()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: ending.set())
@@ -91,6 +95,7 @@ class _DeliveryLoop:
         self._failures = self._failures_at_end = 0
         self._files_waited = False
         self._patience_ends: float | None = None
+        self._prepare_at = time.monotonic() + PREPARE_AFTER_S
 
     def run(self) -> None:
         while True:
@@ -118,8 +123,7 @@ class _DeliveryLoop:
             _log.warning("%s", error)
             self._failures += 1
             if self._failures == 1:
-                reason = f" ({error})" if "proxy" in str(error) else ""
-                _print(f"{server} does not answer{reason}: buffering in {self._family.head.run_dir / outbox.FILE}")
+                _print(f"{_trouble(server, error)}: buffering in {self._family.head.run_dir / outbox.FILE}")
             return False
         if self._failures:
             _print(f"{server} answers again: everything so far is delivered")
@@ -143,6 +147,11 @@ class _DeliveryLoop:
         if ending:
             time.sleep(POLL_S)
         else:
+            if time.monotonic() >= self._prepare_at:
+                self._prepare_at = math.inf
+                # What a model's record will need: at the end somebody waits for it.
+                import sisr.inference.tiled
+                import sisr.models.model  # noqa: F401
             self._ending.wait(min(POLL_S * 2 ** min(self._failures, 10), MAX_PAUSE_S))
 
     def _more_comes(self, lost: bool) -> bool:
@@ -150,6 +159,15 @@ class _DeliveryLoop:
         if self._patience_ends is None:
             self._patience_ends = time.monotonic() + WRITER_PATIENCE_S
         return time.monotonic() < self._patience_ends and self._family.is_written(driver_ends=not lost)
+
+
+def _trouble(server: str, error: Exception) -> str:
+    """Return in words why nothing is delivered now: a full disk is the disk's fault, not the server's."""
+    if (file := address.database(server)) is not None:
+        if any(words in str(error).lower() for words in FULL_DISK):
+            return f"the disk of {file} is full"
+        return f"{file} can't be written ({error})"
+    return f"{server} does not answer{f' ({error})' if 'proxy' in str(error) else ''}"
 
 
 def _print(line: str) -> None:

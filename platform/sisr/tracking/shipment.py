@@ -14,6 +14,7 @@ import sisr
 
 PACKAGE = Path(sisr.__file__).parent
 ENTRY = Path(__file__).with_name("generator_model.py")
+OPTIONAL = {"sisr.models.zoo": "spandrel"}  # what a recipe needs at any rate that imports such a module itself
 OWN = "mlflow"  # MLflow adds itself, at its own version, to what a model requires
 
 
@@ -25,12 +26,15 @@ def ship(recipe: str, extra: Iterable[Path], folder: Path) -> list[str]:
         extra: Further Python files that will be executed with it.
         folder: Exists.
     """
-    needed = modules([ENTRY, PACKAGE / "recipes" / f"{recipe}.py", *extra])
+    extra = list(extra)
+    executed = [path for path in (PACKAGE / "recipes" / f"{recipe}.py", *extra) if path.is_file()]
+    needed = modules([ENTRY, *executed])
     for path in needed:
         target = folder / PACKAGE.name / path.relative_to(PACKAGE)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
-    return requirements([ENTRY, *extra, *needed])
+    named = {name for path in executed for name in _imports(path, everywhere=True)}
+    return requirements([ENTRY, *extra, *needed], {OPTIONAL[name] for name in named & OPTIONAL.keys()})
 
 
 def modules(start: Iterable[Path]) -> list[Path]:
@@ -49,12 +53,13 @@ def modules(start: Iterable[Path]) -> list[Path]:
     return sorted(found)
 
 
-def requirements(paths: Iterable[Path]) -> list[str]:
-    """Return `name==version` of each library that the files import when they are imported.
+def requirements(paths: Iterable[Path], others: Iterable[str] = ()) -> list[str]:
+    """Return `name==version` of each library that the files import when they are imported, and of `others`.
 
     What is imported only inside functions does not count: it is for special cases, whose errors name what is missing.
     """
     tops = {name.partition(".")[0] for path in paths for name in _imports(path, everywhere=False)}
+    tops |= set(others)
     known = metadata.packages_distributions()
     names = {known[top][0] for top in tops - {PACKAGE.name, OWN} if top in known}
     return sorted(f"{name.lower()}=={metadata.version(name).split('+')[0]}" for name in names)

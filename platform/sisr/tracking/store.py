@@ -4,11 +4,14 @@ MLflow writes absolute artifact addresses into its database. After `mv A B` it w
 """
 
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from sisr.disk import lock
+from sisr.errors import DiskError, RunLockedError
 from sisr.tracking import address
 
 if TYPE_CHECKING:
@@ -34,7 +37,23 @@ def client(tracking_uri: str) -> "MlflowClient":
     rebase(tracking_uri)
     # MLflow keeps for the whole process, by run id alone, where files are: for a copied store that is the original.
     _artifact_repos_cache.clear()
-    return MlflowClient(tracking_uri, registry_uri=tracking_uri)
+    with _alone(tracking_uri):
+        return MlflowClient(tracking_uri, registry_uri=tracking_uri)
+
+
+@contextmanager
+def _alone(tracking_uri: str) -> Iterator[None]:
+    """Let no other process of ours open a SQLite file in the block: at its first opening MLflow makes its tables.
+
+    It locks nothing there, and two that do so at once break each other's migrations. Where no lock can be written, no
+    tables can be made either.
+    """
+    file = address.database(tracking_uri)
+    with ExitStack() as stack:
+        if file is not None and file.parent.is_dir():
+            with suppress(DiskError, RunLockedError):
+                stack.enter_context(lock.held(file.with_name(f".{file.name}.lock"), wait_s=LOCK_TIMEOUT_S))
+        yield
 
 
 def rebase(tracking_uri: str) -> None:

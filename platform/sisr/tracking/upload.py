@@ -15,10 +15,11 @@ from html import escape
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from sisr.disk.run_folder import RECORD
 from sisr.errors import DataError
 from sisr.tracking.redact import HIDDEN, redact, redact_text
 
-SETTINGS = ("run.json", "sweep.json", "config.json", "model/config.json")  # where a run's secrets may stand
+SETTINGS = (RECORD, "sweep.json", "config.json", "model/config.json")  # where a run's secrets may stand
 LINES, TEXTS, PAGES = {".jsonl"}, {".yaml", ".yml", ".csv", ".txt", ".md", ".log"}, {".html", ".svg"}
 SHORTEST = 4  # characters of a secret that is taken out of texts wherever it stands
 
