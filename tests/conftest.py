@@ -4,7 +4,9 @@ import os
 import secrets
 import shutil
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,9 +26,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"):
     os.environ.pop(name, None)
 
-pytest_plugins = ["trained_runs"]
+pytest_plugins = ["forked_courier", "mlflow_shortcuts", "object_storage", "trained_runs", "two_workers", "gpus"]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+CHROMIUM = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+CHROMIUM += ["--disable-background-networking", "--disable-component-update", "--hide-scrollbars", "--mute-audio"]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 
 
@@ -43,10 +47,13 @@ def search_path() -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def isolated(tmp_path: Path, session_cache: Path, search_path: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def isolated(
+    tmp_path: Path, session_cache: Path, search_path: list[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
     """Run every test in an empty folder of its own: nothing is written to the checkout or the home folder."""
     monkeypatch.setenv("SISR_CACHE", str(session_cache))
     monkeypatch.chdir(tmp_path)
+    yield
     # MLflow puts the code of a model that it loads in front, where processes that are spawned later would find it.
     sys.path = search_path[:]
 
@@ -65,16 +72,31 @@ def repository() -> Path:
     return REPOSITORY
 
 
-@pytest.fixture(scope="module")  # while Playwright runs, nobody else can start an event loop in this thread
-def browser() -> Iterator[Any]:
-    """A headless Chromium that asks nobody but the test's own pages; use together with the marker `browser`."""
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a headless Chromium that asks nobody but the tests' own pages."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("no browser: apt-get install chromium")
+    profile = tmp_path_factory.mktemp("chromium")
+    told = profile / "DevToolsActivePort"  # its port, and on a second line the path
+    command = [program, *CHROMIUM, "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            while not told.exists() or told.read_text().count("\n") < 1:
+                assert process.poll() is None, f"{program} ended"
+                time.sleep(0.05)
+            yield "ws://127.0.0.1:{}{}".format(*told.read_text().split())
+        finally:
+            process.terminate()
+
+
+@pytest.fixture(scope="module")  # while Playwright runs, nobody else can start an event loop in this thread
+def browser(chromium: str) -> Iterator[Any]:
+    """That Chromium, for the tests of one file; use together with the marker `browser`."""
     playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
-    quiet = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-    quiet += ["--disable-background-networking", "--disable-component-update"]
+    playwright.expect.set_options(timeout=60_000)  # the machine may be busy
     with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=program, args=quiet)
+        opened = driver.chromium.connect_over_cdp(chromium)
         yield opened
         opened.close()

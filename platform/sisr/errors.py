@@ -12,6 +12,7 @@
 | 69 | a tracking server was required and does not answer |
 | 70 | our own mistake |
 | 73 | can't write (disk full, no permission) |
+| 74 | object storage does not answer, or refuses |
 | 75 | stopped before the end; the same command goes on |
 | 130 | interrupted a second time; stopped at once |
 """
@@ -75,6 +76,12 @@ class DiskError(SisrError, OSError):
     """Something could not be written."""
 
     exit_code = 73
+
+
+class StorageError(SisrError):
+    """Object storage does not answer, refuses, or holds something else than expected."""
+
+    exit_code = 74
 
 
 class StoppedError(SisrError):

@@ -14,6 +14,7 @@ HOLD = (
 )
 
 
+@pytest.mark.slow
 def test_one_process_at_a_time_holds_a_run_and_a_killed_one_lets_go(tmp_path: Path) -> None:
     command = [sys.executable, "-c", HOLD, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:

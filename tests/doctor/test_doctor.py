@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from skimage import data as photographs
 
-from sisr.data import pairs
+from sisr.data import kernels
 from sisr.data.bicubic import resize
 from sisr.data.packing import pack
 from sisr.data.sources.folder import find_images
@@ -167,7 +167,7 @@ def test_what_made_the_low_resolution_images_is_recognised(
 def test_low_resolution_without_antialiasing_is_not_taken_for_bicubic(tmp_path: Path) -> None:
     hr = photograph()
     lr = hr[1::3, 1::3]  # every third pixel: what a bicubic without antialiasing comes to at an odd scale
-    means = pairs.differences(lr, hr, 3)
+    means = kernels.differences(lr, hr, 3)
     assert means["OpenCV bicubic, without antialiasing"] < 1e-6 < 2 < means["MATLAB bicubic"]
 
 
@@ -231,21 +231,65 @@ def test_low_resolution_that_is_missing_renamed_or_off_by_a_pixel_is_named(
     ]
 
 
-def test_a_folder_of_pairs_is_refused_by_evaluate_and_named_by_train(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+@pytest.mark.parametrize(
+    "words", [["evaluate", "bicubic"], ["train", "pixelshuffle", "--set", "hr_crop=64", "--dry-run"]]
+)
+def test_a_folder_of_pairs_given_as_images_is_refused_with_what_to_say(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str]
 ) -> None:
     folder = pairs_folder(tmp_path / "set")
-    expected = f"{folder}: 3 pictures are there twice, x4 smaller in 'LR' (LR/0.png and HR/0.png)"
     with pytest.raises(SystemExit) as ended:
-        cli.main(["evaluate", "bicubic", "--data", str(folder)])
+        cli.main([*words, "--data", str(folder)])
     assert ended.value.code == DATA
-    assert expected in capsys.readouterr().err
+    assert (
+        f"{folder}: 3 pictures are there twice, x4 smaller in 'LR' (LR/0.png and HR/0.png); to use the given lr, say "
+        f"--data pairs:{folder}/HR,{folder}/LR; to make lr while training, --data {folder}/HR"
+    ) in capsys.readouterr().err
+
+
+def test_a_few_thumbnails_among_many_images_are_only_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for number in range(24):
+        write(photograph()[number:, :200], tmp_path / "set" / f"{number}.png")
+    write(resize(photograph()[:300, :200], Fraction(1, 4)), tmp_path / "set" / "0_x4.png")
+    write(resize(photograph()[:, :200], Fraction(1, 4)), tmp_path / "set" / "thumbnails" / "0.png")
     with pytest.raises(SystemExit) as ended:
-        cli.main(["train", "pixelshuffle", "--data", str(folder), "--set", "hr_crop=64", "--dry-run"])
+        cli.main(["train", "pixelshuffle", "--data", str(tmp_path / "set"), "--set", "hr_crop=32", "--dry-run"])
     assert not ended.value.code
-    assert f"{expected}, and both are taken for originals: name the folder of the originals alone, {folder}/HR" in (
-        capsys.readouterr().err
+    assert "1 pictures are there twice, x4 smaller in 'thumbnails'" in capsys.readouterr().err
+
+
+# -- pairs that are given as such
+
+
+def given(folder: Path, shifts: tuple[int, int, int]) -> str:
+    """Pairs x2 whose lr shows what lies so many px further to the right in hr."""
+    for shift, name in zip(shifts, ("astronaut", "coffee", "chelsea"), strict=True):
+        hr = photograph(name)
+        write(hr[:, :280], folder / "HR" / f"{name}.png")
+        write(resize(np.ascontiguousarray(hr[:, shift : shift + 280]), Fraction(1, 2)), folder / "LR" / f"{name}.png")
+    return f"pairs:{folder}"
+
+
+def test_pairs_are_examined_with_their_kernel_and_alignment(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, findings, _ = doctor(capsys, given(tmp_path / "set", (0, 0, 0)))
+    assert (code, found(findings, "images")["found"]) == (OK, "3 of 3 can be used")
+    assert (found(findings, "pairs")["level"], found(findings, "pairs")["found"]) == (
+        "ok",
+        "3 x2; low resolution made by: MATLAB bicubic",
     )
+    assert found(findings, "alignment")["level"] == "ok"
+    assert found(findings, "alignment")["found"].startswith("lr lies 0.00 px (x +0.00, y +0.00) beside hr")
+
+
+def test_pairs_that_lie_beside_each_other_are_named_with_how_far(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    _, findings, _ = doctor(capsys, given(tmp_path / "all", (3, 3, 3)))
+    assert found(findings, "alignment")["level"] == "warning"
+    assert found(findings, "alignment")["found"].startswith("lr lies 3.00 px (x -3.00, y +0.00) beside hr")
+    _, findings, _ = doctor(capsys, given(tmp_path / "one", (0, 1, 0)))
+    assert found(findings, "alignment")["level"] == "ok"
+    assert found(findings, "coffee.png")["found"] == "lies 1.00 px (x -1.00, y +0.00) beside its hr"
 
 
 def test_packed_pixels_that_have_changed_are_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -310,3 +354,37 @@ def test_the_address_of_a_ray_that_has_ended_is_an_error(
         code, findings, _ = doctor(capsys)
     assert (code, found(findings, "ray")["level"]) == (CONFIG, "error")
     assert "(from RAY_ADDRESS)" in found(findings, "ray")["found"]
+
+
+def test_a_picture_shows_what_a_degradation_makes_of_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, photograph in (("a.png", photographs.astronaut()), ("b.png", photographs.coffee())):
+        Image.fromarray(photograph[:256, :256]).save(folder / name)
+    sheet = tmp_path / "sheet.png"
+    code, _, err = doctor(capsys, str(folder), "--degradation", "bicubic", "--picture", str(sheet))
+    assert code == OK
+    assert f"{sheet} shows 24 examples\n" in err
+    with Image.open(sheet) as picture:
+        shown = np.asarray(picture)
+    cell = 192 + 4  # with the gap that follows it
+    top = len(shown) - 4 * cell  # below the titles
+    assert shown.shape[1] == 4 + 6 * 2 * cell
+    hr, lr = shown[top : top + 192, 4:cell], shown[top : top + 192 : 4, 4 + cell : 2 * cell : 4]
+    assert np.abs(resize(hr, Fraction(1, 4)).astype(int) - lr).max() <= 2  # MATLAB rounds after each axis, too
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--degradation", "bicubic"), "--degradation NAME and --picture FILE.png go together"),
+        (("--degradation", "blurr", "--picture", "x.png"), "did you mean 'blur'"),
+        (("--degradation", "{kind: blur, sigma: [3, 1]}", "--picture", "x.png"), "smaller one first"),
+    ],
+)
+def test_a_degradation_that_can_t_be_shown_is_refused(
+    words: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = doctor(capsys, str(tmp_path), *words)
+    assert code == CONFIG
+    assert message in err

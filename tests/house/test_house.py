@@ -1,13 +1,13 @@
 """The checkout as a whole: packaging, Makefile, pinned versions, and what no file may hold."""
 
 import ast
+import functools
 import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import sys
-import time
 import tomllib
 import zipfile
 from collections.abc import Iterator
@@ -60,6 +60,7 @@ KEYWORDS = {
 SAFE: dict[str, str] = {
     "platform/sisr/models/export.py: torch.export.load": "reads back the file that it has just written itself",
     "platform/sisr/recipes/outside.py: exec": "a recipe is code; its user has named it (models/trust.py)",
+    "platform/sisr/recipes/config_alone.py: exec": "a part of a recipe that its user has named, to train it",
     "tests/models/test_export.py: torch.export.load": "reads files that the test has written",
     "tests/cluster/test_slices.py: pickle.loads": "reads what the test has just pickled",
 }
@@ -83,14 +84,19 @@ def unsafe(tree: ast.AST) -> Iterator[tuple[int, str]]:
                 yield node.lineno, "swallows all errors"
 
 
+@functools.cache
+def unsafe_in(path: Path) -> list[tuple[int, str]]:
+    return list(unsafe(ast.parse(path.read_bytes())))
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=relative)
 def test_no_file_calls_what_is_unsafe(path: Path) -> None:
-    found = [f"{relative(path)}:{line}: {what}" for line, what in unsafe(ast.parse(path.read_bytes()))]
+    found = [f"{relative(path)}:{line}: {what}" for line, what in unsafe_in(path)]
     assert [one for one in found if re.sub(r":\d+:", ":", one) not in SAFE] == []
 
 
 def test_every_exception_from_safety_is_still_needed() -> None:
-    found = {f"{relative(path)}: {what}" for path in SOURCES for _, what in unsafe(ast.parse(path.read_bytes()))}
+    found = {f"{relative(path)}: {what}" for path in SOURCES for _, what in unsafe_in(path)}
     assert set(SAFE) <= found
     assert all(SAFE.values())
 
@@ -193,7 +199,7 @@ def test_every_package_is_pinned_at_the_version_that_is_installed() -> None:
     names = set(needed(Requirement("sisr[dev]"), set())) - {"sisr"}
     assert len(names) > 100
     assert {name: metadata.version(name) for name in names if versions.get(name) != metadata.version(name)} == {}
-    assert set(versions) - names == {"pip"}
+    assert set(versions) - names == {"pip", "dists-pytorch", "pytorch-fid"}  # of sisr[measures], which no test needs
 
 
 def test_constraints_are_sorted_exact_versions() -> None:
@@ -289,9 +295,7 @@ def test_make_install_pins_versions_and_does_nothing_the_second_time(project: Pa
     installs = calls(project)
     assert len(installs) == 2
     assert all("-c constraints.txt" in line for line in installs)
-    started = time.monotonic()
     make(project, "install")
-    assert time.monotonic() - started < 1
     assert calls(project) == []
 
 
@@ -313,6 +317,21 @@ def test_make_install_starts_over_after_an_interruption(project: Path) -> None:
     python.write_text(FAKE_PYTHON)
     make(project, "install")
     assert len(calls(project)) == 2
+
+
+def test_make_test_runs_every_chain_to_its_end_though_one_fails_and_says_so(project: Path) -> None:
+    python = project / ".venv" / "bin" / "python"
+    make(project, "install")
+    calls(project)
+    python.write_text(FAKE_PYTHON + 'echo ran; case "$*" in *"-m ray"*) exit 1;; esac\n')
+    done = subprocess.run(["make", "test"], cwd=project, capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0
+    assert len([line for line in calls(project) if line.startswith("-m pytest")]) == 3
+    assert sorted(line for line in done.stdout.splitlines() if line.endswith("| ran")) == [
+        "others   | ran",
+        "ray      | ran",
+        "training | ran",
+    ]
 
 
 def test_make_by_itself_lists_what_it_can_make(project: Path) -> None:

@@ -1,10 +1,11 @@
 import json
 import os
+import pty
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import pytest
 import typer
@@ -23,6 +24,71 @@ def sisr_command(*words: str, **environment: str) -> subprocess.CompletedProcess
     return subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **environment})
 
 
+class Ended(NamedTuple):
+    """How a command line ended, and which of the heavy modules its process held then."""
+
+    code: int
+    out: str
+    err: str
+    loaded: list[str]
+
+
+MISTAKES = [
+    (["recipess"], "sisr: no verb 'recipess'; did you mean 'recipes'?"),
+    (["qqqq"], f"sisr: no verb 'qqqq'; there are {', '.join(verbs())}"),
+    (["recipes", "--jsn"], "sisr: no option '--jsn'; did you mean '--json'? (see sisr recipes --help)"),
+    (["recipes", "srezz"], "sisr: no recipe 'srezz'; did you mean 'srez'? "),
+    (["recipes", "srez", "pixelshuffle"], "sisr: Got unexpected extra argument"),
+    (["recipes", "--json=3"], "sisr: Option '--json' does not take a value"),
+    (["--verson"], "sisr: no option '--verson'; did you mean '--version'? (see sisr --help)"),
+]
+AT_ONCE: list[list[str]] = [
+    [],
+    ["--help"],
+    ["--version"],
+    ["train", "-h"],
+    ["train", "srez", "--set", "learning_rates=1"],
+    ["train", "srez", "--set", "box=[0,0,64,64]"],
+    ["train", "srez", "--option", "log_evry=1"],
+    ["train", "srez", "--workers", "some"],
+    *(words for words, _ in MISTAKES),
+    *([verb, "--help"] for verb in verbs()),
+]
+IN_TURN = """
+import contextlib, io, json, sys
+from sisr.terminal.cli import main
+lines, heavy = json.load(sys.stdin)
+ended = []
+for words in lines:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main(words)
+        except SystemExit as end:
+            code = end.code
+    ended.append([code, out.getvalue(), err.getvalue(), [name for name in heavy if name in sys.modules]])
+print(json.dumps(ended))
+"""
+
+
+@pytest.fixture(scope="module")
+def ended(session_cache: Path) -> Callable[..., Ended]:
+    """How each command line of `AT_ONCE` ends: they run one after the other in a fresh process, which shows
+    whether one of them is the first to import something heavy.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", IN_TURN],
+        input=json.dumps([AT_ONCE, HEAVY]),
+        env={**os.environ, "SISR_CACHE": str(session_cache)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    found = dict(zip(map(tuple, AT_ONCE), json.loads(done.stdout), strict=True))
+    return lambda *words: Ended(*found[words])
+
+
 def exit_code(verb: Any, *words: str) -> int:
     """Run a function as a verb in this process."""
     with pytest.raises(SystemExit) as stopped:
@@ -37,16 +103,16 @@ def failing(error: BaseException) -> Any:
     return verb
 
 
-def test_help_lists_every_verb_with_its_first_line() -> None:
-    done = sisr_command("--help")
-    assert done.returncode == 0
-    listed = " ".join(done.stdout.split()).replace("- ", "-")  # lines are broken behind hyphens, too
+def test_help_lists_every_verb_with_its_first_line(ended: Callable[..., Ended]) -> None:
+    code, out, _, _ = ended("--help")
+    assert code == 0
+    listed = " ".join(out.split()).replace("- ", "-")  # lines are broken behind hyphens, too
     for name, line in verbs().items():
         assert f"{name} {line}" in listed
 
 
-def test_no_words_show_the_help() -> None:
-    assert sisr_command().stdout == sisr_command("--help").stdout
+def test_no_words_show_the_help(ended: Callable[..., Ended]) -> None:
+    assert sisr_command().stdout == ended().out == ended("--help").out
 
 
 def test_every_verb_has_a_description() -> None:
@@ -54,55 +120,34 @@ def test_every_verb_has_a_description() -> None:
 
 
 @pytest.mark.parametrize("verb", verbs())
-def test_every_verb_has_help(verb: str) -> None:
-    done = sisr_command(verb, "--help")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"Usage: sisr {verb}")
+def test_every_verb_has_help(verb: str, ended: Callable[..., Ended]) -> None:
+    code, out, err, _ = ended(verb, "--help")
+    assert (code, err) == (0, "")
+    assert out.startswith(f"Usage: sisr {verb}")
 
 
-def test_the_version_is_the_package_s() -> None:
-    assert sisr_command("--version").stdout == f"sisr {sisr.__version__}\n"
+def test_the_version_is_the_package_s(ended: Callable[..., Ended]) -> None:
+    assert ended("--version").out == sisr_command("--version").stdout == f"sisr {sisr.__version__}\n"
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["recipess"], "sisr: no verb 'recipess'; did you mean 'recipes'?"),
-        (["qqqq"], f"sisr: no verb 'qqqq'; there are {', '.join(verbs())}"),
-        (["recipes", "--jsn"], "sisr: no option '--jsn'; did you mean '--json'? (see sisr recipes --help)"),
-        (["recipes", "srezz"], "sisr: no recipe 'srezz'; did you mean 'srez'? "),
-        (["recipes", "srez", "pixelshuffle"], "sisr: Got unexpected extra argument"),
-        (["recipes", "--json=3"], "sisr: Option '--json' does not take a value"),
-        (["--verson"], "sisr: no option '--verson'; did you mean '--version'? (see sisr --help)"),
-    ],
-)
-def test_a_mistake_is_one_line_on_stderr_and_exit_2(words: list[str], message: str) -> None:
-    done = sisr_command(*words)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(message)
-    assert done.stderr.count("\n") == 1
+@pytest.mark.parametrize(("words", "message"), MISTAKES)
+def test_a_mistake_is_one_line_on_stderr_and_exit_2(
+    words: list[str], message: str, ended: Callable[..., Ended]
+) -> None:
+    code, out, err, _ = ended(*words)
+    assert (code, out) == (2, "")
+    assert err.startswith(message)
+    assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["--help"],
-        ["--version"],
-        ["recipess"],
-        ["recipes", "srezz"],
-        ["recipes", "--jsn"],
-        *([verb, "--help"] for verb in verbs()),
-    ],
-    ids=" ".join,
-)
-def test_help_and_mistakes_import_nothing_heavy(words: Sequence[str]) -> None:
-    program = (
-        "import sys; from sisr.terminal.cli import main\n"
-        "try: main(sys.argv[1:])\n"
-        f"except SystemExit: print('loaded:', *(name for name in {HEAVY} if name in sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, timeout=120)
-    assert done.stdout.splitlines()[-1] == "loaded:", done.stdout + done.stderr
+def test_a_mistake_ends_the_installed_command_as_it_ends_its_function(ended: Callable[..., Ended]) -> None:
+    done = sisr_command("recipes", "srezz")
+    assert (done.returncode, done.stdout, done.stderr) == ended("recipes", "srezz")[:3]
+
+
+@pytest.mark.parametrize("words", AT_ONCE, ids=" ".join)
+def test_help_and_mistakes_import_nothing_heavy(words: Sequence[str], ended: Callable[..., Ended]) -> None:
+    assert ended(*words).loaded == []
 
 
 def test_every_error_has_a_documented_exit_code() -> None:
@@ -156,8 +201,8 @@ def test_names_in_an_error_can_neither_steer_the_terminal_nor_look_like_another_
     assert capsys.readouterr().err == "sisr: \\x1b[2J\\x9b31m.png\n  sisr: all is well\\r\\udcff\n"
 
 
-def test_help_shows_options_in_their_panels() -> None:
-    short, long = sisr_command("train", "-h").stdout, sisr_command("train", "--help").stdout
+def test_help_shows_options_in_their_panels(ended: Callable[..., Ended]) -> None:
+    short, long = ended("train", "-h").out, ended("train", "--help").out
     assert short == long
     titles = [line for line in long.splitlines() if line.endswith(":") and not line.startswith(" ")]
     assert titles == ["Arguments:", "Images:", "What is learned:", "How it is run:", "Where it is kept:", "Options:"]
@@ -168,8 +213,10 @@ def test_debug_anywhere_shows_the_traceback(capsys: pytest.CaptureFixture[str]) 
     shown = capsys.readouterr().err
     assert shown.startswith("Traceback")
     assert shown.endswith("sisr: no\n")
-    assert "Traceback" in sisr_command("recipes", "--debug", "srezz").stderr
-    assert "Traceback" in sisr_command("--debug", "recipes", "srezz").stderr
+    for words in (["recipes", "--debug", "srezz"], ["--debug", "recipes", "srezz"]):
+        with pytest.raises(SystemExit):
+            cli.main(words)
+        assert capsys.readouterr().err.startswith("Traceback")
 
 
 def test_words_behind_two_dashes_are_not_options(capsys: pytest.CaptureFixture[str]) -> None:
@@ -242,30 +289,37 @@ def test_a_full_disk_behind_stdout_is_named() -> None:
     assert done.stderr == b"sisr: can't write the output: No space left on device\n"
 
 
-def test_a_pipeline_file_runs_alone_elsewhere(tmp_path: Path, repository: Path) -> None:
-    copy = tmp_path / "mine.py"
-    copy.write_bytes((repository / "pipelines" / "recipes.py").read_bytes())
-    done = subprocess.run([sys.executable, copy, "srezz"], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+def test_a_pipeline_file_runs_as_a_script_where_it_lies(repository: Path) -> None:
+    script = repository / "pipelines" / "recipes.py"
+    done = subprocess.run([sys.executable, script, "srezz"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert done.stderr.startswith("sisr: no recipe 'srezz'")
 
 
-@pytest.mark.parametrize("verb", verbs())
-def test_every_pipeline_file_runs_as_a_script(verb: str, repository: Path) -> None:
-    script = repository / "pipelines" / f"{verb}.py"
-    done = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"Usage: {verb}.py")
+def asked(line: str) -> dict[str, str]:
+    """What Bash puts into the environment of a command that is to complete a line."""
+    return {"_SISR_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
 
 
-def completions(line: str) -> list[str]:
-    words = {"_SISR_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
-    return sisr_command(**words).stdout.split()
+def test_the_shell_completes_verbs_options_and_recipes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def completions(line: str) -> list[str]:
+        for name, value in asked(line).items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(SystemExit):
+            cli.main([])
+        return capsys.readouterr().out.split()
 
-
-def test_the_shell_completes_verbs_options_and_recipes() -> None:
-    assert completions("sisr reci") == ["recipes"]
+    assert sisr_command(**asked("sisr reci")).stdout.split() == completions("sisr reci") == ["recipes"]
     assert set(verbs()) <= set(completions("sisr "))
+    assert "pixelshuffle" in completions("sisr train pix")
+    assert completions("sisr train pixelshuffle --preset ph") == ["photos"]
+    assert completions("sisr train pixelshuffle --precision bf") == ["bf16"]
+    (Path("runs") / "faces").mkdir(parents=True)
+    (Path("runs") / "faces" / "run.json").write_text("{}")
+    assert completions("sisr evaluate fa") == ["faces"]
+    assert completions("sisr train --from fa") == ["faces"]
     assert completions("sisr recipes --js") == ["--json"]
     assert completions("sisr recipes sre") == ["srez"]
     assert "--json" not in completions("sisr qqqq ")
@@ -276,9 +330,10 @@ def test_a_completion_script_can_be_had() -> None:
 
 
 @pytest.fixture(scope="module")
-def listed() -> list[dict[str, Any]]:
+def listed(session_cache: Path) -> list[dict[str, Any]]:
     """What `sisr recipes --json` says."""
-    recipes: list[dict[str, Any]] = json.loads(sisr_command("recipes", "--json").stdout)["recipes"]
+    done = sisr_command("recipes", "--json", SISR_CACHE=str(session_cache))
+    recipes: list[dict[str, Any]] = json.loads(done.stdout)["recipes"]
     return recipes
 
 
@@ -304,8 +359,36 @@ def test_every_setting_of_every_recipe_has_a_meaning(listed: list[dict[str, Any]
 
 
 @pytest.mark.slow
-def test_one_recipe_is_shown_with_its_settings() -> None:
-    shown = " ".join(sisr_command("recipes", "srez").stdout.split())
+def test_one_recipe_is_shown_with_its_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["recipes", "srez"])
+    shown = " ".join(capsys.readouterr().out.split())
     assert "generator 3,844,451, discriminator 4,175,937" in shown
     assert "│ beta1 │ 0.5 │ a number >= 0 and < 1" in shown
     assert "[17,52,144,144]" in shown
+
+
+HUNG_UP = """
+import signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` does
+print("ready", flush=True)
+try:
+    sys.stdin.read()  # until the terminal is gone
+except OSError:
+    pass
+from sisr.terminal import cli, console
+console.err.print("nobody reads this", markup=False)
+cli.main(["show", "nothing"])
+"""
+
+
+def test_a_terminal_that_hung_up_changes_no_exit_code(tmp_path: Path) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        os.execv(sys.executable, [sys.executable, "-c", HUNG_UP])
+    shown = b""
+    while not shown.endswith(b"ready\r\n"):  # the whole line, or its end would be what can't be written
+        shown += os.read(terminal, 100)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 2, "no such run"

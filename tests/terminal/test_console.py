@@ -1,6 +1,7 @@
 import io
 import json
 import math
+import threading
 
 import pytest
 
@@ -60,3 +61,19 @@ def test_progress_in_a_pipe_speaks_now_and_then(
 def test_progress_lets_errors_through() -> None:
     with pytest.raises(ZeroDivisionError), console.progress("packing", 3):
         raise ZeroDivisionError
+
+
+def test_a_stage_is_announced_only_where_it_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    said, heard = list[str](), threading.Event()
+
+    def note(message: str) -> None:
+        said.append(message)
+        heard.set()
+
+    monkeypatch.setattr(console, "note", note)
+    with console.stage("quick"):
+        pass
+    monkeypatch.setattr(console, "SAID_AFTER_S", 0.0)
+    with console.stage("starting Ray"):
+        assert heard.wait(60)
+    assert said == ["starting Ray ..."]

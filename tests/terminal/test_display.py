@@ -1,4 +1,5 @@
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from rich.console import Console
 from sisr.disk.journal import rows
 from sisr.disk.run_folder import RunFolder
 from sisr.driver.run import execute, record
-from sisr.terminal import displays
+from sisr.terminal import console, displays
 from sisr.tracking import outbox
 from sisr.training.run import Options, Run
 
@@ -36,13 +37,35 @@ class Folder(RunFolder):
 def test_a_narrow_terminal_shows_losses_and_validation_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = io.StringIO()
     terminal = Console(file=shown, force_terminal=True, width=60, soft_wrap=True, highlight=False)
-    monkeypatch.setattr(displays, "err", terminal)
+    for module in (displays, console):
+        monkeypatch.setattr(module, "err", terminal)
     with displays.Display(Folder(tmp_path)):
         pass
-    words = " ".join(shown.getvalue().split())
-    assert "generator/pixel 0.03189 | generator/adversarial 1.25" in words
-    assert "2 h 05 min left" in words
-    assert words.count("27.05 dB PSNR-Y") >= 2  # its own line, and the live one
+    lines = [line.strip() for line in shown.getvalue().splitlines()]
+    assert "generator/pixel 0.03189 | generator/adversarial 1.25" in lines
+    assert any("2 h 05 min left" in line for line in lines)
+    assert shown.getvalue().count("27.05 dB PSNR-Y") >= 2  # its own line, and the live one
+
+
+def test_a_log_gets_lines_of_80_columns_that_say_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Long(Folder):
+        def status(self) -> dict[str, object]:
+            further = {
+                "val/vgg_relu3_1": 5.21,
+                "val/dists": 0.1234,
+                "val/niqe": 4.321,
+                "val/fid": 87.65,
+                "val/score": 0.3,
+            }
+            return STATUS | {"validation": {**STATUS["validation"], **further}}  # type: ignore[dict-item]
+
+    shown = displays.Display(Long(tmp_path))
+    shown.refresh()
+    lines = capsys.readouterr().err.splitlines()
+    assert max(map(len, lines)) <= 80
+    told = " ".join(line.strip() for line in lines)
+    for words in (*displays.parts(Long(tmp_path).status())[:5], "fid 87.65, score +0.300"):
+        assert words in told
 
 
 FINISHED = STATUS | {
@@ -60,7 +83,8 @@ def test_the_summary_shows_every_measure_beside_bicubics() -> None:
     assert execute.summary(FINISHED).splitlines() == [
         "run r1 finished at step 2,000",
         "held-out images: 27.05 dB PSNR-Y, 0.7756 SSIM-Y, swd 61.2, score +0.312",
-        "bicubic:         27.10 dB PSNR-Y, 0.7800 SSIM-Y, swd 95.0 (Y|crop=scale|swd)",
+        "bicubic:         27.10 dB PSNR-Y, 0.7800 SSIM-Y, swd 95.0",
+        "measured on luma, without a border of `scale` px, SWD",
         "model: runs/r1/model    samples: runs/r1/samples",
     ]
 
@@ -75,24 +99,109 @@ def test_the_summary_names_an_earlier_checkpoint_only_if_it_was_better_by_what_c
     )
 
 
-def test_the_evaluation_line_shows_the_distance_of_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    class Finished(RunFolder):
-        def status(self) -> dict[str, object]:
-            return FINISHED
+def test_bicubics_values_are_shown_once_and_each_evaluation_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = RunFolder(tmp_path)
+    display = displays.Display(folder)
+    for step in (1000, 2000):
+        folder.write_status(**FINISHED | {"validation_step": step})
+        display.refresh()
+    assert capsys.readouterr().err.splitlines() == [
+        "held-out images, by bicubic: 27.10 dB PSNR-Y, 0.7800 SSIM-Y, swd 95.0",
+        "step 1,000: 27.05 dB PSNR-Y, 0.7756 SSIM-Y, swd 61.2, score +0.312",
+        "step 2,000: 27.05 dB PSNR-Y, 0.7756 SSIM-Y, swd 61.2, score +0.312",
+    ]
 
-    displays.Display(Finished(tmp_path)).refresh()
-    said = " ".join(capsys.readouterr().err.split())
-    assert "27.05 dB PSNR-Y, 0.7756 SSIM-Y, swd 61.2, score +0.312; bicubic 27.10 dB PSNR-Y, 0.7800 SSIM-Y" in said
+
+def test_a_run_that_was_asked_to_stop_is_saving_and_has_no_time_left() -> None:
+    assert displays.parts(STATUS, saving=True)[:2] == ["step 1,200/100,000", "saving"]
+    assert "left" not in " ".join(displays.parts(STATUS | {"state": "stopped", "eta_s": 0.0}))
+
+
+def test_a_terminal_says_that_it_saves_as_soon_as_it_was_asked_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = io.StringIO()
+    terminal = Console(file=shown, force_terminal=True, width=80, soft_wrap=True, highlight=False)
+    for module in (displays, console):
+        monkeypatch.setattr(module, "err", terminal)
+    folder = Folder(tmp_path)
+    with displays.Display(folder) as display:
+        display.refresh()
+        folder.request_stop()
+    assert "step 1,200/100,000 | saving" in shown.getvalue()
+
+
+def test_the_estimate_warns_of_a_length_that_cant_be_meant_and_says_what_an_hour_holds() -> None:
+    found = {"step": 10, "seconds": 3900.0, "memory_bytes": 3 * 2**29}
+    assert displays.estimate(STATUS | {"steps": 400_000, "estimate": found}) == (
+        "after 10 steps: about 1 h 05 min of training left, 1.5 GiB of memory"
+    )
+    found["seconds"] = 399_990 * 36.0  # a hundred steps an hour
+    assert displays.estimate(STATUS | {"steps": 400_000, "estimate": found}, "; so") == (
+        "warning: after 10 steps: the other 399,990 will take about 166 days here, and 1.5 GiB of memory. "
+        "--steps 100 take an hour; so"
+    )
+
+
+def test_a_line_of_parts_breaks_between_them_only() -> None:
+    assert console.joined(["step 1/9", "2 min 33 s left", "45.9 images/s"], 30) == (
+        "step 1/9 | 2 min 33 s left\n  45.9 images/s"
+    )
+
+
+def test_a_note_on_a_terminal_breaks_between_words_and_never_inside_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    terminal = Console(file=shown, force_terminal=True, width=20, soft_wrap=True, highlight=False)
+    monkeypatch.setattr(console, "err", terminal)
+    console.note("a few words and runs/a/long/path/that/is/copied here")
+    assert [line.rstrip() for line in shown.getvalue().splitlines()] == [
+        "a few words and",
+        "  runs/a/long/path/that/is/copied",
+        "  here",
+    ]
+
+
+def test_a_bar_comes_with_the_first_progress_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    terminal = Console(file=shown, force_terminal=True, width=80, highlight=False)
+    monkeypatch.setattr(console, "err", terminal)
+    with console.progress("packing", 3):
+        pass
+    assert shown.getvalue() == ""
+    with console.progress("packing", 3) as advance:
+        advance(3)
+    assert "3/3" in shown.getvalue()
+
+
+def test_what_comes_before_the_first_step_is_announced_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(displays, "SAID_AFTER_S", 0.0)
+    folder = RunFolder(tmp_path)
+    folder.write_status(state="stopped", step=7, steps=9)  # of an earlier attempt
+    display = displays.Display(folder)
+    started = {"state": "running", "step": 0, "steps": 9, "baseline": {"psnr_y": 27.1}}
+    for status in (None, None, started, started, started | {"validation": {"val/psnr_y": 27.0}, "validation_step": 0}):
+        if status:
+            folder.write_status(**status)
+        display.refresh()
+    said = capsys.readouterr().err
+    assert [line for line in said.splitlines() if line.endswith("...")] == [
+        "starting the workers ...",
+        "validating for the first time ...",
+    ]
 
 
 def test_every_validated_metric_becomes_a_final_one(tmp_path: Path) -> None:
     run = Run(name="r1", recipe="srez", config={}, options=Options(), data="demo")
     record.close(run, RunFolder(tmp_path), {**FINISHED, "state": "stopped"})
-    written = [row for row, _ in rows(tmp_path / outbox.FILE) if row and row["op"] == "metrics"]
-    assert [row["step"] for row in written] == [2000]
-    assert written[0]["values"] == {
-        "final/psnr_y": 27.05,
-        "final/ssim_y": 0.7756,
-        "final/swd": 61.25,
-        "final/score": 0.312,
-    }
+    tags: dict[str, str] = {}
+    for row, _ in rows(tmp_path / outbox.FILE):
+        assert row
+        assert row["op"] != "metrics", "MLflow would draw a chart of each"
+        tags |= row["values"] if row["op"] == "tags" else {}
+    final = {"psnr_y": 27.05, "ssim_y": 0.7756, "swd": 61.25, "score": 0.312}
+    assert json.loads(tags[outbox.FINAL]) == final
+    assert tags[outbox.ENDED] == "stopped at step 2,000"

@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import os
+import re
 import traceback
 import weakref
 from collections.abc import Iterator
@@ -13,13 +14,29 @@ from pathlib import Path
 from typing import Any
 
 from sisr.disk import atomic, lock
-from sisr.errors import DiskError, RunLockedError
+from sisr.errors import ConfigError, DiskError, RunLockedError
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # of runs
 LOCK = ".lock"
+RECORD = "run.json"  # what makes a folder a run's
 LOCK_PATIENCE_S = 1.0  # who only looks whether the lock is held has it for a moment
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
 
 _log = logging.getLogger(__name__)
+
+
+def check_name(name: str) -> str:
+    """Return a run's name if it is safe as a folder's name.
+
+    Raises:
+        ConfigError: It holds anything but letters, digits, '.', '_' and '-', or starts with a dot.
+    """
+    if not NAME.fullmatch(name) or ".." in name:
+        raise ConfigError(
+            f"run name {name!r} can't be used: letters, digits, '.', '_' and '-' only, at most 64, no '..', "
+            "and a letter or digit first"
+        )
+    return name
 
 
 class RunFolder:
@@ -34,8 +51,9 @@ class RunFolder:
         self.model = path / "model"
         self.best = path / "best.json"
         self._evaluations = path / "evaluations.jsonl"
-        self.init = path / "init.safetensors"
-        self.run = path / "run.json"  # what is executed: `sisr.training.run` reads and writes it
+        self.init = path / "init.safetensors"  # the generator's first weights, and the judge's
+        self.init_judge = path / "init_judge.safetensors"
+        self.run = path / RECORD  # what is executed: `sisr.training.run` reads and writes it
         self.next_run = path / ".run.json.next"  # takes its place once a checkpoint was restored with what it says
         self._files = path / "files.json"
         self._status = path / "status.json"
@@ -107,6 +125,14 @@ class RunFolder:
         with open(self._warnings, "a") as file:
             file.writelines(self._unwritten)
         self._unwritten.clear()
+
+    @contextmanager
+    def errors_reported(self) -> Iterator[None]:
+        """Let training go on when something beside a checkpoint can't be written."""
+        try:
+            yield
+        except OSError as error:
+            self.warn(f"training goes on, but {error}")
 
     def warnings(self) -> list[str]:
         """Return the warnings so far."""

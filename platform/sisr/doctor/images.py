@@ -1,5 +1,6 @@
 """Whether a source's images can be trained on: each examined as training would, its packed copy, and pairs in it."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -8,15 +9,15 @@ from sisr.data import packing
 from sisr.data.images import decode
 from sisr.data.index import MAX_BAD_FRACTION, NAMED, Index
 from sisr.data.packing import read_all
-from sisr.data.pairs import Pixels, find_paired, made_by
+from sisr.data.pairs import find_paired, scale_of, size_of
 from sisr.data.sources import ImageFile, by_name, published
 from sisr.data.sources.catalogue import open_source
 from sisr.data.store import DamagedStoreError, Store
 from sisr.doctor import Diagnosis
+from sisr.doctor.pairs import PairFiles, alignment, kernel
 from sisr.errors import DataError
+from sisr.storage.address import is_address
 from sisr.terminal.console import progress
-
-PAIRS_COMPARED = 8
 
 
 def examine(spec: str) -> list[Diagnosis]:
@@ -27,19 +28,23 @@ def examine(spec: str) -> list[Diagnosis]:
     Raises:
         DataError: There is no such source.
     """
-    if published.is_address(spec):
+    if is_address(spec):
         manifest = published.read(spec)
         count = f"{len(manifest.train):,} images to train on, {len(manifest.held_out):,} held out"
         return [Diagnosis("ok", "published", count), *_packed(published.place(manifest))]
     source = open_source(spec)
     files = sorted({file.name: file for file in (*source.files, *source.held_out)}.values(), key=by_name)
-    verdicts = []
+    verdicts, given = [], []
     with progress(f"examining {source.name}", len(files)) as advance:
-        for file, (verdict, _) in zip(files, read_all(files, lambda file: None), strict=True):
+        for file, (verdict, images) in zip(files, read_all(files, lambda file: None), strict=True):
             verdicts.append((file.name, verdict))
+            if file.lr and images:
+                hr, lr = map(size_of, images)
+                given.append(PairFiles(file.lr, file.path, scale_of(lr, hr) or 0))
             advance()
     index = Index.of(verdicts)
-    diagnoses = [*_summary(index), *_packed(packing.place(source.files)), *_pairs(files, index)]
+    pairs = _given(given) if given else _mixed(spec, files, index)
+    diagnoses = [*_summary(index), *_packed(packing.place(source.files)), *pairs]
     try:
         index.check(spec, MAX_BAD_FRACTION)
     except DataError as error:
@@ -80,19 +85,25 @@ def _packed(folder: Path) -> Iterator[Diagnosis]:
         yield Diagnosis("ok", "packed", f"{store.nbytes / 1e6:,.1f} MB in {folder}, as they were packed")
 
 
-def _pairs(files: Sequence[ImageFile], index: Index) -> Iterator[Diagnosis]:
-    """Yield what made the low-resolution images of a folder that holds them beside their originals, and which lack."""
+def _given(pairs: Sequence[PairFiles]) -> Iterator[Diagnosis]:
+    """Yield the scales of pairs, what made their lr, and whether it lies at the same place as hr."""
+    scales = Counter(pair.scale for pair in pairs)
+    text = ", ".join(f"{count:,} x{scale}" for scale, count in scales.most_common())
+    found = f"{text}; low resolution made by: {kernel(pairs)}"
+    remedy = "a recipe has one scale: give those of another apart" if len(scales) > 1 else ""
+    yield Diagnosis("warning" if len(scales) > 1 else "ok", "pairs", found, remedy)
+    yield from alignment(pairs)
+
+
+def _mixed(spec: str, files: Sequence[ImageFile], index: Index) -> Iterator[Diagnosis]:
+    """Yield the same of a folder that holds low resolution beside originals, as if both were, and which files lack."""
     paths = {file.name: file.path for file in files}
     sizes = {name: (index.verdicts[name].width, index.verdicts[name].height) for name in index.good}
-
-    def read(name: str) -> Pixels:
-        return decode(paths[name])
-
-    for found in find_paired(index.good, sizes.get, read):
-        kernel = made_by(found.pairs[:PAIRS_COMPARED], read)
-        text = f"{len(found.pairs):,} pairs x{found.scale}; low resolution made by: {kernel}"
-        remedy = "train on the originals alone: low resolution is made while training, as the recipe says"
-        yield Diagnosis("warning", printable(found.folder), text, remedy)
+    for found in find_paired(index.good, sizes.get, lambda name: decode(paths[name])):
+        pairs = [PairFiles(paths[pair.lr], paths[pair.hr], pair.scale) for pair in found.pairs]
+        text = f"{len(found.pairs):,} pairs x{found.scale}; low resolution made by: {kernel(pairs)}"
+        yield Diagnosis("warning", printable(found.folder), text, printable(found.remedy(spec)))
+        yield from alignment(pairs)
         for fault in found.faults[:NAMED]:
             yield Diagnosis("warning", "pairs", printable(fault), "give it the right name and size, or remove it")
         if len(found.faults) > NAMED:

@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
-import psutil
-
 from sisr.disk import code_revision
 from sisr.disk.cache import home
 from sisr.doctor import Diagnosis, Level
+from sisr.inference.memory import free_bytes, total_bytes
 
 GIB = 2**30
 OLDEST_PYTHON = (3, 11)
@@ -20,7 +19,6 @@ ENOUGH_MEMORY_GIB = 8
 ENOUGH_DISK_GIB = 10
 LEAST_DISK_GIB = 1
 ENOUGH_SHM_GIB = 1
-CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def examine(runs: Path, cache: Path) -> list[Diagnosis]:
@@ -86,20 +84,11 @@ def _driver_gpus() -> str:
 
 def memory() -> Diagnosis:
     """Return whether there is memory enough for Ray and one training run."""
-    total = min([psutil.virtual_memory().total, *_container_limits()]) / GIB
-    free = min(psutil.virtual_memory().available / GIB, total)
+    total, free = total_bytes() / GIB, free_bytes() / GIB
     found = f"{total:.0f} GiB, {free:.0f} GiB free; {os.cpu_count()} CPUs"
     if total < ENOUGH_MEMORY_GIB:
         return Diagnosis("warning", "memory", found, "Ray and one run take about 3 GiB: --local takes less")
     return Diagnosis("ok", "memory", found)
-
-
-def _container_limits() -> Iterator[int]:
-    for path in CGROUP_LIMITS:
-        try:
-            yield int(Path(path).read_text())
-        except (OSError, ValueError):  # not a container, or "max"
-            continue
 
 
 def shared_memory(path: Path = Path("/dev/shm")) -> Diagnosis:

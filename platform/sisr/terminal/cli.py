@@ -5,6 +5,7 @@ imported before it is asked for, so that help, completion and mistakes answer at
 """
 
 import ast
+import atexit
 import errno
 import functools
 import importlib
@@ -14,6 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -34,10 +36,13 @@ STYLE: dict[str, Any] = {
     "context_settings": {"help_option_names": ["-h", "--help"]},
 }
 CRASHES_KEPT = 5
+_ended_with: list[int] = []  # this process's exit code, once it is known
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line `sisr ...` and end the process with its exit code."""
+    if argv is None:  # the program itself
+        atexit.register(_leave)  # before all others, so that it comes last
     _execute(_group(), "sisr", sys.argv[1:] if argv is None else argv)
 
 
@@ -45,7 +50,7 @@ def run(verb: Callable[..., Any], argv: Sequence[str] | None = None) -> NoReturn
     """Run one verb's `main` as a program of its own: the last line of every pipeline file."""
     module, name = sys.modules[verb.__module__], Path(sys.argv[0]).name
     _warn(code_revision.complaint_about_script(Path(getattr(module, "__file__", name))))
-    _execute(_command(verb, name, module.__doc__), name, sys.argv[1:] if argv is None else argv)
+    _execute(command(verb, name, module.__doc__), name, sys.argv[1:] if argv is None else argv)
 
 
 @functools.cache
@@ -76,14 +81,15 @@ class Verbs(TyperGroup):
             hint = did_you_mean(name, known) or f"there are {', '.join(known)}"
             raise ConfigError(f"no verb '{name}'; {hint}")
         module = importlib.import_module(f"sisr.pipelines.{name}")
-        return name, _command(module.main, name, module.__doc__), args[1:]
+        return name, command(module.main, name, module.__doc__), args[1:]
 
 
 DESCRIPTION = "Trains, measures and serves super-resolution GANs, on a laptop or a cluster."
 EPILOG = (
     "Start with `sisr demo`. Every verb has --help. --debug, anywhere on the line, shows the traceback of an error. "
     "Exit codes: 0 done, 2 command line or setting, 3 images, 4 checkpoint, 5 diverged or out of memory, 6 run in use, "
-    "7 model refused, 69 tracking server, 70 our mistake, 73 can't write, 75 stopped (run it again to go on), "
+    "7 model refused, 69 tracking server, 70 our mistake, 73 can't write, 74 object storage, "
+    "75 stopped (run it again to go on), "
     "130 interrupted."
 )
 
@@ -119,7 +125,8 @@ class Verb(TyperCommand):
                 formatter.write_dl(lines)
 
 
-def _command(verb: Callable[..., Any], name: str, doc: str | None) -> Any:
+def command(verb: Callable[..., Any], name: str, doc: str | None) -> Any:
+    """Return the command line of a verb's `main`; `doc` is its module's."""
     app = typer.Typer(add_completion=False, **STYLE)
     app.command(name, cls=Verb, help=doc)(verb)
     return typer.main.get_command(app)
@@ -136,13 +143,27 @@ def _execute(command: Any, name: str, argv: Sequence[str]) -> NoReturn:
             command.main(argv, prog_name=name)  # answers the shell and ends the process
         _warn(code_revision.complaint_about_submitted())
         with command.make_context(name, argv) as context:  # not main(), which handles errors in its own way
-            code = command.invoke(context)
+            result = command.invoke(context)
+        code: int | str | None = (
+            result if isinstance(result, int) else None
+        )  # else it is what Python gets: see `sisr.interface`
         sys.stdout.flush()
     except BaseException as error:
         if debug and not isinstance(error, SystemExit | typer.Exit | TyperException):
             traceback.print_exc()
         code = _report(error, debug)
+    if code is None or isinstance(code, int):
+        _ended_with.append(code or 0)
     sys.exit(code)
+
+
+def _leave() -> None:
+    """End the process without taking the modules of torch and Ray to pieces, for which somebody would wait a second."""
+    if _ended_with:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):  # nobody reads it any more
+                stream.flush()
+        os._exit(_ended_with[-1])
 
 
 def _prepare_streams() -> None:
@@ -184,7 +205,8 @@ def _warn(complaint: str | None) -> None:
 def _fail(message: str, code: int) -> int:
     """Write a message to stderr, whose further lines are indented: no name with a line end looks like one of ours."""
     text = printable(message, keep="\n").replace("\n", "\n  ")
-    sys.stderr.write(f"sisr: {text}\n")
+    with suppress(OSError):  # a terminal that hung up: the exit code still counts
+        sys.stderr.write(f"sisr: {text}\n")
     return code
 
 

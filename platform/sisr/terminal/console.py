@@ -1,11 +1,14 @@
 """What a person or a program reads: results on stdout, everything else on stderr."""
 
+import errno
 import json
 import math
 import sys
+import textwrap
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -14,12 +17,20 @@ from rich.table import Table
 from rich.text import Text
 
 from sisr.config.wording import printable
+from sisr.terminal import tables
 
 
 class _Console(Console):
     def print(self, *objects: Any, **options: Any) -> None:
         # Control characters in plain texts, other than line ends, are escaped.
         super().print(*(printable(o, keep="\n\t") if isinstance(o, str) else o for o in objects), **options)
+
+    def _write_buffer(self) -> None:
+        try:
+            super()._write_buffer()
+        except OSError as error:
+            if error.errno != errno.EIO:  # the terminal hung up: what nobody reads ends no run
+                raise
 
     def on_broken_pipe(self) -> None:
         """Let `sisr.terminal.cli` decide what a reader that has seen enough (`head`) means; rich would exit with 1."""
@@ -29,13 +40,44 @@ class _Console(Console):
 out = _Console(highlight=False, soft_wrap=True)
 err = _Console(stderr=True, highlight=False, soft_wrap=True)
 
+PLAIN_WIDTH = 80  # characters of a progress line in a log
 PLAIN_EVERY_S = 5.0  # between two plain progress lines, so that a log stays short
+DAY_S = 24 * 3600
+BAR = " | "
+SAID_AFTER_S = 2.0  # what takes longer is announced, and the first progress line comes
 
 
 def note(message: str) -> None:
-    """Write a message to stderr as it is; nothing where it is empty."""
+    """Write a message to stderr, nothing where it is empty; on a terminal its lines break between words only."""
     if message:
-        err.print(message, markup=False)
+        err.print(_wrapped(message, err.width) if err.is_terminal else message, markup=False)
+
+
+def note_progress(message: str) -> None:
+    """Write to stderr how far something is, in lines of `PLAIN_WIDTH` at most where that is no terminal."""
+    err.print(_wrapped(message, err.width if err.is_terminal else PLAIN_WIDTH), markup=False)
+
+
+def _wrapped(message: str, width: int) -> str:
+    """Return lines in as many as the width needs; what is copied, such as a path, stays whole and has no hyphen."""
+    return "\n".join(line if len(line) <= width else _filled(line, width) for line in message.split("\n"))
+
+
+def _filled(line: str, width: int) -> str:
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+@contextmanager
+def stage(description: str) -> Iterator[None]:
+    """Say on stderr what is being done, such as "starting Ray", where the block takes longer than `SAID_AFTER_S`."""
+    timer = threading.Timer(SAID_AFTER_S, note, (f"{description} ...",))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def print_json(content: Any) -> None:
@@ -64,18 +106,43 @@ def finite(content: Any) -> Any:
     return content
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print a table to stdout. Columns whose every cell is a number, or None, are aligned on the right."""
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, aside: bool = False) -> None:
+    """Print a table to stdout, or, if it is said `aside`, to stderr.
+
+    Columns whose every cell is a number, or None, are aligned on the right. A terminal that is too narrow for the
+    longest words gets rows as columns, or each row as a table of its own.
+    """
     rows = [list(row) for row in rows]
+    numeric = [all(row[i] is None or isinstance(row[i], int | float) for row in rows) for i in range(len(columns))]
+    cells = [[*columns], *([_cell(value) for value in row] for row in rows)]
+    target = err if aside else out
+    if not target.is_terminal:  # a file or pipe has no width: every cell is on one line there
+        wide = tables.natural(cells)
+        width = max(sum(width + tables.BORDERS for width in wide) + 1, len(title))
+        target = _Console(width=width, highlight=False, stderr=aside)
+        target.print(_built(title, cells, wide, numeric), soft_wrap=False)
+    elif widths := tables.fitted(cells, target.width):
+        target.print(_built(title, cells, widths, numeric), soft_wrap=False)
+    elif rows and (widths := tables.fitted(tables.turned(cells), target.width)):
+        target.print(_built(title, tables.turned(cells), widths), soft_wrap=False)
+    else:
+        for row in cells[1:]:
+            target.print(_built(title, tables.turned([cells[0], row])), soft_wrap=False)
+            title = ""
+
+
+def _built(
+    title: str, cells: tables.Cells, widths: Sequence[int] | None = None, numeric: Sequence[bool] | None = None
+) -> Table:
     built = Table(title=title or None, title_justify="left", title_style="bold")
-    for i, column in enumerate(columns):
-        numeric = bool(rows) and all(row[i] is None or isinstance(row[i], int | float) for row in rows)
-        built.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        built.add_row(*(Text(_cell(value)) for value in row))
-    # A file or pipe has no width: every cell is on one line there.
-    target = out if out.is_terminal else _Console(width=_width(columns, rows, title), highlight=False)
-    target.print(built, soft_wrap=False)
+    for i, column in enumerate(cells[0]):
+        width = widths[i] if widths else None
+        built.add_column(
+            Text(column), justify="right" if numeric and numeric[i] else "left", overflow="fold", width=width
+        )
+    for row in cells[1:]:
+        built.add_row(*map(Text, row))
+    return built
 
 
 def _cell(value: Any) -> str:
@@ -86,20 +153,27 @@ def _cell(value: Any) -> str:
     return printable(str(value), keep="\n")
 
 
-def _width(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str) -> int:
-    cells = [[*columns], *([_cell(value) for value in row] for row in rows)]
-    widest = (max(len(line) for cell in column for line in cell.split("\n")) for column in zip(*cells, strict=True))
-    return max(sum(width + 3 for width in widest) + 1, len(title))
-
-
 def duration(seconds: float | None) -> str:
-    """Return a time span such as 2 h 05 min, 3 min 20 s or 12 s."""
+    """Return a time span such as 12 days, 2 h 05 min, 3 min 20 s or 12 s."""
     if seconds is None:
         return "?"
     whole = int(seconds)
+    if whole >= 3 * DAY_S:
+        return f"{whole // DAY_S:,} days"
     if whole >= 3600:
         return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
+
+
+def joined(parts: Sequence[str], width: int) -> str:
+    """Return parts of a line, divided by bars, in as few lines of at most `width` characters as hold them unbroken."""
+    lines = [parts[0]]
+    for part in parts[1:]:
+        if len(lines[-1]) + len(BAR) + len(part) <= width:
+            lines[-1] += BAR + part
+        else:
+            lines.append(f"  {part}")
+    return "\n".join(lines)
 
 
 class Advance(Protocol):
@@ -114,29 +188,36 @@ class Advance(Protocol):
 def progress(description: str, total: int) -> Iterator[Advance]:
     """Show on stderr how far a task is: a bar on a terminal, else a plain line now and then.
 
+    The bar comes with the first progress: what is done already, as packing of cached images is, shows none.
+
     Use as `with progress("packing", len(files)) as advance: ... advance()`.
     """
     if not err.is_terminal:
         yield _plain_lines(description, total)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[note]}", markup=False), console=err) as bar:
-        task = bar.add_task(description, total=total, note="")
+    bar = Progress(*columns, TextColumn("{task.fields[note]}", markup=False), console=err)
+    task = bar.add_task(description, total=total, note="")
+    with ExitStack() as begun:
+        begun.enter_context(stage(description))
 
         def advance(count: int = 1, note: str = "") -> None:
+            if not bar.live.is_started:
+                begun.close()
+                begun.enter_context(bar)
             bar.update(task, advance=count, note=printable(note))
 
         yield advance
 
 
 def _plain_lines(description: str, total: int) -> Advance:
-    done, shown_at = 0, time.monotonic()
+    done, shown_at = 0, time.monotonic() - max(0.0, PLAIN_EVERY_S - SAID_AFTER_S)
 
     def advance(count: int = 1, note: str = "") -> None:
         nonlocal done, shown_at
         done += count
         if done >= total or time.monotonic() - shown_at >= PLAIN_EVERY_S:
             shown_at = time.monotonic()
-            err.print(f"{description}: {done}/{total} {note}".rstrip(), markup=False)
+            note_progress(f"{description}: {done}/{total} {note}".rstrip())
 
     return advance
