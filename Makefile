@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-ray test-others test-cluster lint ui constraints clean
+.PHONY: help install demo check test test-fast test-ray test-others test-training test-cluster test-gpu bundle lint ui constraints clean
 
 # The Python that makes .venv: the first of these that runs, is 3.11 or newer and can make environments.
 PYTHONS := $(PYTHON) python3.11 python3.12 python3.13 python3 python
@@ -30,21 +30,42 @@ $(STAMP):
 demo: install  ## the whole story on bundled photographs, in minutes on a laptop
 	$(BIN)/sisr demo
 
-check: install lint  ## what to run before each commit: style, types and the fast tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not (cluster or ray or mlflow or browser or slow)"
+# The types are checked by one process, which leaves room for the tests beside it.
+check: install  ## what to run before each commit: style, types and the fast tests
+	@$(MAKE) --no-print-directory --jobs=2 lint test-fast
 
-# Those that start Ray run one after the other, which is mostly waiting; the others beside them.
+test-fast: install
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not (cluster or ray or mlflow or browser or slow)"
+
+# Two chains at a time, the longest first: those that start Ray, which is mostly waiting, and the others beside them;
+# whoever ends first takes those of training. One that fails keeps none of the others from its end.
 test: install  ## run all tests that can run on this machine
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line test-ray test-others
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 test-ray test-others test-training
+
+# Each line says whose it is.
+test-ray test-others test-training: SHELL := /bin/bash
+test-ray test-others test-training: .SHELLFLAGS := -o pipefail -c
 
 test-ray: install
-	$(BIN)/python -m pytest -m "ray and not cluster"
+	@$(BIN)/python -m pytest -m "ray and not cluster" 2>&1 | (trap '' INT; exec sed -u 's/^/ray      | /')
 
 test-others: install
-	$(BIN)/python -m pytest -m "not (ray or cluster)"
+	@$(BIN)/python -m pytest -m "not (ray or cluster)" --ignore=tests/training 2>&1 \
+	  | (trap '' INT; exec sed -u 's/^/others   | /')
+
+test-training: install
+	@$(BIN)/python -m pytest -m "not (ray or cluster)" tests/training 2>&1 | (trap '' INT; exec sed -u 's/^/training | /')
 
 test-cluster: install  ## run the tests over several simulated hosts; needs root on Linux and 8 GB of memory
 	$(BIN)/python -m pytest -m cluster --durations=0
+
+# Installs nothing: the machine may have no network. BIN=FOLDER/bin where a bundle was installed.
+test-gpu:  ## run the tests that need a GPU; BIN=FOLDER/bin: with the environment of a bundle
+	$(BIN)/python -m pytest -m gpu --durations=10
+
+bundle: install  ## write an offline bundle: PYTHON_VERSION=3.12 HAVE=torch==2.11.0,numpy EXTRAS=cluster,test
+	$(BIN)/python deploy/bundle.py --have '$(HAVE)' $(if $(EXTRAS),--extras '$(EXTRAS)') \
+	  $(if $(PYTHON_VERSION),--python-version $(PYTHON_VERSION)) $(if $(OUTPUT),--output '$(OUTPUT)')
 
 lint: install  ## check style and types
 	$(BIN)/ruff check
@@ -55,7 +76,8 @@ ui: install  ## show runs, images and models in the browser
 	$(BIN)/sisr ui
 
 constraints: install  ## write the installed versions to constraints.txt
-	@{ sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --all --exclude-editable; } > .venv/constraints.txt
+	@{ sed -n '/^#/p' constraints.txt; { $(BIN)/python -m pip freeze --all --exclude-editable; \
+	  grep -iE '^(DISTS-pytorch|pytorch-fid)==' constraints.txt; } | LC_ALL=C sort -f -u; } > .venv/constraints.txt
 	@mv .venv/constraints.txt constraints.txt
 
 clean:  ## remove .venv and everything built; keeps runs
