@@ -127,6 +127,27 @@ def test_the_tracks_of_div2k_are_pairs(tmp_path: Path, track: str, folder: str, 
         open_source(f"div2k:{tmp_path},wild")
 
 
+@pytest.mark.parametrize("published_valid", [True, False])
+def test_of_track_wild_each_take_is_a_pair_and_no_held_out_photograph_is_trained_on(
+    tmp_path: Path, published_valid: bool
+) -> None:
+    for number in range(1, 13):
+        save(picture(), tmp_path / "DIV2K_train_HR" / f"{number:04d}.png")
+        for take in range(1, 5):
+            save(picture(), tmp_path / "DIV2K_train_LR_wild" / f"{number:04d}x4w{take}.png")
+    if published_valid:
+        save(picture(), tmp_path / "DIV2K_valid_HR/0801.png")
+        save(picture(), tmp_path / "DIV2K_valid_LR_wild/0801x4w.png")
+    source = open_source(f"div2k:{tmp_path},wild")
+    assert all(file.lr and not file.refused for file in source.files)
+    assert len({file.name for file in source.files}) == len(source.files)
+    for file in source.files:
+        assert file.lr is not None
+        assert file.lr.stem.startswith(f"{file.path.stem}x4w")
+    assert len(source.train) == (48 if published_valid else 44)
+    assert not {file.path for file in source.train} & {file.path for file in source.held_out}
+
+
 # -- packed
 
 

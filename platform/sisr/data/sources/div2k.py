@@ -5,14 +5,18 @@ https://data.vision.ee.ethz.ch/cvl/DIV2K/
 """
 
 import re
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from sisr.data.sources import ImageFile, Source, draw, existing_folder, first_folder, hold_out, split_place
+from sisr.data.sources import ImageFile, Source, by_name, draw, existing_folder, first_folder, hold_out, split_place
 from sisr.data.sources.folder import find_images
-from sisr.data.sources.pairs import held_out_pairs, join
+from sisr.data.sources.pairs import join
 from sisr.errors import DataError
 
+# Of track wild each photograph of training has four takes, 0001x4w1.png to 0001x4w4.png.
+TAKE = re.compile(r"(?i)x\dw(\d)$")
 FOLDERS = ("DIV2K_train_HR/DIV2K_train_HR", "DIV2K_train_HR", "DIV2K/DIV2K_train_HR")
 
 
@@ -21,7 +25,7 @@ def open_layout(place: str) -> Source:
 
     Args:
         place: The folder; or the folder, a comma and one of the published tracks, such as `unknown_x4`, `bicubic_x2`,
-            `x8` or `mild`: then lr is the track's.
+            `x8`, `mild` or `wild`: then lr is the track's.
 
     Raises:
         DataError: There are no images, or no such track.
@@ -29,15 +33,33 @@ def open_layout(place: str) -> Source:
     path, *track = split_place(place)
     hr = first_folder(existing_folder(path), FOLDERS)
     train, valid = find_images(hr), hr.parent / "DIV2K_valid_HR"
+    originals = train
     if track:
-        train = join(train, find_images(_track(hr.parent, "train", track[0])))
+        train = _with_lr(train, find_images(_track(hr.parent, "train", track[0])))
     if not valid.is_dir():
-        return Source("div2k", *(held_out_pairs(train) if track else hold_out(train)))
+        # Originals are chosen, so that none that is held out is trained on in another of its takes.
+        paths = {file.path for file in hold_out(originals)[1]}
+        held = [file for file in train if file.path in paths and not file.refused]
+        return Source("div2k", sorted(set(train) - set(held), key=by_name), held)
     held = find_images(valid)
     if track:
-        held = join(held, find_images(_track(hr.parent, "valid", track[0])))
+        held = _with_lr(held, find_images(_track(hr.parent, "valid", track[0])))
     held = [_named(file) for file in held]
     return Source("div2k", train, draw(held), held)
+
+
+def _with_lr(hr: Sequence[ImageFile], lr: Sequence[ImageFile]) -> list[ImageFile]:
+    """Return the originals with their lr, as `join` does; those of which there are several takes once for each."""
+    takes: dict[str, list[ImageFile]] = defaultdict(list)
+    for file in lr:
+        number = TAKE.search(PurePosixPath(file.name).stem)
+        takes[number[1] if number else ""].append(file)
+    pairs = [
+        replace(file, name=f"{file.name} (w{take})") if take else file
+        for take, files in takes.items()
+        for file in join(hr, files)
+    ]
+    return sorted(pairs, key=by_name)
 
 
 def _named(file: ImageFile) -> ImageFile:
