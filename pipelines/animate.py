@@ -118,11 +118,11 @@ def _print(result: dict[str, Any]) -> None:
     frames = f"{len(result['steps'])} frames in {result['seconds']:g} s"
     console.out.print(f"{result['output']}: {frames}, {size}", markup=False)
     for note in result["notes"]:
-        console.out.print(f"  {note}", markup=False)
+        console.write(f"  {note}", hanging=0)
     if result["logged"]:
         console.out.print(f"  logged to run {result['run']}; `sisr sync` delivers it", markup=False)
     elif result["not_logged_because"] != "--no-log":
-        console.err.print(f"  not logged: {result['not_logged_because']}", markup=False)
+        console.note(f"  not logged: {result['not_logged_because']}")
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ def main(
         result.show()
         next_steps.show(next_steps.after_comparison(named.get(result.best, ""), len(files), data, runs))
     if logged:
-        console.err.print(logged, markup=False)
+        console.note(logged)
     return result
 
 

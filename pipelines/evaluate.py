@@ -77,11 +77,11 @@ def main(
     scale = opened[0].scale if opened else scale or usual
     finished, surplus = find_all(sr or [], files, scale)
     for line in (*warnings(models.places(specs, runs), files), *surplus, *by.missing):
-        console.err.print(f"warning: {line}", markup=False)
+        console.note(f"warning: {line}")
     at_once = models.side_by_side(opened)
     measured, _ = measure(opened, files, by, scale=scale, finished=finished, at_once=at_once)
     for line in unmeasured(measured, by):
-        console.err.print(f"warning: {line}", markup=False)
+        console.note(f"warning: {line}")
     of_models = {each.name for each in opened}
     measured = [replace(m, protocol=m.protocol + manner) if m.model in of_models else m for m in measured]
     if json:
@@ -106,7 +106,7 @@ def _print(measured: "list[Measurement]", each_image: bool) -> None:
     rows = [[found.model, *(metric.text(found.mean[metric.name]) for metric in metrics)] for found in measured]
     console.table(f"mean of {count} image{'s' if count > 1 else ''}", ["model", *titles], rows)
     for protocol in dict.fromkeys(found.protocol for found in measured):
-        console.out.print(f"measured {in_words(protocol)}", markup=False)
+        console.write(f"measured {in_words(protocol)}")
 
 
 if __name__ == "__main__":

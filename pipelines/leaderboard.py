@@ -49,7 +49,7 @@ def main(
         console.out.print(f"{len(shown)} of {len(found.trials)} trials; --top shows more", markup=False)
     for row in shown:
         if row.message:
-            console.out.print(f"trial {row.trial} {row.state}: {' '.join(row.message.split())}", markup=False)
+            console.write(f"trial {row.trial} {row.state}: {' '.join(row.message.split())}")
     for path in written:
         console.out.print(str(path), markup=False)
 

@@ -1,8 +1,9 @@
 """Say which recipes there are: source, networks, settings, and what each costs and achieves.
 
-Without a name, all recipes; with a name, that one, its presets, and every setting that --set or a search space can
-change. A recipe of your own is named by its file, my_recipe.py, or as a dotted module; its code is executed. --check
-builds it from tiny() and tries what training, resuming and inference will ask of it.
+Without a name, all recipes in short; with a name, where that one comes from, what it has achieved, every setting that
+--set or a search space can change, and its presets. A recipe of your own is named by its file, my_recipe.py, or as a
+dotted module; its code is executed. --check builds it from tiny() and tries what training, resuming and inference will
+ask of it.
 Exit codes: 0 done, 2 no such recipe, or --check found something.
 """
 
@@ -38,16 +39,17 @@ def main(
     if json:
         console.print_json({"recipes": found})
         return
-    for i, one in enumerate(found):
-        _print(one, "\n" if i else "")
     if recipe:
+        _print(found[0])
         rows = [(row["name"], written(row["default"]), row["wants"], row["meaning"]) for row in found[0]["settings"]]
         console.out.print()
         console.table("", ("setting", "default", "wants", "meaning"), rows)
         _print_presets(found[0]["presets"])
         console.out.print("\n`sisr options` lists what --option takes.", markup=False)
     else:
-        console.out.print("\n`sisr recipes NAME` lists a recipe's settings.", markup=False)
+        for one in found:
+            _print_short(one)
+        console.write("`sisr recipes NAME` has a recipe's source, results, settings, and what its presets set.")
 
 
 def _check(recipe: str, json: bool) -> None:
@@ -81,20 +83,32 @@ def _print_presets(presets: list[dict[str, Any]]) -> None:
     for i, preset in enumerate(presets):
         sets = [f"{name}={written(value)}" for name, value in preset["settings"].items()]
         sets += [f"--option {name}={written(value)}" for name, value in preset["options"].items()]
-        console.out.print(f"{'' if i else chr(10)}--preset {preset['name']}: {preset['about']}", markup=False)
-        console.out.print(f"    {' '.join(sets) or 'the defaults'}", markup=False)
+        console.write(f"{'' if i else chr(10)}--preset {preset['name']}: {preset['about']}")
+        console.write(f"    {' '.join(sets) or 'the defaults'}", hanging=0)
 
 
-def _print(recipe: dict[str, Any], before: str) -> None:
-    """Print what is known of a recipe, but for its settings."""
-    networks = ", ".join(f"{name} {count:,}" for name, count in recipe["parameters"].items())
-    rows = {"scale": f"{recipe['scale']}x", "parameters": networks or recipe["missing"]}
+def _print_short(recipe: dict[str, Any]) -> None:
+    """Print what a recipe is, its size and the names of its presets."""
+    console.out.print(f"[bold]{recipe['name']}[/bold]")
+    console.write(f"  {recipe['summary']}", hanging=0)
+    presets = ", ".join(preset["name"] for preset in recipe["presets"])
+    console.write(f"  {_networks(recipe)}" + (f"; --preset {presets}" if presets else "") + "\n", hanging=0)
+
+
+def _print(recipe: dict[str, Any]) -> None:
+    """Print what is known of a recipe, but for its settings and presets."""
+    rows = {"scale": f"{recipe['scale']}x", "parameters": _networks(recipe)}
     rows |= {label: recipe[label] for label in ("source", "command", "measured")}
-    console.out.print(f"{before}[bold]{recipe['name']}[/bold]")
-    console.out.print(f"  {recipe['summary']}", markup=False)
+    console.out.print(f"[bold]{recipe['name']}[/bold]")
+    console.write(f"  {recipe['summary']}", hanging=0)
     for label, text in rows.items():
         indented = (text or "not stated").replace("\n", f"\n{'':<14}")
-        console.out.print(f"  {label:<11} {indented}", markup=False)
+        console.write(f"  {label:<11} {indented}", hanging=0 if label == "command" else 12)
+
+
+def _networks(recipe: dict[str, Any]) -> str:
+    """Return the names of a recipe's networks with their numbers of parameters; or why they can't be counted."""
+    return ", ".join(f"{name} {count:,}" for name, count in recipe["parameters"].items()) or str(recipe["missing"])
 
 
 if __name__ == "__main__":

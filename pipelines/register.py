@@ -74,7 +74,7 @@ def main(
     if result["state"] == "refused":
         raise GateError(register.failures(result))
     if not json:
-        console.out.print(register.summary(result), markup=False)
+        console.write(register.summary(result))
         next_steps.show(next_steps.after_registration(result, runs))
 
 

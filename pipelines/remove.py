@@ -25,7 +25,7 @@ def main(
     found = [inventory.entry(folder_of("run or sweep", name, runs, *inventory.FILES)) for name in dict.fromkeys(run)]
     for entry in found:
         line = f"{entry.folder}: {entry.kind}, {entry.state}, {entry.progress}, {entry.size / 1e6:,.1f} MB"
-        console.err.print(line, markup=False)
+        console.note(line)
     if not yes:
         if not sys.stdin.isatty():
             raise ConfigError("nothing was removed: there is no terminal to ask at; --yes removes without asking")

@@ -91,7 +91,7 @@ def _first(
 
 def _serve(options: ServiceOptions, release: Release, source: ReleaseSource | None, every_s: float) -> None:
     if options.host not in LOOPBACK:
-        console.err.print(f"--host {options.host}: whoever reaches this machine can use the service", markup=False)
+        console.note(f"--host {options.host}: whoever reaches this machine can use the service")
     with until_interrupted() as ending:
         ending.callback(stop)
         console.err.print("starting Ray Serve ...")

@@ -23,7 +23,7 @@ from sisr.pipelines._completion import precisions, preset_names, run_names
 from sisr.pipelines._options import RUNS, TRACKING_URI, TRAINING_IMAGES, VALIDATION, Json, folder_of, validation_of
 from sisr.storage.address import runs_folder
 from sisr.terminal import cli
-from sisr.terminal.console import note, out, print_json
+from sisr.terminal.console import note, print_json, write
 from sisr.training.options import Options
 
 if TYPE_CHECKING:
@@ -141,15 +141,17 @@ def main(
         first=FirstWeights(generator=used.init, partly=used.init_partly, judge=used.init_judge),
     )
     if dry_run:
+        from sisr.driver.run.dry_run import show
+
         checked = _checked(order, scaling, local)
-        print_json(checked)
+        show(checked)
         return checked
     tracking = execute.Tracking(uri=tracking_uri, experiment=experiment, required=require_tracking)
     status = execute.execute(order, tracking, host)
     if json:
         print_json(status)
     else:
-        out.print(execute.summary(status), markup=False)
+        write(execute.summary(status))
         next_steps.show(next_steps.after_run(Path(status["folder"])))
     return status
 

@@ -24,7 +24,7 @@ from sisr.pipelines._options import TRACKING_URI, TRAINING_IMAGES, VALIDATION, J
 from sisr.sweep.plan import Plan
 from sisr.sweep.report import board
 from sisr.terminal import cli
-from sisr.terminal.console import note, out, print_json, table
+from sisr.terminal.console import note, out, print_json, table, write
 
 if TYPE_CHECKING:
     from sisr.cluster.tune import RayTune
@@ -153,8 +153,10 @@ def main(
     if then_train:
         check_full(plan, found_space, runs, recipe, workers_per_trial, then_steps)
     if dry_run:
+        from sisr.driver.run.dry_run import show
+
         checked = _checked(plan, found_space, runs, workers_per_trial, cpus_per_trial, gpus_per_trial, address)
-        print_json(checked)
+        show(checked, "one trial that goes all the way, at the first values of the space:")
         return checked
     tracking = Tracking(uri=tracking_uri, experiment=experiment, required=require_tracking)
     host = RayTune(
@@ -176,7 +178,7 @@ def main(
     if json:
         print_json(result)
     elif then_train:
-        out.print(summary(result["run"]), markup=False)
+        write(summary(result["run"]))
         next_steps.show(next_steps.after_run(Path(result["run"]["folder"])))
     return result
 
@@ -200,7 +202,6 @@ def _checked(
     if here := alone(address):
         dry_run.check_machine(exactly(workers), cpus, gpus, of="trial")
     prepared, folder, images = prepare(plan, space, runs, workers, fetch=False)
-    note("one trial that goes all the way, at the first values of the space:")
     found = {"sweep": prepared.model_dump(), "folder": str(folder.path), "data": images.facts}
     return found | dry_run.takes(first_run(prepared, space), workers, gpus, here=here)
 
@@ -220,7 +221,7 @@ def _show(sweep: "Sweep", folder: Path, recipe: str) -> None:
     table(f"sweep {sweep.plan.name}: the first {len(cells)} of {len(sweep.trials)} trials", titles, cells)
     out.print(f"pictures and curves:  {folder}/results/index.html", markup=False)
     out.print(f"train with the best:  {train_command(sweep.plan, folder, recipe)}", markup=False)
-    out.print(f"  {full_size(sweep.plan)}; --dry-run checks it", markup=False)
+    write(f"  {full_size(sweep.plan)}; --dry-run checks it", hanging=0)
 
 
 def _train_best(

@@ -105,14 +105,16 @@ def _upscale(prepared: "Prepared", job: Job, options: dict[str, Any], quiet: boo
     picture = decode_with_alpha(job.source, everything=True)
     prepared.look_at(picture)
     if prepared.note != note:
-        console.err.print(prepared.note, markup=False)
+        console.note(prepared.note)
     begin = partial(_begin, prepared, job.source.name)
     done = enlarge_picture(prepared.generator, picture, job.target, job.comparison, begin=begin, **options)
     seconds = round(time.monotonic() - begun, 2)
     if not quiet:
         explained = f"; {', '.join(done.notes)}" if done.notes else ""
         size = f"{done.width}x{done.height}"
-        console.out.print(f"{printable(str(job.target))}: {size}, {seconds} s{explained}", markup=False)
+        console.write(f"{printable(str(job.target))}: {size}, {seconds} s{explained}")
+        if job.comparison:
+            console.write(f"  beside bicubic: {printable(str(job.comparison))}", hanging=0)
     files = {"input": str(job.source), "output": str(job.target)}
     comparison = {"comparison": str(job.comparison)} if job.comparison else {}
     return {**files, **comparison, **asdict(done), "seconds": seconds}
@@ -131,7 +133,7 @@ def _begin(prepared: "Prepared", name: str, enlargement: "Enlargement") -> Itera
         size = f"{enlargement.result.width}x{enlargement.result.height}"
         tiles = f", {enlargement.num_passes} passes of tiles" if enlargement.num_passes > 1 else ""
         took = f"{name}: {size} will take about {console.duration(expected)}{tiles}"
-        console.err.print(took, markup=False)
+        console.note(took)
     begun = time.monotonic()
     with console.progress(f"upscaling {name}", enlargement.num_passes) as advance:
         yield advance

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sisr.cluster import connection, early, own_ray
-from sisr.errors import ConfigError
+from sisr.errors import ConfigError, SisrError
 
 
 @pytest.fixture
@@ -116,3 +116,12 @@ def test_a_temporary_path_too_long_for_sockets_gives_way_to_a_short_one(
 def test_ending_a_connection_that_nobody_made_does_not_import_ray_before_its_environment_is_set() -> None:
     code = "import sys; from sisr.cluster import connection; connection.shutdown(); sys.exit('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_ray_that_does_not_start_here_is_no_mistake_of_ours(no_ray: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**options: object) -> None:
+        raise Exception("The current node timed out during startup.")  # as Ray does
+
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(SisrError, match=r"did not start on this machine: The current node timed out .*--local"):
+        connection.connect("local")

@@ -1,5 +1,6 @@
 """What --dry-run finds out: what a run asks of a machine, without training, fetching or writing."""
 
+import json
 import os
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from sisr.driver.run.workers import parse
 from sisr.errors import ConfigError, DataError
 from sisr.losses import perceptual
 from sisr.training.estimate import estimate
-from sisr.training.run import Options
+from sisr.training.run import Options, Run
 
 OPTIONS = Options(perceptual="none", validation_side=64, precision="fp32")
 TINY = {"batch_size": 8, "steps": 4, "hr_crop": 32, "num_features": 8, "num_hr_features": 4, "num_blocks": 1}
@@ -63,7 +64,25 @@ def test_without_fetching_no_weights_are_downloaded_and_it_is_said(
     assert run.config["perceptual"] == "imagenet"
     found = dry_run.expected(run, 1, 0)
     assert found["hours"] > 0
-    assert "VGG-19's weights would be downloaded to" in capsys.readouterr().err
+    capsys.readouterr()
+    dry_run.show({"takes": found}, "so much:")
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"takes": found}
+    assert err.startswith("so much:\ndevice CPU, ")
+    assert "VGG-19's weights would be downloaded to" in err
+
+
+def test_threads_are_those_asked_for_and_a_busy_machine_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    number, cpus = torch.get_num_threads(), len(os.sched_getaffinity(0))
+    monkeypatch.setattr(os, "getloadavg", lambda: (9.0 * cpus, 0.0, 0.0))
+    options = OPTIONS.model_copy(update={"threads": 1})
+    run = Run(name="r", recipe="pixelshuffle", config=TINY, options=options, data="demo")
+    try:
+        found = dry_run.expected(run, 1, 0)
+    finally:
+        torch.set_num_threads(number)
+    assert found["device"] == "CPU, 1 thread"
+    assert f"(load {9 * cpus} on {cpus} CPUs)" in found["warnings"][0]
 
 
 def test_images_are_looked_at_before_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

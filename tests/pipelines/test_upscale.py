@@ -148,8 +148,9 @@ def test_a_bad_file_in_a_folder_is_named_and_the_others_are_done(photo, tmp_path
     assert (tmp_path / "out" / "good.png").is_file()
 
 
-def test_compare_puts_pixels_bicubic_and_model_side_by_side(photo, model):
+def test_compare_puts_pixels_bicubic_and_model_side_by_side(photo, model, capsys):
     assert upscale(model, "photo.png", "--compare") == 0
+    assert "photo_x4_compare.png" in capsys.readouterr().out
     sheet = read("photo_x4_compare.png")
     height = 4 * len(photo)
     names, (nearest, smooth, made) = sheet[:-height], np.split(sheet[-height:], 3, axis=1)

@@ -163,6 +163,24 @@ def test_a_note_on_a_terminal_breaks_between_words_and_never_inside_one(monkeypa
     ]
 
 
+def test_a_result_on_a_terminal_breaks_between_words_and_in_a_pipe_nowhere(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "  label  a few words, and more of them"
+    console.write(text)
+    assert capsys.readouterr().out == f"{text}\n"
+    shown = io.StringIO()
+    terminal = Console(file=shown, force_terminal=True, width=20, soft_wrap=True, highlight=False)
+    monkeypatch.setattr(console, "out", terminal)
+    console.write(text, hanging=7)
+    assert [line.rstrip() for line in shown.getvalue().splitlines()] == [
+        "  label  a few",
+        "         words, and",
+        "         more of",
+        "         them",
+    ]
+
+
 def test_a_bar_comes_with_the_first_progress_only(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = io.StringIO()
     terminal = Console(file=shown, force_terminal=True, width=80, highlight=False)
@@ -192,6 +210,25 @@ def test_what_comes_before_the_first_step_is_announced_once(
         "starting the workers ...",
         "validating for the first time ...",
     ]
+
+
+def test_what_an_earlier_attempt_has_estimated_and_measured_is_not_repeated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, old = RunFolder(tmp_path), {"step": 5, "seconds": 60.0, "memory_bytes": 2**30}
+    folder.write_status(**FINISHED | {"state": "stopped", "estimate": old})
+    display = displays.Display(folder)
+    folder.write_status(**FINISHED | {"state": "crashed", "estimate": old})  # before it has done anything
+    display.refresh()
+    assert capsys.readouterr().err == ""
+    folder.write_status(**FINISHED | {"state": "running", "estimate": old})
+    display.refresh()
+    said = capsys.readouterr().err
+    assert "of training left" not in said
+    assert "step 1,000: 27.05 dB PSNR-Y" in said  # where it goes on
+    folder.write_status(**FINISHED | {"state": "running", "estimate": old | {"step": 17}})
+    display.refresh()
+    assert "after 17 steps: about 1 min 00 s of training left" in capsys.readouterr().err
 
 
 def test_every_validated_metric_becomes_a_final_one(tmp_path: Path) -> None:

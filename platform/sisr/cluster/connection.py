@@ -14,7 +14,7 @@ from typing import Any
 from sisr.cluster import own_ray
 from sisr.disk.cache import home
 from sisr.doctor import Diagnosis
-from sisr.errors import ConfigError
+from sisr.errors import ConfigError, SisrError
 from sisr.terminal.console import note, stage
 
 POLL_S = 0.3
@@ -83,6 +83,7 @@ def connect(address: str | None) -> Any:
 
     Raises:
         ConfigError: There is an address, and no Ray answers there or it refuses us.
+        SisrError: One of its own does not start.
     """
     early = begun.pop(address, None)
     with stage("starting Ray, or joining the one that runs"):
@@ -113,10 +114,13 @@ def new(address: str | None) -> Any:
     try:
         with own_ray.without_unused_processes():
             ray.init(**options, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # Ray's own `Exception` says that a process of its did not start within 30 s
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         if not found:
-            raise
-        reason = str(error).splitlines()[0]
+            raise SisrError(
+                f"Ray did not start on this machine: {reason} If other programs keep it busy, try the same command "
+                "again later; `sisr train --local` needs no Ray"
+            ) from error
         raise ConfigError(
             f"the Ray at {found} ({origin}) does not let us in: {reason}; --address local starts another one"
         ) from error

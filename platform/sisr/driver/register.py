@@ -9,7 +9,7 @@ from sisr.driver.registration_gate import Decision, Gate, Rules
 from sisr.errors import ConfigError
 from sisr.metrics.catalogue import Mode, direction
 from sisr.metrics.protocol import in_words
-from sisr.terminal.console import err
+from sisr.terminal.console import note
 from sisr.tracking import address, candidate, card, champion, registry, selection
 from sisr.tracking.candidate import Candidate
 from sisr.tracking.card import Facts
@@ -98,7 +98,7 @@ def _run_id(client: Any, request: Registration, folder: Path | None, server: str
     mode = request.mode or direction(request.metric)
     run = selection.ranked(client, request.experiment, request.metric, mode)[0]
     value = selection.reported(run)[request.metric]
-    err.print(f"best of {request.experiment} by {request.metric}: {run.info.run_name} ({value:.6g})", markup=False)
+    note(f"best of {request.experiment} by {request.metric}: {run.info.run_name} ({value:.6g})")
     return str(run.info.run_id)
 
 

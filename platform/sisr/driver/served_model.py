@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from sisr.errors import CheckpointError, SisrError
 from sisr.serving.release import Release
-from sisr.terminal.console import err
+from sisr.terminal.console import note
 
 if TYPE_CHECKING:
     from sisr.tracking.champion import Registered
@@ -70,7 +70,7 @@ class Following:
         except SisrError as error:  # whatever is wrong with a new version or MLflow, the old one is served
             trouble = str(error)
         if trouble and trouble != self._trouble:
-            err.print(f"{trouble}; version {self._service.release.version} goes on", markup=False)
+            note(f"{trouble}; version {self._service.release.version} goes on")
         self._trouble = trouble
 
     def _follow(self) -> str:
@@ -87,5 +87,5 @@ class Following:
         except CheckpointError as error:
             self._refused = version, f"models:/{self._source.registered.name}/{version} is not served: {error}"
             return self._refused[1]
-        err.print(f"serves {self._source.registered.name} version {version} from now on", markup=False)
+        note(f"serves {self._source.registered.name} version {version} from now on")
         return ""

@@ -67,7 +67,7 @@ class Comparison:
         title = f"{content['num_images']} images of {content['data']}, against {content['against']}"
         console.table(title, columns(self.rows), [cells(row) for row in self.rows])
         for line in (f"measured {in_words(content['protocol'])}", *self.notes, f"page: {self.folder / PAGE}"):
-            console.out.print(line, markup=False)
+            console.write(line)
 
 
 def measures(name: str, request: str, device: torch.device, metrics: str = "") -> Measures:

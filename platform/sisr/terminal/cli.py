@@ -11,6 +11,7 @@ import functools
 import importlib
 import io
 import os
+import shutil
 import sys
 import time
 import traceback
@@ -27,6 +28,7 @@ import sisr
 from sisr.config.wording import did_you_mean, printable
 from sisr.disk import atomic, cache, code_revision
 from sisr.errors import ConfigError, DiskError, SisrError
+from sisr.terminal.wrapping import wrapped
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR)
 # Plain help: it survives pipes and narrow terminals, and shows [a, b] as written.
@@ -204,9 +206,10 @@ def _warn(complaint: str | None) -> None:
 
 def _fail(message: str, code: int) -> int:
     """Write a message to stderr, whose further lines are indented: no name with a line end looks like one of ours."""
-    text = printable(message, keep="\n").replace("\n", "\n  ")
+    text = "sisr: " + printable(message, keep="\n").replace("\n", "\n  ")
     with suppress(OSError):  # a terminal that hung up: the exit code still counts
-        sys.stderr.write(f"sisr: {text}\n")
+        text = wrapped(text, shutil.get_terminal_size().columns) if sys.stderr.isatty() else text
+        sys.stderr.write(f"{text}\n")
     return code
 
 

@@ -4,7 +4,6 @@ import errno
 import json
 import math
 import sys
-import textwrap
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from rich.text import Text
 
 from sisr.config.wording import printable
 from sisr.terminal import tables
+from sisr.terminal.wrapping import wrapped
 
 
 class _Console(Console):
@@ -50,22 +50,17 @@ SAID_AFTER_S = 2.0  # what takes longer is announced, and the first progress lin
 def note(message: str) -> None:
     """Write a message to stderr, nothing where it is empty; on a terminal its lines break between words only."""
     if message:
-        err.print(_wrapped(message, err.width) if err.is_terminal else message, markup=False)
+        err.print(wrapped(message, err.width) if err.is_terminal else message, markup=False)
+
+
+def write(message: str, *, hanging: int = 2) -> None:
+    """Write a result to stdout; on a terminal its lines break between words, and go on `hanging` further in."""
+    out.print(wrapped(message, out.width, hanging) if out.is_terminal else message, markup=False)
 
 
 def note_progress(message: str) -> None:
     """Write to stderr how far something is, in lines of `PLAIN_WIDTH` at most where that is no terminal."""
-    err.print(_wrapped(message, err.width if err.is_terminal else PLAIN_WIDTH), markup=False)
-
-
-def _wrapped(message: str, width: int) -> str:
-    """Return lines in as many as the width needs; what is copied, such as a path, stays whole and has no hyphen."""
-    return "\n".join(line if len(line) <= width else _filled(line, width) for line in message.split("\n"))
-
-
-def _filled(line: str, width: int) -> str:
-    indent = " " * (len(line) - len(line.lstrip()) + 2)
-    return textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    err.print(wrapped(message, err.width if err.is_terminal else PLAIN_WIDTH), markup=False)
 
 
 @contextmanager

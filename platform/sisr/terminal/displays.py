@@ -56,10 +56,11 @@ class Display:
         if not status or (status, saving) == self._last:
             return
         self._last = status, saving
-        if status != self._earlier:
+        has_begun = status.get("state", "running") == "running" or status.get("step") != self._earlier.get("step")
+        if status != self._earlier and has_begun:
             self._say_facts(status)
         step = status.get("validation_step", -1)
-        if step != self._shown_validation:
+        if step != self._shown_validation and has_begun:
             self._shown_validation = step
             values = plain(status.get("validation", {}))
             note_progress(f"step {step:,}: {quality(values)}")
@@ -80,7 +81,8 @@ class Display:
             "estimate": estimate(status, self._shorter) if "estimate" in status else "",
         }
         for name, text in texts.items():
-            if status.get(name) and name not in self._facts_said:
+            is_old = name == "estimate" and status.get(name) == self._earlier.get(name)
+            if status.get(name) and name not in self._facts_said and not is_old:
                 self._facts_said.add(name)
                 note_progress(text)
 

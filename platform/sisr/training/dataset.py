@@ -14,7 +14,7 @@ from sisr.data.store import Store
 from sisr.data.validation import ValidationImages
 from sisr.errors import DataError
 from sisr.recipe import Recipe
-from sisr.terminal.console import err, progress
+from sisr.terminal.console import err, note, progress
 from sisr.training.crop_advice import crop_advice
 from sisr.training.run import Run
 from sisr.training.validation_sets import ValidationSet, open_sets
@@ -82,7 +82,7 @@ def open_data(run: Run, recipe: Recipe, *, show: bool = False) -> TrainingData:
         warnings = [] if is_mixed else [found.explained(run.data) for found in mixed]
         said = of_sets(sets, {hashes[name] for name in large.names})
         for text in (*warnings, *_partly_validated(run.data, source, held), *said):
-            err.print(printable(text), markup=False)
+            note(printable(text))
     return TrainingData(
         large,
         validation,
@@ -136,7 +136,7 @@ def refuse_mixed(data: TrainingData, *, begun: bool) -> None:
     if data.mixed and not begun:
         raise DataError(data.mixed)
     if data.mixed:
-        err.print(data.mixed, markup=False)
+        note(data.mixed)
 
 
 def _partly_validated(spec: str, source: Packed, held: Store) -> Iterator[str]:

@@ -1,5 +1,6 @@
-"""What a run will take before it begins: memory, and time of a step, from two steps on images of noise."""
+"""What a run will take before it begins: memory, and time of a step, from a few steps on images of noise."""
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ from sisr.training.device import autocast, resolve
 from sisr.training.run import Options
 from sisr.training.update import Updates
 
-PATIENCE_S = 10.0  # a first step that takes longer is not repeated, though starting was part of it
+PATIENCE_S = 10.0  # no further step is taken after so long, even if the first one, which includes starting, is alone
+MOST_STEPS = 6  # of which the fastest counts: other programs may have slowed the others
 EXAMPLES = 2  # tried at a time on a CPU, where time and memory grow with their number; batch norm wants two
 
 
@@ -42,10 +44,10 @@ def without_download(config: Any) -> Any:
 
 
 def estimate(module: RecipeModule, config: Any, options: Options, device: torch.device) -> Estimate:
-    """Take two of the last steps of a run, as far as it is known without images, and measure the second.
+    """Take the last step of a run a few times, as far as it is known without images, and measure the fastest.
 
     On a CPU a few examples stand for the whole batch, in proportion; a GPU, which is faster with many, gets a
-    micro-batch of the real size. The last steps have all the losses that the recipe has.
+    micro-batch of the real size. The last step has all the losses that the recipe has.
 
     Raises:
         torch.OutOfMemoryError: The device has too little memory.
@@ -63,8 +65,9 @@ def estimate(module: RecipeModule, config: Any, options: Options, device: torch.
     number_format = resolve(options.precision, device)
     hr = torch.rand(count, 3, recipe.crop.side, recipe.crop.side, device=device)
     saved = _Saved(networks)
-    for step in (max(0, config.steps - 2), config.steps - 1):
-        draws = Draws(0, step, 0, count, device)
+    seconds, stop_at = math.inf, time.perf_counter() + PATIENCE_S
+    for _ in range(MOST_STEPS):
+        draws = Draws(0, config.steps - 1, 0, count, device)
         _wait(device)
         begun = time.perf_counter()
         updates.begin()
@@ -74,10 +77,10 @@ def estimate(module: RecipeModule, config: Any, options: Options, device: torch.
             saved.updated(retain_graph)
 
         with autocast(number_format, device), saved.watched():
-            recipe.train_step(recipe.degrade(hr, draws), hr, draws, step, update)
+            recipe.train_step(recipe.degrade(hr, draws), hr, draws, draws.step, update)
         _wait(device)
-        seconds = time.perf_counter() - begun
-        if seconds > PATIENCE_S:
+        seconds = min(seconds, time.perf_counter() - begun)
+        if time.perf_counter() > stop_at:
             break
     trained = sum(p.nbytes for network in networks for p in network.parameters() if p.requires_grad)
     others = sum(t.nbytes for network in networks for t in (*network.parameters(), *network.buffers())) - trained

@@ -9,12 +9,13 @@ from sisr.driver.run.workers import Workers
 from sisr.errors import ConfigError
 from sisr.inference.memory import free_bytes
 from sisr.losses.perceptual import URL, cached_weights
-from sisr.terminal.console import duration, note
+from sisr.terminal.console import duration, note, print_json
 from sisr.training.device import choose_device, is_out_of_memory, resolve
 from sisr.training.estimate import Estimate, estimate, without_download
 from sisr.training.run import Run
 
 GIB = 2**30
+BUSY = 2.0  # programs that want to compute, for each CPU, from which on threads that wait for each other are slow
 Asker = Literal["worker", "trial"]
 
 
@@ -46,23 +47,27 @@ def check_machine(workers: Workers, cpus: float | None, gpus: float | None, *, o
 
 
 def takes(run: Run, workers: int, gpus_per_worker: float | None, *, here: bool) -> dict[str, Any]:
-    """Return as `takes` what is `expected` of a run `here`; nothing where a cluster will train it, and say so."""
-    if here:
-        return {"takes": expected(run, workers, gpus_per_worker)}
-    note("on a cluster: its devices, memory and time are not looked at")
-    return {}
+    """Return as `takes` what is `expected` of a run `here`; nothing where a cluster will train it."""
+    return {"takes": expected(run, workers, gpus_per_worker)} if here else {}
 
 
 def expected(run: Run, workers: int, gpus_per_worker: float | None) -> dict[str, Any]:
-    """Return what a run takes on this machine, measured by two steps on noise, and say it on stderr.
+    """Return what a run takes on this machine, measured by a few steps on noise.
 
     Returns:
         Device, precision, and per worker memory in GiB and seconds a step; hours of the whole run without its
         validations; and warnings.
     """
     device = torch.device("cpu") if gpus_per_worker == 0 else choose_device()
+    if run.options.threads:
+        torch.set_num_threads(run.options.threads)
     config, number_format = run.recipe_config(), resolve(run.options.precision, device)
     found: dict[str, Any] = {"device": _named(device), "precision": number_format, "workers": workers, "warnings": []}
+    if device.type == "cpu" and (load := os.getloadavg()[0]) > BUSY * (cpus := len(os.sched_getaffinity(0))):
+        found["warnings"].append(
+            f"other programs keep this machine busy (load {load:.0f} on {cpus} CPUs), which makes steps slow: "
+            "--option threads=1 suffers least"
+        )
     if without_download(config) is not config:
         found["warnings"].append(f"VGG-19's weights would be downloaded to {cached_weights()} from {URL}")
     own = config.model_copy(update={"batch_size": -(-config.batch_size // workers)})
@@ -77,24 +82,31 @@ def expected(run: Run, workers: int, gpus_per_worker: float | None) -> dict[str,
     if taken is not None:
         sharing = workers if device.type == "cpu" else 1  # of one machine's cores
         hours = taken.step_s * sharing * config.steps / 3600
-        found |= {"memory_gib": taken.memory_bytes / GIB, "step_s": taken.step_s * sharing, "hours": hours}
+        found |= {"memory_gib": round(taken.memory_bytes / GIB, 3)}
+        found |= {"step_s": float(f"{taken.step_s * sharing:.3g}"), "hours": float(f"{hours:.3g}")}
         free = free_bytes() if device.type == "cpu" else torch.cuda.mem_get_info(device)[0]
         if taken.memory_bytes * sharing > free:
             found["warnings"].append(
                 f"that is more than the {free / GIB:.1f} GiB that are free: a smaller batch_size or hr_crop, or "
                 "--option accumulate=2"
             )
-    _say(found)
     return found
 
 
-def _say(found: dict[str, Any]) -> None:
+def show(checked: dict[str, Any], heading: str = "") -> None:
+    """Print what was checked as JSON, and below it, for people, under a heading what it takes."""
+    print_json(checked)
+    note(heading)
+    found = checked.get("takes")
+    if found is None:
+        note("on a cluster: its devices, memory and time are not looked at")
+        return
     each = f", each of {found['workers']} workers" if found["workers"] > 1 else ""
     note(f"device {found['device']}, precision {found['precision']}{each}")
     if "hours" in found:
         note(
             f"about {found['memory_gib']:.1f} GiB beside Python's own, {found['step_s']:.3g} s a step, "
-            f"{duration(found['hours'] * 3600)} in all, by two steps on noise, without validations"
+            f"{duration(found['hours'] * 3600)} in all, by a few steps on noise, without validations"
         )
     for warning in found["warnings"]:
         note(f"warning: {warning}")
@@ -103,4 +115,5 @@ def _say(found: dict[str, Any]) -> None:
 def _named(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
-    return f"CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
