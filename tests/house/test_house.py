@@ -363,10 +363,10 @@ def ci(tmp_path: Path) -> Callable[[str], tuple[int, list[str]]]:
     (tmp_path / ".ci").mkdir()
     shutil.copy(REPOSITORY / ".ci" / "run", tmp_path / ".ci" / "run")
 
-    def run(makefile: str = "") -> tuple[int, list[str]]:
+    def run(makefile: str) -> tuple[int, list[str]]:
         (tmp_path / "Makefile").write_text(makefile + "%:\n\t@echo made $@\n")
-        command, quiet = [tmp_path / ".ci" / "run"], {"capture_output": True, "text": True, "timeout": 300}
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, **quiet)
+        command = [tmp_path / ".ci" / "run"]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
         return done.returncode, [line for line in done.stdout.splitlines() if line.startswith(("made", "== all"))]
 
     return run
