@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-fast test-ray test-others test-training test-cluster test-gpu bundle lint ui constraints clean
+.PHONY: help install demo check test test-fast test-ray test-others test-training test-cluster test-again test-gpu bundle lint ui constraints clean
 
 # The Python that makes .venv: the first of these that runs, is 3.11 or newer and can make environments.
 PYTHONS := $(PYTHON) python3.11 python3.12 python3.13 python3 python
@@ -42,22 +42,33 @@ test-fast: install
 test: install  ## run all tests that can run on this machine
 	@$(MAKE) --no-print-directory --keep-going --jobs=2 test-ray test-others test-training
 
-# Each line says whose it is.
-test-ray test-others test-training: SHELL := /bin/bash
-test-ray test-others test-training: .SHELLFLAGS := -o pipefail -c
+# Each line says whose it is; what fails is remembered for each chain apart, for `make test-again`.
+FAILED := .pytest_cache/failed
+test-ray test-others test-training test-cluster: SHELL := /bin/bash
+test-ray test-others test-training test-cluster: .SHELLFLAGS := -o pipefail -c
+define chain
+@mkdir -p $(FAILED) && touch $(FAILED)/$(1)
+@$(BIN)/python -m pytest -o cache_dir=.pytest_cache/$(1) --durations=5 $(2) $(AGAIN) 2>&1 \
+  | (trap '' INT; exec sed -u 's/^/$(1) | /')
+@rm $(FAILED)/$(1)
+endef
 
 test-ray: install
-	@$(BIN)/python -m pytest -m "ray and not cluster" 2>&1 | (trap '' INT; exec sed -u 's/^/ray      | /')
+	$(call chain,ray,-m "ray and not cluster")
 
 test-others: install
-	@$(BIN)/python -m pytest -m "not (ray or cluster)" --ignore=tests/training 2>&1 \
-	  | (trap '' INT; exec sed -u 's/^/others   | /')
+	$(call chain,others,-m "not (ray or cluster)" --ignore=tests/training)
 
 test-training: install
-	@$(BIN)/python -m pytest -m "not (ray or cluster)" tests/training 2>&1 | (trap '' INT; exec sed -u 's/^/training | /')
+	$(call chain,training,-m "not (ray or cluster)" tests/training)
 
 test-cluster: install  ## run the tests over several simulated hosts; needs root on Linux and 8 GB of memory
-	$(BIN)/python -m pytest -m cluster --durations=0
+	$(call chain,cluster,-m cluster)
+
+test-again: install  ## run what failed in the last `make test` or `make test-cluster` again, with nothing beside it
+	@for chain in $$(ls $(FAILED)); do \
+	  $(MAKE) --no-print-directory test-$$chain AGAIN='--last-failed --last-failed-no-failures=all' || exit; \
+	done
 
 # Installs nothing: the machine may have no network. BIN=FOLDER/bin where a bundle was installed.
 test-gpu:  ## run the tests that need a GPU; BIN=FOLDER/bin: with the environment of a bundle

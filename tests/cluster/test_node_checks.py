@@ -22,7 +22,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
     """What the check raised on a real cluster of several nodes, by case."""
     program = Path(__file__).parents[1] / "support" / "several_nodes.py"
     command = [sys.executable, str(program), str(tmp_path_factory.mktemp("runs"))]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout.splitlines()[-1]))
 

@@ -22,7 +22,7 @@ def submit(verb: str, home: Path, *words: str) -> "subprocess.CompletedProcess[s
     environment = {**os.environ, "HOME": str(home)}
     environment.pop("PYTHONPATH", None)
     command = [sys.executable, f"{verb}.py", *words]
-    return subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, timeout=240)
+    return subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, timeout=300)
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -165,7 +165,7 @@ def test_a_terminal_that_hangs_up_saves_and_exits_75(config: Path) -> None:
         if select.select([terminal], [], [], 0.02)[0]:
             os.read(terminal, 1 << 16)
     os.close(terminal)
-    assert process.wait(timeout=240) == EXIT["stopped"]
+    assert process.wait(timeout=300) == EXIT["stopped"]
     assert status()["state"] == "stopped"
 
 

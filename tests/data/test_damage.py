@@ -110,7 +110,7 @@ def test_a_process_killed_by_truncation_is_explained_at_the_next_start(
         "import os, sys; from pathlib import Path; from sisr.data.store import Store\n"
         "store = Store(Path(sys.argv[1])); os.truncate(store.folder / 'pixels.u8', 0); print(store[3].sum())"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(packed.folder)], timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code, str(packed.folder)], timeout=300, check=False)
     assert done.returncode == -signal.SIGBUS
     pack(find_images(photos), tmp_path / "cache")
     assert "pixels.u8 has 0 bytes instead of 7,740; a run that was reading it then was killed by the system" in (

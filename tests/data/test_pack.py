@@ -23,7 +23,7 @@ def photos(tmp_path: Path) -> Path:
 
 def _pack(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "sisr.pipelines.pack", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
 def test_json_says_what_was_packed(photos: Path, tmp_path: Path) -> None:

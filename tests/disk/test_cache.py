@@ -41,7 +41,7 @@ def test_a_user_without_name_and_home_has_a_private_cache(tmp_path: Path) -> Non
     )
     environment = {"TMPDIR": str(tmp_path), "PATH": os.environ["PATH"]}
     done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=300
     )
     assert done.stdout.split() == [f"{tmp_path}/sisr-home-{unknown}/.cache/sisr", "0o700"]
 

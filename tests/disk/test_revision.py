@@ -24,7 +24,7 @@ def copy(repository: Path, tmp_path: Path) -> Path:
 
 def ask(copy: Path, program: str) -> str:
     """Return what Python prints that knows no other sisr than the copy."""
-    done = subprocess.run([sys.executable, "-S", "-c", program], cwd=copy, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-S", "-c", program], cwd=copy, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -87,10 +87,10 @@ def test_a_run_submitted_from_other_code_is_told_on_stderr(
 def test_a_submitted_pipeline_that_differs_from_the_installed_one_is_told(repository: Path, tmp_path: Path) -> None:
     script = tmp_path / "recipes.py"
     shutil.copy(repository / "pipelines" / "recipes.py", script)
-    same = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, timeout=60)
+    same = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, timeout=300)
     assert (same.returncode, same.stderr) == (0, "")
     script.write_text(script.read_text() + "# newer\n")
-    other = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, timeout=60)
+    other = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, timeout=300)
     assert other.returncode == 0
     assert "older or newer than that on the machine it was submitted from" in other.stderr
 
@@ -118,7 +118,7 @@ def test_a_folder_of_the_packages_name_in_the_working_folder_is_not_taken_for_it
     foreign = tmp_path / "sisr" / "foreign.py"
     foreign.touch()
     program = "from sisr.disk import code_revision as revision; print(*(path for _, path in revision.sources()))"
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     listed = done.stdout.split()
     assert str(code_revision.STAMP.with_name("recipe.py")) in listed
     assert str(foreign) not in listed

@@ -59,7 +59,7 @@ def test_the_judge_of_a_trial_and_of_the_full_run_begins_with_the_weights_given(
         0.25
     }
     assert full_order(plan, sweep.path, "finetune", 1, {}).first == FirstWeights(judge=str(sweep.init_judge))
-    assert files.train_command(plan, sweep.path, "finetune").endswith(f"--init-judge {sweep.init_judge}")
+    assert f" --init-judge {sweep.init_judge}" in files.train_command(plan, sweep.path, "finetune")
 
 
 def test_another_judge_is_another_sweep_and_no_judge_is_the_sweep_it_was() -> None:

@@ -1,7 +1,9 @@
 """From what somebody asked for to the plan of a sweep, without Ray."""
 
 import json
+import shlex
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -10,13 +12,13 @@ import pytest
 import yaml
 from PIL import Image
 
-from sisr.config.settings import build, read_yaml
+from sisr.config.settings import build, parse_overrides, read_yaml
 from sisr.disk.run_folder import RunFolder
 from sisr.driver.run import order
 from sisr.driver.run.execute import Tracking
 from sisr.driver.sweep.execute import check_experiment, take_up
-from sisr.driver.sweep.files import write_best
-from sisr.driver.sweep.full_run import best_order, check_full, full_size
+from sisr.driver.sweep.files import train_command, write_best
+from sisr.driver.sweep.full_run import best_order, check_full, full_order, full_size
 from sisr.driver.sweep.host import trial_run
 from sisr.driver.sweep.planning import FREE, changes, plan_of, prepare
 from sisr.errors import CheckpointError, ConfigError, DataError
@@ -29,6 +31,7 @@ from sisr.sweep.state import LEDGER, Sweep, Trial, replay
 from sisr.tracking import address
 from sisr.tracking.address import Address
 from sisr.training.dataset import TrainingData
+from sisr.training.options import Options
 
 # The settings of pixelshuffle's own space, but for one; and a grid of 30 points.
 DROPPED = tuple(f"{name}=" for name in ("schedule", "warmup_steps", "beta1", "beta2", "zero_last"))
@@ -53,6 +56,16 @@ def test_asha_compares_at_a_ninth_and_a_third_of_the_steps_and_evaluates_there()
     plan, _ = planned()
     assert plan.scheduler_options == {"rungs": [100, 300]}
     assert plan.options["evaluate_every"] == 50
+
+
+def test_the_command_of_a_full_run_names_the_options_that_the_trials_had() -> None:
+    given = {"precision": "fp32", "validation_side": 48, "seed": 3, "metrics": "niqe,dists", "log_every": 20}
+    plan, _ = planned(options=given)
+    words = shlex.split(train_command(plan, Path("runs/s"), "pixelshuffle"))
+    texts = [after for word, after in pairwise(words) if word == "--option"]
+    options = build(Options, parse_overrides(texts, "--option"))
+    assert options == full_order(plan, Path("runs/s"), "pixelshuffle", 1, {}).options
+    assert len(texts) == len(given) - 1, "a default is not repeated"
 
 
 def test_rungs_are_multiples_of_a_given_interval_of_evaluation() -> None:

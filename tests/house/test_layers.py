@@ -193,5 +193,5 @@ def test_the_rule_itself(name: str, target: str, allowed: bool) -> None:
 )
 def test_what_every_command_imports_is_light(module: str) -> None:
     program = f"import sys, {module}; print(*({{'torch', 'ray', 'mlflow', 'pandas', 'numpy'}} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=300)
     assert done.stdout == "\n"

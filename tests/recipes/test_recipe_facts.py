@@ -119,6 +119,6 @@ def test_recipes_are_listed_without_torch_from_the_second_time_on(capsys: pytest
         "try: main(['recipes', '--json'])\n"
         "except SystemExit: print('torch' in sys.modules, file=sys.stderr)"
     )
-    second = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    second = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
     assert json.loads(second.stdout) == json.loads(first)
     assert second.stderr == "False\n"

@@ -139,7 +139,7 @@ def test_a_worker_builds_the_recipe_from_the_run_alone(tmp_path: Path) -> None:
         cwd=tmp_path / "elsewhere",
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.stdout == "Sequential 4\n", done.stderr
 

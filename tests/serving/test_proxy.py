@@ -99,17 +99,17 @@ def test_a_connection_without_a_header_is_closed(monkeypatch):
     monkeypatch.setattr(proxy, "AutoHTTPProtocol", protocol)
     proxy.limit_header_time(0.2)
     with running(length, http=protocol) as place:
-        with socket.create_connection(place, timeout=120) as idle, socket.create_connection(place, timeout=120) as half:
+        with socket.create_connection(place, timeout=300) as idle, socket.create_connection(place, timeout=300) as half:
             half.sendall(b"POST / HTTP/1.1\r\nHost: ")
             assert (idle.recv(1), half.recv(1)) == (b"", b"")
-        with socket.create_connection(place, timeout=120) as asking:
+        with socket.create_connection(place, timeout=300) as asking:
             asking.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc")
             assert asking.recv(15) == b"HTTP/1.1 200 OK"
 
 
 def test_a_client_that_sends_all_before_it_reads_is_told_that_it_is_too_much():
     with running(proxy.Intake(length, Limits(max_bytes=100))) as (host, port):
-        connection = http.client.HTTPConnection(host, port, timeout=120)
+        connection = http.client.HTTPConnection(host, port, timeout=300)
         connection.request("POST", "/", bytes(20_000_000))
         assert connection.getresponse().status == 413
         connection.close()

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-PATIENCE_S = 240.0
+PATIENCE_S = 400.0
 TINY = {"hr_crop": 16, "num_features": 8, "num_hr_features": 4, "num_blocks": 1}
 
 

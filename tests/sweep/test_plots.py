@@ -157,7 +157,7 @@ def test_drawing_does_not_load_pyplot() -> None:
         "with figure(2, 2) as made: made.add_subplot(); svg(made, 'title', alone=True)\n"
         "print('matplotlib.pyplot' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=300)
     assert done.stdout == "False\n"
 
 

@@ -164,7 +164,7 @@ def test_suggestions_repeat_after_a_restart_in_another_process() -> None:
         [sys.executable, "-c", f"import sys; sys.path.insert(0, {folder!r})\n{program}"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=True,
     )
     assert done.stdout.strip() == here

@@ -21,7 +21,7 @@ HEAVY = ("torch", "ray", "mlflow", "torchvision", "pandas", "optuna", "skimage")
 def sisr_command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the installed command in a process of its own."""
     command = [str(Path(sys.executable).with_name("sisr")), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **environment})
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, **environment})
 
 
 class Ended(NamedTuple):
@@ -82,7 +82,7 @@ def ended(session_cache: Path) -> Callable[..., Ended]:
         env={**os.environ, "SISR_CACHE": str(session_cache)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     found = dict(zip(map(tuple, AT_ONCE), json.loads(done.stdout), strict=True))
@@ -248,7 +248,7 @@ def test_a_missing_argument_is_one_line(capsys: pytest.CaptureFixture[str]) -> N
 def test_a_closed_pipe_is_not_an_error() -> None:
     program = "from sisr.terminal.cli import run\ndef main():\n    for i in range(100000): print('x' * 100)\nrun(main)"
     pipeline = f"{sys.executable} -c {json.dumps(program)} | head -1; exit ${{PIPESTATUS[0]}}".replace("\\n", "\n")
-    done = subprocess.run(["bash", "-c", pipeline], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["bash", "-c", pipeline], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -291,7 +291,7 @@ def test_a_full_disk_behind_stdout_is_named() -> None:
 
 def test_a_pipeline_file_runs_as_a_script_where_it_lies(repository: Path) -> None:
     script = repository / "pipelines" / "recipes.py"
-    done = subprocess.run([sys.executable, script, "srezz"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, script, "srezz"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
     assert done.stderr.startswith("sisr: no recipe 'srezz'")
 

@@ -30,6 +30,6 @@ print(codes, sorted(one.name for one in store.client(sys.argv[1]).search_experim
 @pytest.mark.slow
 def test_processes_that_open_a_new_database_at_once_find_all_of_its_tables(tmp_path: Path) -> None:
     command = [sys.executable, "-c", OPEN_AT_ONCE, address.default_uri(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     names = ["Default", *(f"experiment {number}" for number in range(4))]
     assert done.stdout.strip() == f"{[0] * 4} {names}", done.stderr[-2000:]

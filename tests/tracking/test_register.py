@@ -123,7 +123,7 @@ def check_card(place, client, first):
     picture = re.search(r"!\[.*\]\((.*)\)", text)
     assert picture
     shown = sorted((place.runs / "worse" / "samples" / "val").glob("*.png"))[-1].read_bytes()
-    with urllib.request.urlopen(f"{place.url}/{picture[1]}", timeout=30) as answer:
+    with urllib.request.urlopen(f"{place.url}/{picture[1]}", timeout=120) as answer:
         assert answer.read() == shown
     assert version.tags["sisr.data_licence"] == "CC0, drawn by a test"
     assert json.loads(version.tags["sisr.sha256"])["generator.safetensors"] in text

@@ -90,7 +90,7 @@ def test_ui_shows_runs_and_pictures_on_loopback_only_and_ctrl_c_leaves_no_proces
 
 
 def get(url):
-    with urllib.request.urlopen(url, timeout=30) as answer:
+    with urllib.request.urlopen(url, timeout=120) as answer:
         return answer.read()
 
 

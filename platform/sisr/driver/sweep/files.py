@@ -3,6 +3,7 @@
 Everything here can be done twice, and broken off anywhere.
 """
 
+import json
 import os
 import shlex
 import shutil
@@ -18,6 +19,7 @@ from sisr.sweep.plan import Plan
 from sisr.sweep.state import Sweep, Trial
 from sisr.training.checkpoint import Checkpoints, folder_name
 from sisr.training.checkpoint_files import MANIFEST
+from sisr.training.options import Options
 
 BEST = "best.yaml"
 PINNED = "pinned"  # a trial's checkpoint at the end of its last slice, kept for others to copy
@@ -119,7 +121,15 @@ def train_command(plan: Plan, folder: Path, recipe: str) -> str:
     words += ["--init", str(sweep.init)] if plan.init else []
     words += ["--init-partly"] if plan.init_partly else []
     words += ["--init-judge", str(sweep.init_judge)] if plan.init_judge else []
+    for name, value in full_options(plan).items():
+        if value != Options.model_fields[name].default:
+            words += ["--option", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
     return " ".join(map(shlex.quote, words))
+
+
+def full_options(plan: Plan) -> dict[str, Any]:
+    """Return the options that a full run has like the trials; how often it is evaluated is its own."""
+    return {name: value for name, value in plan.options.items() if name != "evaluate_every"}
 
 
 def _lines(settings: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from sisr.driver.run.first_weights import FirstWeights
 from sisr.driver.run.order import Order
 from sisr.driver.run.order import prepare as prepare_run
 from sisr.driver.run.workers import exactly
-from sisr.driver.sweep.files import BEST
+from sisr.driver.sweep.files import BEST, full_options
 from sisr.errors import ConfigError, DataError
 from sisr.sweep.plan import Plan
 from sisr.sweep.space.space import SearchSpace
@@ -61,12 +61,11 @@ def check_full(plan: Plan, space: SearchSpace, runs: Path, recipe: str, workers:
 
 def full_order(plan: Plan, folder: Path, recipe: str, workers: int, values: dict[str, Any]) -> Order:
     """Return the order of a run with some settings on the images of the sweep in a folder, as its trials were run."""
-    kept = {name: value for name, value in plan.options.items() if name != "evaluate_every"}
     sweep = RunFolder(folder)
     return Order(
         recipe=recipe,
         values=values,
-        options=build(Options, kept, source="--option"),
+        options=build(Options, full_options(plan), source="--option"),
         data=plan.data,
         validation=plan.validation,
         validation_sets=plan.validation_sets,
