@@ -602,3 +602,14 @@ def test_a_user_without_name_and_home_is_known_by_number():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == "uid 12345 http://127.0.0.1:9\n", done.stderr
+
+
+@pytest.mark.slow
+def test_a_folder_that_was_moved_before_the_courier_has_started_is_not_made_anew(tmp_path: Path, store: str) -> None:
+    command = [sys.executable, "-m", courier.MODULE, str(tmp_path / "moved"), "--parent-pid", str(os.getpid())]
+    environment = courier.environment(store)
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "moved").exists()

@@ -63,12 +63,13 @@ def test_a_run_that_diverges_says_which_checkpoint_is_left(tmp_path: Path, spoil
 
 
 @pytest.mark.parametrize("replaced", [False, True])
-def test_a_run_whose_folder_is_moved_stops_and_writes_nothing_more(tmp_path: Path, replaced: bool) -> None:
+@pytest.mark.parametrize("at", [3, 4], ids=["between evaluations", "at an evaluation"])
+def test_a_run_whose_folder_is_moved_stops_and_writes_nothing_more(tmp_path: Path, replaced: bool, at: int) -> None:
     path = tmp_path / "run"
 
     class Moves(NoLog):
         def metrics(self, step: int, values: dict[str, float]) -> None:
-            if step == 3:
+            if step == at and path.exists():
                 while not (path / "best.json").exists():  # a thread writes the checkpoint of step 2, then this
                     time.sleep(0.01)
                 path.rename(tmp_path / "elsewhere")

@@ -45,6 +45,8 @@ def serve(run_dir: Path, place: Address, parent_pid: int | None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: ending.set())
     if parent_pid is not None:
         threading.Thread(target=_await_parent, args=(ending,), daemon=True).start()
+    if not run_dir.is_dir():
+        return 0  # moved or removed while we were starting: a lock would make it anew, and its driver says it
     try:
         with lock.held(run_dir / LOCK, give_up=ending.is_set):
             _DeliveryLoop(Family(run_dir, place, _print), parent_pid, ending).run()

@@ -101,6 +101,7 @@ class Evaluator:
         if self.session.rank == 0:
             self.log.metrics(done, values | {f"health/{name}": value for name, value in health.items()})
             self.warnings.look(done, values, health, self.validations[own].baseline)
+            self.folder.confirm()  # a picture would make a folder that was moved anew
             with self.folder.errors_reported():
                 for prefix, validation in self.validations.items():
                     picture = self.folder.samples / "val" / prefix / f"step_{done:09d}.png"

@@ -133,6 +133,7 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
         state.step = done
         captured = state.capture(session)
         if session.rank == 0:
+            folder.confirm()
             meta = model_meta(run, done, progress.validation_at(done), measured)
 
             def after(wrote: bool) -> None:
