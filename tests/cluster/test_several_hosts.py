@@ -253,10 +253,9 @@ def ask(host: Host, program: str) -> str | None:
 
 
 def test_a_run_whose_hosts_share_nothing_but_a_bucket_goes_on_without_one_of_them(cluster: Lab, bucket: str) -> None:
-    head, steps = cluster.nodes[0], 150
+    head, steps = cluster.nodes[0], 2 * STEPS
     data = ("--data", f"{HOME}/photos", "--runs", bucket, "--name", "apart", "--steps", str(steps))
-    options = ("--option", "evaluate_every=10")
-    words = cluster.submit("train", "srez", *TINY, *options, *data, *PAIR, "--precision", "fp32", options=["--tmux"])
+    words = cluster.submit("train", "srez", *TINY, *data, *PAIR, "--precision", "fp32", options=["--tmux"])
     cluster.run(*words)
 
     def now() -> dict[str, Any]:
