@@ -7,6 +7,7 @@ in the order of this file: `make test-cluster`.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,9 @@ from PIL import Image
 
 import hosts
 from hosts import Host
-from lab import CLUSTER, HOME, SHARED, Lab, lab, own
+from lab import CLUSTER, HOME, SHARED, VENV, Lab, lab, own
+from nodes import curve
+from sisr.disk.run_folder import RunFolder
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -220,6 +223,65 @@ def test_a_run_goes_on_without_a_host_that_is_cut_off_and_comes_back_later(clust
     finally:
         cluster.network.plug_in(lost)
     wait_for("the lost host", lambda: is_complete(cluster))
+
+
+@pytest.fixture
+def bucket(cluster: Lab) -> Iterator[str]:
+    """The address of runs in a bucket that every host reaches; each has pictures of its own, and none shares a disk."""
+    head = cluster.nodes[0]
+    for host in cluster.nodes:
+        shutil.copytree(cluster.laptop.path(HOME / "photos"), host.path(HOME / "photos"))
+        (host.path(HOME) / ".aws").mkdir()
+        (host.path(HOME) / ".aws" / "config").write_text(
+            "[default]\naws_access_key_id = testing\naws_secret_access_key = testing\nregion = us-east-1\n"
+            f"endpoint_url = http://{head.address}:5005\n"
+        )
+        own(host, HOME / "photos", HOME / ".aws")
+    server = (VENV / "bin" / "python", "-c", "from moto.server import main; main()", "-H", head.address, "-p", "5005")
+    with started(head.command(*server)):
+        make = (
+            f"import boto3; boto3.client('s3', endpoint_url='http://{head.address}:5005').create_bucket(Bucket='lab')"
+        )
+        wait_for("the bucket", lambda: ask(head, make) is not None, 120)
+        yield "s3://lab/runs"
+
+
+def ask(host: Host, program: str) -> str | None:
+    """What a Python program prints on a host, whose packages are the project's; None where it fails."""
+    done = subprocess.run(host.command(VENV / "bin" / "python", "-c", program), capture_output=True, text=True)
+    return done.stdout if done.returncode == 0 else None
+
+
+def test_a_run_whose_hosts_share_nothing_but_a_bucket_goes_on_without_one_of_them(cluster: Lab, bucket: str) -> None:
+    head, steps = cluster.nodes[0], 2 * STEPS
+    data = ("--data", f"{HOME}/photos", "--runs", bucket, "--name", "apart", "--steps", str(steps))
+    words = cluster.submit("train", "srez", *TINY, *data, *PAIR, "--precision", "fp32", options=["--tmux"])
+    cluster.run(*words)
+
+    def now() -> dict[str, Any]:
+        (found, *_) = [*head.path(HOME / ".cache" / "sisr" / "runs").glob("*/lab/runs/apart/status.json"), None]
+        try:
+            return dict(json.loads(found.read_text())) if found else {}
+        except ValueError:
+            return {}
+
+    wait_for("steps after a checkpoint", lambda: now().get("step", 0) > 12)
+    lost = next(host for host in training(cluster) if host is not head)
+    assert now()["state"] == "running"
+    cluster.network.cut(lost)
+    try:
+        wait_for("the end of the run", lambda: now().get("state") in ("finished", "failed"))
+        assert (now()["state"], now()["step"]) == ("finished", steps)
+        wait_for("the end of what the lost host ran", lambda: left_on(lost) == [])
+    finally:
+        cluster.network.plug_in(lost)
+    wait_for("the lost host", lambda: is_complete(cluster))
+    assert not (cluster.shared / "runs" / "apart").exists()
+    cluster.on_head("sisr", "pull", f"{bucket}/apart", str(SHARED / "home"))
+    home = RunFolder(cluster.shared / "home")
+    assert home.status()["state"] == "finished"
+    assert [*curve(home)] == [*range(1, steps + 1)]
+    assert in_mlflow(cluster)["apart"]["models"] == ["generator"]
 
 
 def test_a_run_whose_connection_is_lost_saves_and_stops(cluster: Lab) -> None:

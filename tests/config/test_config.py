@@ -96,6 +96,12 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     assert message(bach_size=8) == "--set: no setting 'bach_size'; did you mean 'batch_size'?"
 
 
+def test_what_is_given_by_another_option_is_named_with_it() -> None:
+    with pytest.raises(ConfigError) as raised:
+        build(Config, {"patience": 3}, elsewhere={"patience": "--option"})
+    assert str(raised.value) == "--set: 'patience' is no setting; it is given by --option patience=..."
+
+
 def test_an_alias_is_not_suggested_where_its_target_is_unknown() -> None:
     assert nearest("lr", ["seed", "steps"]) is None
 

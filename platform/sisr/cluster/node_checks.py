@@ -8,16 +8,18 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sisr.disk import code_revision
+from sisr.disk import cache, code_revision
 from sisr.disk.run_folder import RECORD
-from sisr.errors import ConfigError, DiskError
-from sisr.storage.address import of_folder
+from sisr.errors import ConfigError, DiskError, SisrError, StorageError
+from sisr.storage import lease
+from sisr.storage.address import Address, of_folder, parse
+from sisr.storage.bucket import Bucket
 from sisr.terminal.console import note
 from sisr.tracking import address
 from sisr.tracking.redact import redact_text
@@ -53,11 +55,11 @@ def check(ray: Any, run_folder: Path, *, grows: bool) -> None:
         ConfigError: The folder is some node's own, a node has other code, or MLflow is a file.
         DiskError: A node can't write there, or there is too little room.
     """
-    if not grows and sum(bool(node["Alive"]) for node in ray.nodes()) < 2:
+    if not may_have_others(ray, grows):
         return
     if (storage := of_folder(run_folder.parent)) is not None:
         raise ConfigError(
-            f"{storage}: a run in object storage can be trained on one machine only, and this cluster has or may get "
+            f"{storage}: a sweep in object storage can be run on one machine only, and this cluster has or may get "
             f"others: {SHARED_FOLDER}"
         )
     place = address.read(run_folder)
@@ -65,9 +67,28 @@ def check(ray: Any, run_folder: Path, *, grows: bool) -> None:
         uri = redact_text(place.tracking_uri)
         raise ConfigError(f"a run on a cluster can't be recorded in {uri}, a file: {TRACKING_SERVER}")
     with _probe(run_folder) as (name, text):
-        seen = _ask_nodes(ray, str(run_folder.resolve()), name)
+        seen = _ask_nodes(ray, _look, str(run_folder.resolve()), name)
         written = {path.name for path in run_folder.glob(f"{name}.*")}
     require_agreement(seen, text, written, name, run_folder)
+
+
+def may_have_others(ray: Any, grows: bool) -> bool:
+    """Return whether a cluster has several nodes, or may get more (`grows`)."""
+    return grows or sum(bool(node["Alive"]) for node in ray.nodes()) > 1
+
+
+def check_storage(ray: Any, place: Address) -> None:
+    """Make sure that all nodes of a cluster reach a run's place in a bucket, have room, and run the same code.
+
+    Raises:
+        ConfigError: A node has other code.
+        DiskError: A node has too little room.
+        StorageError: A node can't read it.
+    """
+    for one in _ask_nodes(ray, _look_at_storage, place.written):
+        if one.problem is not None:
+            raise StorageError(f"node {one.node}: {one.problem}")
+        _require_room_and_code(one, str(cache.folder()))
 
 
 def require_agreement(seen: Sequence[NodeView], text: str, written: set[str], name: str, run_folder: Path) -> None:
@@ -84,16 +105,20 @@ def require_agreement(seen: Sequence[NodeView], text: str, written: set[str], na
             )
         if one.problem is not None:
             raise DiskError(f"node {one.node} can't write to {run_folder}: {one.problem}; let its user write there")
-        if one.free < LEAST_FREE:
-            raise DiskError(
-                f"{run_folder} has {one.free / 2**30:.1f} GiB left, seen from {one.node}; checkpoints want "
-                f"{LEAST_FREE >> 30} GiB: free some, or set --runs to larger storage"
-            )
-        if one.code != code_revision.digest():
-            raise ConfigError(
-                f"node {one.node} has other code (digest {one.code}) than {here} ({code_revision.digest()}): "
-                "`ray rsync-up -A cluster.yaml` gives all nodes that of the submitting machine"
-            )
+        _require_room_and_code(one, str(run_folder))
+
+
+def _require_room_and_code(one: NodeView, where: str) -> None:
+    if one.free < LEAST_FREE:
+        raise DiskError(
+            f"{where} has {one.free / 2**30:.1f} GiB left, seen from {one.node}; checkpoints want "
+            f"{LEAST_FREE >> 30} GiB: free some, or set --runs to larger storage"
+        )
+    if one.code != code_revision.digest():
+        raise ConfigError(
+            f"node {one.node} has other code (digest {one.code}) than {socket.gethostname()} "
+            f"({code_revision.digest()}): `ray rsync-up -A cluster.yaml` gives all nodes that of the submitting machine"
+        )
 
 
 def require_run(run_folder: Path) -> None:
@@ -114,17 +139,17 @@ def _probe(folder: Path) -> Iterator[tuple[str, str]]:
             path.unlink(missing_ok=True)
 
 
-def _ask_nodes(ray: Any, folder: str, name: str) -> list[NodeView]:
-    """Return what every living node sees, from a task on each that takes no CPU."""
+def _ask_nodes(ray: Any, look: Callable[..., NodeView], *place: str) -> list[NodeView]:
+    """Return what every living node sees at a place, from a task on each that takes no CPU."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    task = ray.remote(num_cpus=0, max_retries=1)(_look)
+    task = ray.remote(num_cpus=0, max_retries=1)(look)
     asked = {}
     for node in ray.nodes():
         if node["Alive"]:
             pin = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             label = f"{node['NodeManagerAddress']}-{node['NodeID'][:8]}"
-            asked[label] = task.options(scheduling_strategy=pin).remote(folder, name, label)
+            asked[label] = task.options(scheduling_strategy=pin).remote(*place, label)
     try:
         return list(ray.get(list(asked.values()), timeout=TIMEOUT_S))
     except ray.exceptions.GetTimeoutError:
@@ -148,3 +173,15 @@ def _look(folder: str, name: str, node: str) -> NodeView:
     except OSError as error:
         return NodeView(node, text, error.strerror or str(error), free, code)
     return NodeView(node, text, None, free, code)
+
+
+def _look_at_storage(place: str, node: str) -> NodeView:
+    """Return what this node can read of a run in a bucket, and how much room it has for it."""
+    here, problem = cache.folder().absolute(), None
+    try:
+        here.mkdir(parents=True, exist_ok=True)
+        lease.read(Bucket(parse(place)))
+    except (SisrError, OSError) as error:
+        problem = str(error)
+    free = shutil.disk_usage(here).free if here.is_dir() else 0
+    return NodeView(node, None, problem, free, code_revision.digest())

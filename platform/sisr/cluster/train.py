@@ -22,6 +22,8 @@ from sisr.cluster.worker import work
 from sisr.disk.run_folder import RunFolder
 from sisr.driver.run.workers import Workers, exactly
 from sisr.errors import OutOfMemoryError, SisrError, StoppedError
+from sisr.storage import handover
+from sisr.storage.ownership import found_owned
 from sisr.terminal.console import note
 from sisr.training.run import OTHERS_FAULTS, Run
 
@@ -47,14 +49,26 @@ class Scaling:
 def on_ray(scaling: Scaling, run: Run, folder: RunFolder, tick: Callable[[], None]) -> dict[str, Any]:
     """Train on Ray's workers, with a connection of its own; once `scaling` is bound, a `driver.run.hosts.RunHost`."""
     try:
-        node_checks.check(connect(scaling.address), folder.path, grows=capacity.can_grow())
-        return fit(run, folder, scaling, tick)
+        ray, grows = connect(scaling.address), capacity.can_grow()
+        owned = found_owned(folder.path)
+        if owned is None or not node_checks.may_have_others(ray, grows):
+            node_checks.check(ray, folder.path, grows=grows)
+            return fit(run, folder, scaling, tick)
+        node_checks.check_storage(ray, owned.bucket.address)
+        with handover.handed_over(owned, note) as ticket:
+            return fit(run, folder, scaling, tick, ticket=ticket)
     finally:
         leave()  # meanwhile the run's last records are delivered
 
 
 def fit(
-    run: Run, folder: RunFolder, scaling: Scaling, tick: Callable[[], None], *, until: int | None = None
+    run: Run,
+    folder: RunFolder,
+    scaling: Scaling,
+    tick: Callable[[], None],
+    *,
+    until: int | None = None,
+    ticket: handover.Ticket | None = None,
 ) -> dict[str, Any]:
     """Train on Ray's workers and return the run's last status.
 
@@ -64,6 +78,7 @@ def fit(
         scaling: How many workers, and how large.
         tick: Called several times a second by the calling thread.
         until: Stop, resumable, after this many steps; None: at the run's end.
+        ticket: Of workers that do not reach the folder, but the bucket; None: they reach it.
 
     Raises:
         ConfigError: The workers can never fit into this Ray.
@@ -78,7 +93,8 @@ def fit(
     nodes = NodeWait(ray, folder, scaling.workers, each.resources, patience_s)
     scratch = folder.path.resolve() / "ray"
     shutil.rmtree(scratch, ignore_errors=True)
-    task = {"run": run.model_dump(), "folder": str(folder.path.resolve()), "until": until, **each.resources}
+    place = {"folder": str(folder.path.resolve()), "ticket": ticket}
+    task = {"run": run.model_dump(), **place, "until": until, **each.resources}
     trainer = _trainer(task, scaling, each.resources, scratch, patience_s)
 
     def tick_and_check() -> None:

@@ -7,11 +7,13 @@ for a minute on NFS, and a node may be gone by then.
 
 import math
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from sisr.cluster import node_checks, saving
 from sisr.disk.run_folder import RunFolder
+from sisr.storage import handover
 from sisr.training.run import Run, explain_recipe_errors
 from sisr.training.session import Request
 
@@ -32,16 +34,21 @@ def work(config: dict[str, Any]) -> dict[str, Any]:
     from sisr.training.loop import train
     from sisr.training.session import NoLog, closing
 
-    run, folder = Run(**config["run"]), RunFolder(Path(config["folder"]))
-    node_checks.require_run(folder.path)
-    session = RayTrainSession(folder, use_gpu=config["GPU"] > 0, until=config["until"])
-    if session.rank == 0 and (group := ray.util.get_current_placement_group()) is not None:
-        (folder.path / RESERVATION).write_text(group.id.hex())  # so that it can be given back if this run is killed
+    run, session = Run(**config["run"]), RayTrainSession(use_gpu=config["GPU"] > 0, until=config["until"])
     if session.device.type == "cpu":
         torch.set_num_threads(max(1, int(config["CPU"])))
-    log = Outbox(folder.path, tensorboard=run.options.tensorboard) if session.rank == 0 else NoLog()
-    with closing(log), explain_recipe_errors(run):
-        return train(run, folder, session, log)
+    with ExitStack() as stack:
+        if config["ticket"]:
+            joined = handover.joined(config["ticket"], session.rank == 0, session.wait_for_others)
+            folder = session.folder = stack.enter_context(joined)
+        else:
+            folder = session.folder = RunFolder(Path(config["folder"]))
+            node_checks.require_run(folder.path)
+        if session.rank == 0 and (group := ray.util.get_current_placement_group()) is not None:
+            (folder.path / RESERVATION).write_text(group.id.hex())  # so that it can be given back if this run is killed
+        log = Outbox(folder.path, tensorboard=run.options.tensorboard) if session.rank == 0 else NoLog()
+        with closing(log), explain_recipe_errors(run):
+            return train(run, folder, session, log)
 
 
 class PreemptionWatch:
@@ -73,7 +80,9 @@ class PreemptionWatch:
 class RayTrainSession:
     """A Ray Train worker's place among its peers: a `training.session.Session`."""
 
-    def __init__(self, folder: RunFolder, *, use_gpu: bool, until: int | None = None) -> None:
+    folder: RunFolder  # the run's, once it is known
+
+    def __init__(self, *, use_gpu: bool, until: int | None = None) -> None:
         """Ask Ray who we are; `until` is the step to stop at, if that is before the run's end."""
         import ray.train.torch
         import torch
@@ -84,7 +93,7 @@ class RayTrainSession:
         # Ray believes in GPUs that its user declared; torch knows whether there is one.
         gpu = use_gpu and torch.cuda.is_available()
         self.device = ray.train.torch.get_device() if gpu else torch.device("cpu")
-        self._folder, self._until = folder, until
+        self._until = until
         self._preemption = PreemptionWatch(get_train_context().preemption_context)
 
     def request(self, step: int) -> Request:
@@ -93,7 +102,7 @@ class RayTrainSession:
         if self.rank:
             return Request.CONTINUE
         save = self._preemption.requests_checkpoint() or saving.requested.is_set()
-        return Request.STOP if self._folder.stop_requested() else Request.SAVE if save else Request.CONTINUE
+        return Request.STOP if self.folder.stop_requested() else Request.SAVE if save else Request.CONTINUE
 
     def saved(self, step: int) -> None:
         saving.confirm_saved()

@@ -57,13 +57,16 @@ def _is_same_kind(given: Any, checked: Any) -> bool:
     return True
 
 
-def build(model: type[S], values: Mapping[str, Any], *, source: str = "--set") -> S:
+def build(
+    model: type[S], values: Mapping[str, Any], *, source: str = "--set", elsewhere: Mapping[str, str] | None = None
+) -> S:
     """Return a checked model.
 
     Args:
         model: What to build.
         values: Settings by name; where they come from `read_yaml`, errors name file and line.
         source: Where values without a known place come from: an option or a file.
+        elsewhere: Names that are no settings of this model, and by which option of the command line they are given.
 
     Raises:
         ConfigError: Names are unknown, or values have a wrong type or range; one line for each.
@@ -71,11 +74,11 @@ def build(model: type[S], values: Mapping[str, Any], *, source: str = "--set") -
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        found = (_explain(model, values, one, source) for one in error.errors())
+        found = (_explain(model, values, one, source, elsewhere or {}) for one in error.errors())
         raise ConfigError("\n".join(dict.fromkeys(found))) from None
 
 
-def _explain(model: type[BaseModel], values: Any, error: Any, source: str) -> str:
+def _explain(model: type[BaseModel], values: Any, error: Any, source: str, elsewhere: Mapping[str, str]) -> str:
     """Return where and what is wrong, for one of pydantic's errors."""
     place, name = source, ""
     for part in map(str, error["loc"]):
@@ -83,6 +86,8 @@ def _explain(model: type[BaseModel], values: Any, error: Any, source: str) -> st
         name = f"{name}.{part}" if name else part
         field = model.model_fields.get(part)
         if field is None:
+            if part in elsewhere:
+                return f"{place}: '{name}' is no setting; it is given by {elsewhere[part]} {part}=..."
             hint = did_you_mean(part, model.model_fields) or f"all settings: {', '.join(model.model_fields)}"
             return f"{place}: no setting '{name}'; {hint}"
         given = part in values

@@ -89,11 +89,16 @@ def runs_folder(runs: str | Path) -> Path:
     if squeezed[1] == "file":
         return Path("/", unquote(squeezed[2]))
     address = parse(f"{squeezed[1]}://{squeezed[2]}")
-    server = quote(address.endpoint.partition("://")[2], safe="") if address.endpoint else "aws"
-    folder = cache.folder().absolute() / "runs" / server / address.bucket / address.path
+    folder = place_here(address)
     if of_folder(folder) != address:
         atomic.write_text(folder / MARK, address.written + "\n")
     return folder
+
+
+def place_here(address: Address, kind: str = "runs") -> Path:
+    """Return the folder of this machine that belongs to an address, among others of a kind."""
+    server = quote(address.endpoint.partition("://")[2], safe="") if address.endpoint else "aws"
+    return cache.folder().absolute() / kind / server / address.bucket / address.path
 
 
 def of_folder(runs: Path) -> Address | None:

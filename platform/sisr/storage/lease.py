@@ -4,8 +4,8 @@ Nobody compares clocks. An owner writes a new `beat` every few seconds; who want
 does so once it has not changed for `ttl_s` seconds of the watcher's own monotonic clock. A wrong clock can't make two
 owners, and an owner that could not renew in time finds out with its next conditional write.
 
-Each change of owner counts the generation up. It is part of the name of every object that is uploaded, so that what an
-earlier owner still writes is not looked at by anybody (a fencing token).
+Each change of owner, and of the owner's process that writes, counts the generation up. It is part of the name of every
+object that is uploaded, so that what an earlier one still writes is not looked at by anybody (a fencing token).
 """
 
 import json
@@ -36,11 +36,12 @@ class Claim:
 
     generation: int
     owner: str  # in words
-    nonce: str  # of the owner, which may pass it on to its own workers
+    nonce: str  # of the owner, which passes it on to its own workers
     place: str  # see `place_of`
     ttl_s: float
     beat: int = 0
     released: bool = False
+    writer: str = ""  # of the owner's processes the one that has counted the generation up last
     format: int = FORMAT
 
 
@@ -77,9 +78,12 @@ def place_of(identity: str) -> str:
 class Lease:
     """The ownership of a run, renewed by a thread until it is released or lost."""
 
-    def __init__(self, bucket: Bucket, claim: Claim, etag: str, previous: int | None) -> None:
-        """Keep what was acquired; see `acquire`."""
-        self.bucket, self.claim, self.previous = bucket, claim, previous
+    def __init__(
+        self, bucket: Bucket, claim: Claim, etag: str, previous: int | None, *, of_worker: bool = False
+    ) -> None:
+        """Keep what was acquired; see `acquire` and `join`. A worker has lost it to its owner's next one, too."""
+        self.bucket, self.claim, self.previous, self._of_worker = bucket, claim, previous, of_worker
+        self._identity = uuid.uuid4().hex
         self.lost: str | None = None  # who has taken over, in words
         self._etag = etag
         self._lock = threading.RLock()
@@ -109,10 +113,33 @@ class Lease:
             except ChangedError:
                 self._look()
 
-    def release(self) -> None:
-        """Let anybody have the run at once. Where storage is away, the lease runs out."""
+    def raise_generation(self) -> None:
+        """Count the generation up: what was written under the last one, from now on, is looked at by nobody.
+
+        Raises:
+            RunLockedError: Another owner has taken over.
+            StorageError: Nobody knows.
+        """
+        with self._lock:
+            last = self.claim.generation
+            while self.claim.writer != self._identity or self.claim.generation == last:
+                last = self.claim.generation
+                wanted = replace(self.claim, generation=last + 1, beat=self.claim.beat + 1, writer=self._identity)
+                try:
+                    self._etag = self.bucket.put_if(NAME, _encoded(wanted), self._etag)
+                    self.claim = wanted
+                except ChangedError:  # by a beat of the owner's other processes; or the answer to our own was lost
+                    self._look(joining=True)
+            self.previous = last
+
+    def end(self) -> None:
+        """Renew it no longer; its owner has it still."""
         self._done.set()
         self._thread.join()
+
+    def release(self) -> None:
+        """Let anybody have the run at once. Where storage is away, the lease runs out."""
+        self.end()
         with self._lock:
             try:
                 if not self.lost:
@@ -120,10 +147,11 @@ class Lease:
             except (StorageError, ChangedError):
                 pass
 
-    def _look(self) -> None:
+    def _look(self, joining: bool = False) -> None:
         """After a refused write: it may be our own, of which the answer was lost."""
         found = read(self.bucket)
-        if found is None or found[0].nonce != self.claim.nonce:
+        another = self._of_worker and not joining and found is not None and found[0].writer != self._identity
+        if found is None or found[0].nonce != self.claim.nonce or another:
             who = f"{found[0].owner}, generation {found[0].generation}" if found else "somebody who deleted its lease"
             self.lost = f"run {self.bucket.address} was taken over by {who}, while it was out of reach from here"
             raise RunLockedError(self.lost)
@@ -167,6 +195,29 @@ def acquire(bucket: Bucket, place: str, wait: Callable[[str], None] = lambda tex
             raise _held(bucket, found_now[0] if found_now else None) from None
         etag = found_now[1]
     return Lease(bucket, claim, etag, found[0].generation if found else None)
+
+
+def join(bucket: Bucket, nonce: str) -> Lease:
+    """Become the worker that writes an owner's run, under a generation of its own; the workers before it no longer do.
+
+    Args:
+        bucket: The run's.
+        nonce: The owner's.
+
+    Raises:
+        RunLockedError: It is another's run by now.
+        StorageError: Storage can't be used.
+    """
+    found = read(bucket)
+    if found is None or found[0].nonce != nonce or found[0].released:
+        raise _held(bucket, found[0] if found else None)
+    joined = Lease(bucket, *found, None, of_worker=True)
+    try:
+        joined.raise_generation()
+    except BaseException:
+        joined.end()
+        raise
+    return joined
 
 
 def _watch(bucket: Bucket, claim: Claim, etag: str, ttl_s: float, wait: Callable[[str], None]) -> None:

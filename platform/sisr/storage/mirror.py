@@ -6,7 +6,6 @@ journals, samples and records go the same way.
 """
 
 import hashlib
-import os
 import shutil
 import threading
 import time
@@ -21,6 +20,8 @@ from sisr.storage.lease import NAME as LEASE
 from sisr.storage.lease import Lease
 from sisr.storage.parts import PART, SMALL, groups, kept
 from sisr.storage.snapshot import FILE, Entry, Snapshot, folder_of, local_files
+
+STOP = "stop"  # an object: the owner wants its workers on other machines to save and end
 
 EVERY_S = 3.0  # between two looks for what has changed
 LONGEST_PAUSE_S = 60.0  # between two tries while storage is away
@@ -67,8 +68,18 @@ class Mirror:
         self._moved_at = time.monotonic()  # when something last arrived
         self.failure: SisrError | None = None  # that ended the upload
         self._ending, self._abandoned = threading.Event(), threading.Event()
+        self._start()
+
+    def _start(self) -> None:
         self._thread = threading.Thread(target=self._work, name="mirror", daemon=True)
         self._thread.start()
+
+    def go_on(self, base: Snapshot) -> None:
+        """Mirror the folder again after `finish`, when somebody else has written the run; see `__init__`."""
+        self._snapshot, self._moved_at = base, time.monotonic()
+        self._seen.clear()
+        self._ending.clear()
+        self._start()
 
     def standing(self) -> str:
         """Return in a few words how the upload stands; nothing where there is nothing to say."""
@@ -154,7 +165,8 @@ class Mirror:
             entries = {}
             try:
                 for path in group:
-                    entries[path] = self._entry(path)
+                    # No further than it was when its folder was looked at: what it names is there then, too.
+                    entries[path] = self._entry(path, found[path][1])
                     self._seen[path] = found[path], entries[path]
             except FileNotFoundError:
                 continue  # removed meanwhile, such as a checkpoint that newer ones replace: the next look sees it
@@ -174,11 +186,10 @@ class Mirror:
         seen = self._seen.get(path)
         return seen is None or seen[0] != signature or self._snapshot.files.get(path) != seen[1]
 
-    def _entry(self, path: str) -> Entry:
-        """Upload a file's parts, but those that are there, and return what it is made of."""
+    def _entry(self, path: str, size: int) -> Entry:
+        """Upload a file's parts, but those that are there, and return what its first `size` bytes are made of."""
         known = self._snapshot.files.get(path)
         with (self._folder / path).open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
             parts = kept(file, size, known) if known else []
             file.seek(0)
             sha = hashlib.sha256()
@@ -222,7 +233,7 @@ class Mirror:
 
         The lease is renewed just before, so that an owner that was cut off deletes nothing of its successor's.
         """
-        named = self._snapshot.objects() | {LEASE, f"{folder_of(self._snapshot.generation)}/{FILE}"}
+        named = self._snapshot.objects() | {LEASE, STOP, f"{folder_of(self._snapshot.generation)}/{FILE}"}
         now = self._collected_at = time.monotonic()
         surplus = [name for name in self._bucket.names() if name not in named]
         self._unnamed = {name: self._unnamed.get(name, now) for name in surplus}

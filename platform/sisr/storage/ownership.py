@@ -80,7 +80,7 @@ def _refresh(folder: Path, bucket: Bucket, wanted: Wanted) -> None:
             snapshot.remove_others(folder, found, wanted)
             size = sum(entry.bytes for entry in found.files.values())
             owner = "" if claimed[0].released else claimed[0].owner
-            _write_state(folder, replace(read_state(folder), generation=0, bytes=size, owner=owner))
+            write_state(folder, replace(read_state(folder), generation=0, bytes=size, owner=owner))
 
 
 def refresh_all(runs: Path, wanted: Wanted = has_no_state) -> None:
@@ -112,6 +112,24 @@ def delete(folder: Path, say: Say) -> None:
     bucket.delete_all([lease.NAME])
 
 
+@dataclass(frozen=True)
+class Owned:
+    """A run that this process owns."""
+
+    folder: RunFolder
+    bucket: Bucket
+    lease: lease.Lease
+    mirror: Mirror
+
+
+_owned: dict[Path, Owned] = {}  # by the folder's path
+
+
+def found_owned(folder: Path) -> Owned | None:
+    """Return what this process owns in storage of the run in a folder; None where that lies in none."""
+    return _owned.get(folder.absolute())
+
+
 @contextmanager
 def owned(folder: RunFolder, say: Say) -> Iterator[Mirror | None]:
     """Own a run in storage while the block executes, and mirror its folder; None where its runs lie in no storage.
@@ -137,7 +155,7 @@ def owned(folder: RunFolder, say: Say) -> Iterator[Mirror | None]:
     mirror: Mirror | None = None
     try:
         with lock.held(folder.path.parent / FETCHING / folder.path.name):
-            base = _take_over(bucket, held, folder.path, state, say)
+            base = take_over(bucket, held, folder.path, state, say)
         mirror = Mirror(
             folder.path,
             bucket,
@@ -148,18 +166,21 @@ def owned(folder: RunFolder, say: Say) -> Iterator[Mirror | None]:
             stop=folder.request_stop,
         )
         say(f"what the run writes goes to {bucket.address}; it is worked on in {folder.path}")
+        _owned[folder.path.absolute()] = Owned(folder, bucket, held, mirror)
         yield mirror
     finally:
+        _owned.pop(folder.path.absolute(), None)
         try:
             if mirror is not None and not isinstance(sys.exc_info()[1], KeyboardInterrupt):
-                _finish(mirror, say)
+                finish(mirror, say)
         finally:
             if mirror is not None:
                 mirror.abandon()
             held.release()
 
 
-def _finish(mirror: Mirror, say: Say) -> None:
+def finish(mirror: Mirror, say: Say) -> None:
+    """Wait until everything is in storage; on the way of an error, only say what is lacking."""
     failing = sys.exc_info()[1] is not None
     try:
         mirror.finish(say)
@@ -169,8 +190,8 @@ def _finish(mirror: Mirror, say: Say) -> None:
         say(str(error))
 
 
-def _take_over(bucket: Bucket, held: lease.Lease, folder: Path, state: State, say: Say) -> Snapshot:
-    """Make the folder what the run is, and the run this owner's; return what storage holds of it."""
+def take_over(bucket: Bucket, held: lease.Lease, folder: Path, state: State, say: Say) -> Snapshot:
+    """Make a folder what the run is, and the run that of a lease's holder; return what storage holds of it."""
     found = snapshot.newest(bucket, held.previous) if held.previous else None
     base = Snapshot(held.generation, found.files if found else {})
     # First of all: what an earlier owner, cut off and not aware of it, still writes no longer counts from here on.
@@ -181,7 +202,7 @@ def _take_over(bucket: Bucket, held: lease.Lease, folder: Path, state: State, sa
         for problem in snapshot.fetch(bucket, base, folder):
             say(f"warning: {bucket.address}: {problem}")
         snapshot.remove_others(folder, base)
-    _write_state(folder, replace(state, generation=held.generation, bytes=0, owner=""))
+    write_state(folder, replace(state, generation=held.generation, bytes=0, owner=""))
     return base
 
 
@@ -193,5 +214,6 @@ def read_state(folder: Path) -> State:
         return State(uuid.uuid4().hex)
 
 
-def _write_state(folder: Path, state: State) -> None:
+def write_state(folder: Path, state: State) -> None:
+    """Write down what a working folder is."""
     atomic.write_json(folder / STATE, asdict(state))

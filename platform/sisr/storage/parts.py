@@ -11,18 +11,23 @@ SMALL = 1 << 20  # bytes; smaller files are committed before larger ones are upl
 
 
 def groups(changed: dict[str, int]) -> Iterator[list[str]]:
-    """Yield the paths that become visible together: the small ones, then those of one folder, the manifest last."""
+    """Yield the paths that become visible together.
+
+    Pictures, which journals name; then what is small, then what is large; then each checkpoint, its manifest last.
+    """
     checkpoints: dict[str, list[str]] = {}
-    small, large = [], []
+    pictures, small, large = [], [], []
     for path in changed:
         parts = path.split("/")
         if "checkpoints" in parts[:-1] or "model" in parts[:-1]:
             checkpoints.setdefault("/".join(parts[:-1]), []).append(path)
+        elif "samples" in parts[:-1]:
+            pictures.append(path)
         elif changed[path] < SMALL:
             small.append(path)
         else:
             large.append(path)
-    yield from [group for group in (small, *([path] for path in large)) if group]
+    yield from [group for group in (pictures, small, *([path] for path in large)) if group]
     for folder in sorted(checkpoints):
         yield sorted(checkpoints[folder], key=lambda path: path.endswith("manifest.json"))
 

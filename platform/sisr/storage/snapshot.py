@@ -1,11 +1,13 @@
 """What a run in object storage holds: the newest snapshot, and the way from it into a folder."""
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from sisr.disk import atomic
 from sisr.errors import StorageError
@@ -85,7 +87,8 @@ def fetch(bucket: Bucket, snapshot: Snapshot, folder: Path, wanted: Wanted = lam
         DiskError: A file can't be written.
     """
     lacking = []
-    for path, entry in snapshot.files.items():
+    # Journals behind what they name.
+    for path, entry in sorted(snapshot.files.items(), key=lambda item: item[0].endswith(".jsonl")):
         target = folder / path
         if not wanted(path) or is_at(target, entry):
             continue
@@ -157,18 +160,30 @@ def _fetch_file(bucket: Bucket, entry: Entry, target: Path) -> str:
     """Write a file from its objects; return in words what is wrong with them, and nothing where it was written."""
     sha = hashlib.sha256()
     try:
-        with atomic.file(target) as unfinished, unfinished.open("wb") as file:
-            for name, _ in entry.parts:
-                found = bucket.get(name)
-                if found is None:
-                    raise _UnusableError("is lacking: an object of it is gone")
-                sha.update(found.content)
-                file.write(found.content)
+        with atomic.file(target) as unfinished, unfinished.open("wb") as file, _opened(target) as older:
+            for name, size in entry.parts:
+                # A journal begins with what it was: an object's name ends with the hash of its content.
+                content = older.read(size)
+                if not name.endswith(f"@{hashlib.sha256(content).hexdigest()[:16]}"):
+                    found = bucket.get(name)
+                    if found is None:
+                        raise _UnusableError("is lacking: an object of it is gone")
+                    content = found.content
+                sha.update(content)
+                file.write(content)
             if sha.hexdigest() != entry.sha256:
                 raise _UnusableError("is damaged: it arrived with another SHA-256")
     except _UnusableError as error:
         return str(error)
     return ""
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Return a file to read; an empty one where there is none."""
+    try:
+        return path.open("rb")
+    except OSError:
+        return io.BytesIO()
 
 
 def _decoded(content: bytes, where: str) -> Snapshot:

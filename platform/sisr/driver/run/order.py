@@ -62,7 +62,9 @@ def prepare(order: Order, *, fetch: bool = True) -> tuple[Run, RunFolder, Traini
     values, first = order.values, order.first
     if model := adopted(module, values, order.runs, order.name):
         values, first = {**values, **model.settings}, first_of(model, first)
-    config = build(module.Config, values, source=order.source)
+    config = build(
+        module.Config, values, source=order.source, elsewhere=dict.fromkeys(Options.model_fields, "--option")
+    )
     check_source(order.data, order.validation)  # an error names the source as it was written
     check_sets(order.validation_sets)
     check_batch(config.batch_size, order.workers, order.options.accumulate)
