@@ -138,6 +138,11 @@ def test_what_a_searcher_can_not_do_is_refused(sweep: Sweep, space: SearchSpace,
         searchers.check(sweep, space, Recorder([None]))
 
 
+def test_a_search_that_nobody_knows_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no search 'bayes'; all searches: random, grid, tpe"):
+        searchers.check(sweep_of(search="bayes"), space_of(), None)
+
+
 def test_a_searcher_is_checked_with_trials_of_the_space_that_it_might_be_told_of() -> None:
     theirs = Recorder([None])
     searchers.check(sweep_of(), space_of(), theirs)
