@@ -44,6 +44,8 @@ LEARN_FROM = "Earlier sweeps of the recipe, whose trials start the search."
 CONSTRAINT = "What holds in every trial, such as 'beta1 < beta2'; repeatable; instead of the space's own."
 OBJECTIVE = "A metric of the validation, or two for a Pareto search: val/psnr_y,val/perceptual."
 SCHEDULER = "asha or hyperband (promote the best), pbt (copy the best), plateau (end what stands still) or none."
+SEARCH_NAME = "tpe, random, grid, or a searcher of Ray Tune whose package is installed, such as hyperopt."
+SEARCH_OPTION = "Of a searcher of Ray Tune, by Ray's name, such as n_initial_points=8; repeatable."
 SCHEDULER_OPTION = "Of the scheduler, such as eta=4; repeatable."
 FIXED = "Fix one setting; repeatable."
 OPTION = "How trials run, such as evaluate_every=200; repeatable."
@@ -74,7 +76,8 @@ def main(
     search_space: Annotated[Path | None, SEARCH(help="YAML file instead of the recipe's own space.")] = None,
     space: Annotated[list[str] | None, SEARCH("--space", metavar="NAME=OPERATOR(...)", help=SPACE)] = None,
     constraint: Annotated[list[str] | None, SEARCH(metavar="CONDITION", help=CONSTRAINT)] = None,
-    search: Annotated[str | None, SEARCH(help="random, grid or tpe.")] = None,
+    search: Annotated[str | None, SEARCH(help=SEARCH_NAME)] = None,
+    search_option: Annotated[list[str] | None, SEARCH(metavar="NAME=VALUE", help=SEARCH_OPTION)] = None,
     trials: Annotated[int | None, SEARCH(min=1, help="Points of the space to try.")] = None,
     objective: Annotated[str | None, SEARCH(help=OBJECTIVE)] = None,
     learn_from: Annotated[str | None, SEARCH(metavar="SWEEP[,SWEEP...]", help=LEARN_FROM)] = None,
@@ -115,6 +118,7 @@ def main(
         raise ConfigError("--then-steps has no effect without --then-train")
     note(f"{recipe}: importing torch and Ray, reading the search space and the images")
 
+    from sisr.cluster.searchers import RaySearchers
     from sisr.cluster.tune import RayTune
     from sisr.driver.run.execute import Tracking, summary
     from sisr.driver.run.first_weights import FirstWeights
@@ -128,6 +132,7 @@ def main(
     ).after(before)
     objectives = objective.replace(" ", "").split(",") if objective else None
     given = {"rungs": _steps("--rungs", rungs), "interval": interval}
+    searchers = RaySearchers()
     plan, found_space = plan_of(
         recipe,
         data=used.data or "demo",
@@ -141,6 +146,8 @@ def main(
         settings=set_ or (),
         scheduler_options={name: value for name, value in given.items() if value is not None}
         | parse_overrides(scheduler_option or [], "--scheduler-option"),
+        search_options=parse_overrides(search_option or [], "--search-option"),
+        searchers=searchers,
         options=options | parse_overrides(option or [], "--option"),
         base=base,
         seed=seed,
@@ -166,7 +173,9 @@ def main(
         concurrency=concurrency,
         address=address,
     )
-    sweep = execute(plan, found_space, host, tracking, runs=runs, recipe=recipe, allow_changes=allow_changes)
+    sweep = execute(
+        plan, found_space, host, tracking, runs=runs, recipe=recipe, allow_changes=allow_changes, searchers=searchers
+    )
     path = runs / sweep.plan.name
     if sweep.best() is None:
         raise nothing_found(sweep, path)

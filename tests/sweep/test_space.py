@@ -86,10 +86,6 @@ WRONG = [
     (HEAD.replace("4", "0") + RATE, "s.yaml:2: trials wants a whole number >= 1, got 0"),
     (HEAD.replace("1000", "yes") + RATE, "s.yaml:3: steps wants a whole number >= 1, got 'yes'"),
     (
-        HEAD + "search: bayes\n" + RATE,
-        "s.yaml:4: search wants 'random' or 'grid' or 'tpe', got 'bayes'",
-    ),
-    (
         HEAD + "scheduler: asah\n" + RATE,
         "s.yaml:4: scheduler: no scheduler 'asah'; did you mean 'asha'?",
     ),

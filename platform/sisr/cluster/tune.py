@@ -33,6 +33,12 @@ RETRIES = 2  # of a slice whose process was lost
 NESTED_DRIVER = {"memory": 512 * 2**20}
 
 
+def prepare_environment() -> None:
+    """Set what Ray and Tune read from the environment, some of it when they are imported."""
+    connection.prepare_environment()
+    os.environ.update(ENVIRONMENT)
+
+
 @dataclass(frozen=True, kw_only=True)
 class RayTune:
     """A `SweepHost`: what every trial gets, and which Ray runs it."""
@@ -45,8 +51,7 @@ class RayTune:
 
     def run(self, source: SliceSource, folder: Path, trials: int) -> None:
         """Connect to Ray, and let Tune run slices; see `SweepHost`."""
-        connection.prepare_environment()
-        os.environ.update(ENVIRONMENT)
+        prepare_environment()
         ray = connection.connect(self.address)
         cluster = capacity.read(ray)
         node_checks.check(ray, folder, grows=cluster.grows)

@@ -15,12 +15,11 @@ from sisr.errors import CheckpointError
 from sisr.metrics.catalogue import SCORE, Mode
 from sisr.sweep.earlier import Earlier
 
-Search = Literal["random", "grid", "tpe"]
 Measures = tuple[tuple[str, Mode], ...]  # metrics, and where better lies
 
 
 # Fields that plans once did not have.
-LATER = ("init_sha256", "init_partly", "init_judge_sha256", "learn_from", "constraints")
+LATER = ("search_options", "init_sha256", "init_partly", "init_judge_sha256", "learn_from", "constraints")
 
 
 class Plan(Settings):
@@ -38,7 +37,8 @@ class Plan(Settings):
     objective: tuple[str, ...] = Field(min_length=1, max_length=2)  # metrics of a validation
     mode: tuple[Mode, ...] = Field(min_length=1, max_length=2)
     trials: int = Field(ge=1)
-    search: Search = "random"
+    search: str = "random"  # ours (`sisr.sweep.searchers`), or the name of a searcher of Ray Tune
+    search_options: dict[str, Any] = {}  # of such a searcher
     scheduler: str = "asha"
     scheduler_options: dict[str, Any] = {}  # those that are not the scheduler's defaults
     steps: int = Field(ge=1)  # of a trial that goes all the way

@@ -18,7 +18,9 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from sisr.metrics.catalogue import value_of
+from sisr.sweep import searchers
 from sisr.sweep.earlier import Earlier, compared, first_points
+from sisr.sweep.searchers import OURS, Searchers
 from sisr.sweep.space.domains import Choice, Domain
 from sisr.sweep.space.space import SearchSpace
 from sisr.sweep.state import LOST, Sweep, Trial
@@ -33,11 +35,12 @@ ASKED = 20  # times that TPE is asked for what meets all constraints, before cha
 COMPARED = 5  # trials that make a step worth comparing at; Optuna calls at most 4 of 256 trials good
 
 
-def suggest(sweep: Sweep, space: SearchSpace) -> dict[str, Any]:
+def suggest(sweep: Sweep, space: SearchSpace, others: Searchers | None = None) -> dict[str, Any]:
     """Return the swept settings of the next trial; there must be one: fewer are begun than planned.
 
-    The first trial of `random` and `tpe` has the recipe's own settings, where the space holds them: what every other
-    one must beat. Then come the best ones of earlier sweeps, where the plan names any.
+    The first trial of all but `grid` has the recipe's own settings, where the space holds them: what every other
+    one must beat. Then come the best ones of earlier sweeps, where the plan names any. `others` are asked where the
+    plan's search is none of ours.
     """
     plan, number = sweep.plan, len(sweep.trials)
     if plan.search == "grid":
@@ -46,9 +49,12 @@ def suggest(sweep: Sweep, space: SearchSpace) -> dict[str, Any]:
     if number < len(first):
         return first[number]
     earlier = [_as_trial(one, plan.steps) for one in compared(plan.earlier, plan.fingerprint)]
-    if plan.search == "random" or sum(bool(trial.curve) for trial in [*earlier, *sweep.trials]) < STARTUP:
+    known = replace(sweep, trials=[*earlier, *sweep.trials])
+    if plan.search not in OURS:
+        return searchers.suggest(known, space, seed(plan.seed, number), others)
+    if plan.search == "random" or sum(bool(trial.curve) for trial in known.trials) < STARTUP:
         return space.sample(Random(seed(plan.seed, number)))
-    return _tpe(replace(sweep, trials=[*earlier, *sweep.trials]), space, seed(plan.seed, number))
+    return _tpe(known, space, seed(plan.seed, number))
 
 
 def seed(sweep_seed: int, number: int) -> int:

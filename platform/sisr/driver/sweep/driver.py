@@ -14,6 +14,7 @@ from sisr.sweep import schedulers, search
 from sisr.sweep.ledger import Ledger
 from sisr.sweep.report import results
 from sisr.sweep.schedulers import Slice
+from sisr.sweep.searchers import Searchers
 from sisr.sweep.space.space import SearchSpace
 from sisr.sweep.state import ENDED, Trial, folder_of
 from sisr.training import run as runs
@@ -33,6 +34,7 @@ class Driver:
         recipe: str,
         data: dict[str, Any],
         held_out: Sequence[str] = (),
+        searchers: Searchers | None = None,
     ):
         """Drive the sweep of a ledger.
 
@@ -43,8 +45,9 @@ class Driver:
             recipe: Finds the recipe for `sisr train`.
             data: Facts about the images.
             held_out: Names of the images that are not trained on.
+            searchers: Asked for the next trial where the plan names one of them.
         """
-        self._folder, self._space, self._recipe = folder, space, recipe
+        self._folder, self._space, self._recipe, self._searchers = folder, space, recipe, searchers
         self._facts: dict[str, Any] = {"data": data, "held_out": list(held_out)}  # of each trial's record
         self._ledger, self._sweep = ledger, ledger.sweep
         self._copies = schedulers.scheduler_of(self._sweep).copies
@@ -119,7 +122,7 @@ class Driver:
 
     def _task(self, found: Slice) -> Task:
         if found.trial is None:
-            params = search.suggest(self._sweep, self._space)
+            params = search.suggest(self._sweep, self._space, self._searchers)
             self._ledger.write("trial", trial=len(self._sweep.trials), params=params)
         trial = self._sweep.trials[-1 if found.trial is None else found.trial]
         if found.donor is not None:

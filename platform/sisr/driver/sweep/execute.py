@@ -22,6 +22,7 @@ from sisr.sweep import plan as plans
 from sisr.sweep.ledger import Ledger
 from sisr.sweep.plan import Plan
 from sisr.sweep.report.live import SweepDisplay
+from sisr.sweep.searchers import Searchers
 from sisr.sweep.space.space import SearchSpace
 from sisr.sweep.state import LEDGER, LOST, Sweep, records
 from sisr.terminal.console import note
@@ -40,11 +41,12 @@ def execute(
     runs: Path = Path("runs"),
     recipe: str = "",
     allow_changes: bool = False,
+    searchers: Searchers | None = None,
 ) -> Sweep:
     """Search to the end, or go on with it, and return the sweep.
 
     `recipe` finds the recipe, perhaps a file; empty: the plan's name for it. `allow_changes` goes on with a sweep that
-    had other settings or images.
+    had other settings or images. `searchers` are asked for the next trial where the plan names one of them.
 
     Raises:
         StoppedError: It was asked to stop; every trial has saved its state.
@@ -67,7 +69,7 @@ def execute(
         stack.callback(ledger.close)
         folder.clear_stop()
         banner.of_sweep(plan, sorted(space.domains), data.facts, place, runs)
-        driver = Driver(folder, ledger, space, recipe or plan.recipe, data.facts, data.held_out)
+        driver = Driver(folder, ledger, space, recipe or plan.recipe, data.facts, data.held_out, searchers)
         delivery = courier.start(folder.path, tracking.uri, tracking.experiment, note)
         drain_s = DRAIN_S
         try:

@@ -22,9 +22,12 @@ from sisr.storage import ownership
 from sisr.sweep import plan as plans
 from sisr.sweep import schedulers
 from sisr.sweep.plan import Plan
+from sisr.sweep.searchers import Searchers
+from sisr.sweep.searchers import check as check_search
 from sisr.sweep.space import file as space_file
 from sisr.sweep.space.objectives import Logged
 from sisr.sweep.space.space import SearchSpace
+from sisr.sweep.state import Sweep
 from sisr.training.dataset import TrainingData, refuse_mixed
 from sisr.training.run import FREE_OPTIONS, Options
 
@@ -50,6 +53,8 @@ def plan_of(
     first: FirstWeights = RANDOM,
     base: Mapping[str, Any] | None = None,
     learn_from: Sequence[Path] = (),
+    search_options: Mapping[str, Any] | None = None,
+    searchers: Searchers | None = None,
 ) -> tuple[Plan, SearchSpace]:
     """Return the plan of a sweep, and its space, both checked against the recipe.
 
@@ -70,6 +75,8 @@ def plan_of(
         first: What every trial's networks start with.
         base: Settings of presets or of another run, where trials neither search nor have others; a full run has them.
         learn_from: Folders of earlier sweeps.
+        search_options: Of a searcher that is not ours; they replace those of the file.
+        searchers: Those that are not ours.
 
     Raises:
         ConfigError: The recipe, its space, or a setting can't be used.
@@ -77,13 +84,12 @@ def plan_of(
     changes, options = changes or {}, options or {}
     source, module = _trusted(recipe)
     path = space_file.find(recipe, search_space)
-    checked = build(Options, options, source="--option")
-    _check_options(checked)
+    _check_options(checked := build(Options, options, source="--option"))
     logged = Logged(tuple(further_names(checked.metrics)), tuple(validation_sets or ()))
+    base = base or {}
     file, found = space_file.load(
         path, module.Config, options=changes, space=space, settings=settings, base=base, logged=logged
     )
-    base = base or {}
     found = replace(found, defaults={name: base.get(name, own) for name, own in found.defaults.items()})
     fixed, first = _begun(module, file.plan_fields()["fixed"], first, runs)
     scheduler, every = _scheduled(file, scheduler_options or {}, options.get("evaluate_every"))
@@ -98,6 +104,7 @@ def plan_of(
         "recipe": source.name,
         "recipe_source": source.text,
         "scheduler_options": scheduler,
+        "search_options": {**file.search_options, **(search_options or {})},
         "options": {"evaluate_every": every, "seed": seed, **options},
         "seed": seed,
         "data": data,
@@ -107,6 +114,7 @@ def plan_of(
     }
     fields["trials"] = _trials(file, found, changes.get("trials"))
     plan = build(Plan, fields, source="the sweep")
+    check_search(Sweep(plan), found, searchers)
     earlier = learning.learned(plan, found, module.Config, learn_from, FREE)
     plan = plan.model_copy(update={"earlier": earlier})
     copies = schedulers.build_scheduler(plan.scheduler, scheduler).copies

@@ -29,10 +29,11 @@ MLFLOW_STATUS: dict[str, Status] = {
 
 def announce(folder: RunFolder, plan: Plan) -> None:
     """Put what identifies a sweep into its outbox."""
-    apart = {"space", "fixed", "scheduler_options"}
+    apart = {"space", "fixed", "scheduler_options", "search_options"}
     described = plan.model_dump(exclude={"format", "recipe_source", "options", "earlier", *apart})
     described = {name: value for name, value in described.items() if value not in ((), {})}
     described |= {f"scheduler.{name}": value for name, value in plan.scheduler_options.items()}
+    described |= {f"search.{name}": value for name, value in plan.search_options.items()}
     described |= {f"space.{name}": value for name, value in plan.space.items()}
     described |= {f"fixed.{name}": value for name, value in plan.fixed.items()}
     tags = {"sisr.kind": "sweep", "sisr.recipe": plan.recipe, "sisr.folder": str(folder.path.resolve())}

@@ -115,8 +115,8 @@ def _domain_problems(
         yield f"{operator} has no end of values, and search is grid; use grid_search: [VALUE, ...], or search: random"
     if file.search != "grid" and operator == "grid_search":
         yield f"grid_search tries every value, but search is {file.search}; use choice, or search: grid"
-    if file.search == "tpe" and isinstance(domain, Number) and domain.normal:
-        yield f"tpe knows no {operator}; use uniform or loguniform with bounds, or search: random"
+    if file.search not in ("random", "grid") and isinstance(domain, Number) and domain.normal:
+        yield f"{file.search} knows no {operator}; use uniform or loguniform with bounds, or search: random"
     rng = Random(0)
     for value in [*domain.corners(), *(domain.sample(rng) for _ in range(20))]:
         if _field_error(config, {name: value}):

@@ -3,7 +3,7 @@
     objective: val/score                            # or two: [val/psnr_y, val/perceptual]
     trials: 24
     steps: 3000                                     # of a trial that goes all the way
-    search: tpe                                     # random, grid or tpe
+    search: tpe                                     # random, grid or tpe, or one of Ray Tune's, such as hyperopt
     scheduler: asha                                 # or hyperband, pbt, plateau, none
     scheduler_options: {eta: 3}                     # of the scheduler; left out: its defaults
     fixed: {num_features: 32}                       # settings that no trial varies, nor the run that follows
@@ -31,7 +31,6 @@ from sisr.config.settings import Located, Settings, build, parse_overrides, read
 from sisr.config.yaml import parse
 from sisr.errors import ConfigError
 from sisr.metrics.catalogue import Mode, direction
-from sisr.sweep.plan import Search
 from sisr.sweep.space.check import check
 from sisr.sweep.space.objectives import Logged
 from sisr.sweep.space.operators import LISTS
@@ -46,7 +45,8 @@ class SpaceFile(Settings):
     objective: tuple[str, ...] = Field(min_length=1, max_length=2, description="metrics of a validation")
     mode: tuple[Mode, ...] = Field((), description="for each objective; default: what the metric asks for")
     trials: int = Field(ge=1, description="how many points of the space are tried; a grid may have fewer")
-    search: Search = Field("random", description="how the next point is found")
+    search: str = Field("random", description="how the next point is found")
+    search_options: dict[str, Any] = Field({}, description="of a searcher of Ray Tune")
     scheduler: str = Field("asha", description="which trials go on: a name of `sisr.sweep.schedulers`")
     scheduler_options: dict[str, Any] = Field({}, description="of the scheduler")
     steps: int = Field(ge=1, description="of a trial that goes all the way")
