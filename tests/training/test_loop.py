@@ -69,7 +69,7 @@ def test_a_run_whose_folder_is_moved_stops_and_writes_nothing_more(tmp_path: Pat
 
     class Moves(NoLog):
         def metrics(self, step: int, values: dict[str, float]) -> None:
-            if step == at and path.exists():
+            if step == at and not (tmp_path / "elsewhere").exists():
                 while not (path / "best.json").exists():  # a thread writes the checkpoint of step 2, then this
                     time.sleep(0.01)
                 path.rename(tmp_path / "elsewhere")
