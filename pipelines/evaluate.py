@@ -96,7 +96,7 @@ def main(
 
 def _print(measured: "list[Measurement]", each_image: bool) -> None:
     metrics = [METRICS[name] for name in measured[0].mean]
-    titles = [metric.name for metric in metrics]
+    titles = [metric.title for metric in metrics]
     for found in measured if each_image else ():
         rows = [
             [i.name, *(m.text(i.values[m.name]) if m.name in i.values else "" for m in metrics)] for i in found.images

@@ -1,6 +1,8 @@
 """Runs and sweeps in one Ray that outlives them: how they end, and that they give everything back."""
 
 import json
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +15,7 @@ import pytest
 import yaml
 
 import outside_recipe
-from sisr.cluster import connection, train
+from sisr.cluster import connection, early, train
 from sisr.cluster.tune import RayTune
 from sisr.driver.run import execute as runs
 from sisr.driver.run.execute import Tracking
@@ -31,10 +33,12 @@ TINY = {"batch_size": 2, "hr_crop": 16, "num_features": 8, "num_hr_features": 4,
 
 @pytest.fixture(scope="module")
 def started() -> Iterator[Any]:
-    """A Ray of two CPUs."""
-    connection.prepare_environment()
+    """A Ray of two CPUs, started as `sisr train` does."""
+    before = signal.getsignal(signal.SIGTERM)
+    early.begin("local")
     yield connection.connect("local")
     connection.shutdown()
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture
@@ -43,6 +47,17 @@ def ray(started: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(connection, "shutdown", lambda: None)
     monkeypatch.setattr(train, "leave", lambda: None)
     return started
+
+
+def test_sigterm_is_the_driver_s_alone(ray: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    """Ray's own handler would print a stack, and abort the process by an alarm 3 s later."""
+    before = signal.getitimer(signal.ITIMER_REAL)[0]  # of this test's time limit
+    with pytest.raises(SystemExit) as end:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+    assert end.value.code == 128 + signal.SIGTERM
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == pytest.approx(before, abs=10)
+    assert capfd.readouterr().err == ""
 
 
 FAILS = """if step == 7 and __import__("torch").distributed.get_rank() == 1:

@@ -5,6 +5,7 @@ import os
 import pty
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -150,6 +151,23 @@ def test_sigterm_saves_and_exits_75_and_the_same_command_goes_on(config: Path, s
     code, _, err = finish(start(config, "--local"))
     assert code == EXIT["finished"], err
     assert final_digest() == undisturbed
+
+
+@pytest.mark.mlflow
+def test_sigterm_waits_only_seconds_for_a_server_that_hangs(
+    config: Path, start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that is taken back gives 30 s; what is at home already is not worth dying for."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "300")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        process = start(config, "--local", "--tracking-uri", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        wait_for_step(50, process)
+        process.send_signal(signal.SIGTERM)
+        asked = time.monotonic()
+        code, _, err = finish(process)
+    assert code == EXIT["stopped"], err
+    assert "`sisr sync" in err
+    assert time.monotonic() - asked < 30  # a run that has ended by itself waits for 60
 
 
 @pytest.mark.mlflow

@@ -29,7 +29,7 @@ def test_trials_have_a_presets_settings_but_for_those_searched_and_the_full_run_
     first = space.baseline()
     assert first is not None
     assert first["learning_rate"] == 1e-3, "the first trial has the preset's value"
-    assert full_size(plan) == "in brackets the trials': steps 12000 (900), hr_crop 128 (96)"
+    assert full_size(plan) == "unlike the trials: steps 12000 instead of 900, hr_crop 128 instead of 96"
     trial = Trial(0, first, first, curve=[(900, {"val/psnr_y": 20.0})])
     best = read_yaml(write_best(tmp_path, Sweep(plan, [trial]), trial, "pixelshuffle"))
     assert (best["hr_crop"], best["steps"], best["turn"], best["learning_rate"]) == (128, 12_000, True, 1e-3)

@@ -151,7 +151,7 @@ def test_best_yaml_trains_the_recipes_full_size_on_the_sweeps_images_and_keeps_a
     assert (config.learning_rate, config.turn, config.hr_crop) == (3e-4, True, pixelshuffle.Config().hr_crop)
     assert f"# hr_crop: {plan.fixed['hr_crop']}" in path.read_text()
     assert "# sisr train pixelshuffle --config best.yaml --data 'my photographs'" in path.read_text()
-    assert full_size(plan) == "in brackets the trials': steps 100000 (900), hr_crop 512 (96)"
+    assert full_size(plan) == "unlike the trials: steps 100000 instead of 900, hr_crop 512 instead of 96"
 
 
 def test_a_plan_of_before_cheap_settings_stood_apart_is_the_same_sweep_with_all_of_them_kept() -> None:

@@ -1,5 +1,6 @@
 """The connection of this process to Ray, its environment, and how its main thread waits for what Ray does."""
 
+import ctypes
 import logging
 import os
 import secrets
@@ -7,8 +8,9 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any
 
 from sisr.cluster import own_ray
@@ -109,10 +111,8 @@ def new(address: str | None) -> Any:
         options["include_dashboard"] = False  # whoever wants it uses `ray start --head`
         if short := short_temp():
             options["_temp_dir"] = short
-    # In the main thread, ray.init puts its own handler on SIGTERM, which would end the driver without a checkpoint.
-    main, ours = threading.current_thread() is threading.main_thread(), signal.getsignal(signal.SIGTERM)
     try:
-        with own_ray.without_unused_processes():
+        with own_ray.without_unused_processes(), _own_handler():
             ray.init(**options, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
     except Exception as error:  # Ray's own `Exception` says that a process of its did not start within 30 s
         reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -124,10 +124,27 @@ def new(address: str | None) -> Any:
         raise ConfigError(
             f"the Ray at {found} ({origin}) does not let us in: {reason}; --address local starts another one"
         ) from error
-    finally:
-        if main:
-            signal.signal(signal.SIGTERM, ours)
     return ray
+
+
+@contextmanager
+def _own_handler() -> Iterator[None]:
+    """Leave SIGTERM to whom it belongs before the block, in which Ray takes it.
+
+    In the main thread its Python ends the driver, without a checkpoint. In any thread its C++ prints a stack, calls
+    Python's handler, and has set an alarm, which aborts the process after 3 s.
+    """
+    in_main, ours = threading.current_thread() is threading.main_thread(), signal.getsignal(signal.SIGTERM)
+    libc, action = ctypes.CDLL(None), ctypes.create_string_buffer(512)  # more than any system's `struct sigaction`
+    libc.sigaction(signal.SIGTERM, None, action)
+    alarm = signal.getitimer(signal.ITIMER_REAL)
+    try:
+        yield
+    finally:
+        if in_main:
+            signal.signal(signal.SIGTERM, ours)
+        libc.sigaction(signal.SIGTERM, action, None)
+        signal.setitimer(signal.ITIMER_REAL, *alarm)
 
 
 def alone(address: str | None) -> bool:

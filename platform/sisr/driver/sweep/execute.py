@@ -9,7 +9,7 @@ from sisr.disk.code_revision import code_revision
 from sisr.disk.run_folder import RunFolder
 from sisr.disk.sweep_folder import FILE, TRIALS
 from sisr.driver.run import banner
-from sisr.driver.run.execute import DRAIN_S, Tracking
+from sisr.driver.run.execute import Tracking, drain_s
 from sisr.driver.run.hosts import stop_on_signal, ticking
 from sisr.driver.sweep.check import place_first_weights
 from sisr.driver.sweep.driver import Driver
@@ -71,7 +71,7 @@ def execute(
         banner.of_sweep(plan, sorted(space.domains), data.facts, place, runs)
         driver = Driver(folder, ledger, space, recipe or plan.recipe, data.facts, data.held_out, searchers)
         delivery = courier.start(folder.path, tracking.uri, tracking.experiment, note)
-        drain_s = DRAIN_S
+        given_up = False
         try:
             if ledger.was_finished and driver.finished():
                 note(f"sweep {plan.name} is finished already; more --trials would go on")
@@ -86,11 +86,11 @@ def execute(
         except BaseException as error:
             host.close()
             driver.abandon(error)
-            drain_s = 0.0 if isinstance(error, KeyboardInterrupt) else drain_s
+            given_up = isinstance(error, KeyboardInterrupt)
             raise
         finally:
             host.close()
-            note(delivery.finish(drain_s).message)
+            note(delivery.finish(0.0 if given_up else drain_s(folder)).message)
     if ledger.sweep.state == "stopped":
         raise StoppedError(f"sweep {plan.name} stopped; every trial is saved, and the same command goes on from there")
     return ledger.sweep

@@ -22,8 +22,9 @@ def full_size(plan: Plan, steps: int | None = None) -> str:
     fields = recipes.load(plan.recipe, plan.recipe_source).Config.model_fields
     own = {name: fields[name].default for name in ("steps", *plan.cheap)} | plan.at_full_size
     own |= {"steps": steps} if steps else {}
-    changed = [f"{name} {value} ({plan.fixed[name]})" for name, value in own.items() if value != plan.fixed[name]]
-    return f"in brackets the trials': {', '.join(changed)}" if changed else "of the trials' size"
+    pairs = [(name, value, plan.fixed[name]) for name, value in own.items()]
+    changed = [f"{name} {value} instead of {trials}" for name, value, trials in pairs if value != trials]
+    return f"unlike the trials: {', '.join(changed)}" if changed else "of the trials' size"
 
 
 def best_order(plan: Plan, folder: Path, recipe: str, workers: int, steps: int | None) -> Order:
