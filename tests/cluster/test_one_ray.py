@@ -1,7 +1,6 @@
 """Runs and sweeps in one Ray that outlives them: how they end, and that they give everything back."""
 
 import json
-import os
 import signal
 import threading
 import time
@@ -53,8 +52,7 @@ def test_sigterm_is_the_driver_s_alone(ray: Any, capfd: pytest.CaptureFixture[st
     """Ray's own handler would print a stack, and abort the process by an alarm 3 s later."""
     before = signal.getitimer(signal.ITIMER_REAL)[0]  # of this test's time limit
     with pytest.raises(SystemExit) as end:
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(10)
+        signal.raise_signal(signal.SIGTERM)
     assert end.value.code == 128 + signal.SIGTERM
     assert signal.getitimer(signal.ITIMER_REAL)[0] == pytest.approx(before, abs=10)
     assert capfd.readouterr().err == ""

@@ -1,5 +1,6 @@
 """Several workers on one machine: however one of them ends, all end, soon, and for the right reason."""
 
+import multiprocessing
 import os
 import re
 import tempfile
@@ -12,6 +13,7 @@ import psutil
 import pytest
 
 import outside_recipe
+from forks import forkserver
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import ConfigError, OutOfMemoryError, SisrError, StoppedError
 from sisr.training.local import train_in_processes
@@ -27,6 +29,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(autouse=True)
 def own_places(tmp_path: Path, session_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Let workers pack images once, and leave in a temporary directory of the test what they leave."""
+    forkserver()  # it keeps a socket in the temporary directory
     monkeypatch.setenv("SISR_CACHE", str(session_cache))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
@@ -83,6 +86,21 @@ def test_when_one_of_two_workers_ends_both_end_and_the_reason_is_named(
 
 def test_when_the_first_of_three_workers_fails_all_end(tmp_path: Path, forked_workers: None) -> None:
     assert "my mistake" in str(failure(tmp_path / "run", 3, "raise KeyError('my mistake')", rank=0))
+
+
+def test_workers_whose_driver_is_killed_before_they_are_ready_take_no_step(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    driver = multiprocessing.get_context("spawn").Process(target=train_in_processes, args=(run(), folder, 2, no_log))
+    driver.start()
+    assert driver.pid is not None
+    while (
+        len(workers := [one for one in psutil.Process(driver.pid).children() if "spawn_main" in str(one.cmdline())]) < 2
+    ):
+        assert driver.is_alive()
+        time.sleep(0.01)
+    driver.kill()
+    psutil.wait_procs(workers, timeout=300)
+    assert folder.status() == {}
 
 
 def test_workers_that_finish_leave_nothing_in_the_temporary_directory_and_listen_nowhere(tmp_path: Path) -> None:

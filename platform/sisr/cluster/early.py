@@ -11,7 +11,7 @@ from sisr.cluster import connection
 def begin(address: str | None) -> None:
     """Let a thread do what `connection.connect` will be asked for; what it raises is raised there."""
     connection.prepare_environment()
-    if signal.getsignal(signal.SIGTERM) in (signal.SIG_DFL, signal.SIG_IGN):  # else Ray's processes would be left behind
+    if signal.getsignal(signal.SIGTERM) in (signal.SIG_DFL, signal.SIG_IGN):  # else Ray would be left behind
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     ready = connection.begun[address] = Future()
 

@@ -123,6 +123,8 @@ def _work(
     """Be one worker; report how it ended."""
     # A killed parent must not leave workers behind that go on writing into the run's folder.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if (parent := multiprocessing.parent_process()) and not parent.is_alive():  # since we began to import torch
+        os._exit(1)
     # Ctrl-C reaches every process of the terminal; the parent turns it into a request to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
