@@ -245,6 +245,25 @@ def test_a_missing_argument_is_one_line(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().err.startswith("sisr: Missing argument")
 
 
+DROPS = """
+import signal
+from contextlib import suppress
+
+with suppress(KeyboardInterrupt):
+    signal.raise_signal(signal.SIGINT)
+{then}
+"""
+
+
+@pytest.mark.parametrize("then", ["__import__('time').sleep(60)", "raise ImportError('NumPy, a second time')"])
+def test_ctrl_c_in_an_import_that_drops_it_ends_the_verb(tmp_path: Path, then: str) -> None:
+    """As torch's of NumPy does, with which `sisr train` spends its first second."""
+    (tmp_path / "drops.py").write_text(DROPS.format(then=then))
+    script = "from sisr.terminal import cli\ndef main(): import drops\ncli.run(main)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (130, "sisr: interrupted\n")
+
+
 def test_a_closed_pipe_is_not_an_error() -> None:
     program = "from sisr.terminal.cli import run\ndef main():\n    for i in range(100000): print('x' * 100)\nrun(main)"
     pipeline = f"{sys.executable} -c {json.dumps(program)} | head -1; exit ${{PIPESTATUS[0]}}".replace("\\n", "\n")

@@ -1,18 +1,17 @@
 """Ray is started while the driver imports torch and reads the images."""
 
 import signal
-import sys
 import threading
 from concurrent.futures import Future
 
 from sisr.cluster import connection
+from sisr.terminal import signals
 
 
 def begin(address: str | None) -> None:
     """Let a thread do what `connection.connect` will be asked for; what it raises is raised there."""
     connection.prepare_environment()
-    if signal.getsignal(signal.SIGTERM) in (signal.SIG_DFL, signal.SIG_IGN):  # else Ray would be left behind
-        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    signals.end_on(signal.SIGTERM, SystemExit, 128 + signal.SIGTERM)  # else Ray's processes would be left behind
     ready = connection.begun[address] = Future()
 
     def work() -> None:

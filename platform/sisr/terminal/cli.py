@@ -12,6 +12,7 @@ import importlib
 import io
 import os
 import shutil
+import signal
 import sys
 import time
 import traceback
@@ -28,6 +29,7 @@ import sisr
 from sisr.config.wording import did_you_mean, printable
 from sisr.disk import atomic, cache, code_revision
 from sisr.errors import ConfigError, DiskError, SisrError
+from sisr.terminal import signals
 from sisr.terminal.wrapping import wrapped
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR)
@@ -45,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line `sisr ...` and end the process with its exit code."""
     if argv is None:  # the program itself
         atexit.register(_leave)  # before all others, so that it comes last
+        signals.end_on(signal.SIGINT, KeyboardInterrupt)
     _execute(_group(), "sisr", sys.argv[1:] if argv is None else argv)
 
 
@@ -52,6 +55,8 @@ def run(verb: Callable[..., Any], argv: Sequence[str] | None = None) -> NoReturn
     """Run one verb's `main` as a program of its own: the last line of every pipeline file."""
     module, name = sys.modules[verb.__module__], Path(sys.argv[0]).name
     _warn(code_revision.complaint_about_script(Path(getattr(module, "__file__", name))))
+    if argv is None:
+        signals.end_on(signal.SIGINT, KeyboardInterrupt)
     _execute(command(verb, name, module.__doc__), name, sys.argv[1:] if argv is None else argv)
 
 
@@ -150,7 +155,8 @@ def _execute(command: Any, name: str, argv: Sequence[str]) -> NoReturn:
             result if isinstance(result, int) else None
         )  # else it is what Python gets: see `sisr.interface`
         sys.stdout.flush()
-    except BaseException as error:
+    except BaseException as raised:
+        error = signals.heard(raised)
         if debug and not isinstance(error, SystemExit | typer.Exit | TyperException):
             traceback.print_exc()
         code = _report(error, debug)
