@@ -1,7 +1,6 @@
 """What the courier's process does: deliver, wait, measure the machine, and know when to end."""
 
 import logging
-import math
 import os
 import signal
 import sys
@@ -16,6 +15,7 @@ from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
 from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
 
 from sisr.disk import lock
+from sisr.disk.run_folder import RunFolder
 from sisr.errors import RunLockedError, TrackingError
 from sisr.tracking import address, mlflow_run, outbox
 from sisr.tracking.address import Address
@@ -27,7 +27,6 @@ LOCK = ".courier.lock"  # in the folder of a run or sweep: who has it delivers
 POLL_S = 1.0
 MAX_PAUSE_S = 30.0
 SAMPLE_S = 10.0
-PREPARE_AFTER_S = 15.0  # when the start of a run is over
 LAST_ATTEMPTS = 3
 WRITER_PATIENCE_S = 15.0  # how long workers may go on writing when their driver was killed, and trials when it ends
 
@@ -97,7 +96,8 @@ class _DeliveryLoop:
         self._failures = self._failures_at_end = 0
         self._files_waited = False
         self._patience_ends: float | None = None
-        self._prepare_at = time.monotonic() + PREPARE_AFTER_S
+        self._folder, self._prepared = RunFolder(family.head.run_dir), False
+        self._before = self._folder.status()  # of an earlier attempt
 
     def run(self) -> None:
         while True:
@@ -149,12 +149,17 @@ class _DeliveryLoop:
         if ending:
             time.sleep(POLL_S)
         else:
-            if time.monotonic() >= self._prepare_at:
-                self._prepare_at = math.inf
+            if not self._prepared and self._is_training():
+                self._prepared = True
                 # What a model's record will need: at the end somebody waits for it.
                 import sisr.inference.tiled
                 import sisr.models.model  # noqa: F401
             self._ending.wait(min(POLL_S * 2 ** min(self._failures, 10), MAX_PAUSE_S))
+
+    def _is_training(self) -> bool:
+        """Whether the start of a run, which wants all of the machine, is over; never of a sweep, which has no model."""
+        status = self._folder.status()
+        return status != self._before and status.get("step", 0) > 0
 
     def _more_comes(self, lost: bool) -> bool:
         """Whether what the driver started still writes; only for a while, since it may hang."""
