@@ -251,15 +251,15 @@ from contextlib import suppress
 
 with suppress(KeyboardInterrupt):
     signal.raise_signal(signal.SIGINT)
-{then}
 """
 
 
-@pytest.mark.parametrize("then", ["__import__('time').sleep(60)", "raise ImportError('NumPy, a second time')"])
-def test_ctrl_c_in_an_import_that_drops_it_ends_the_verb(tmp_path: Path, then: str) -> None:
+def test_ctrl_c_in_an_import_that_drops_it_ends_the_verb(tmp_path: Path) -> None:
     """As torch's of NumPy does, with which `sisr train` spends its first second."""
-    (tmp_path / "drops.py").write_text(DROPS.format(then=then))
-    script = "from sisr.terminal import cli\ndef main(): import drops\ncli.run(main)"
+    (tmp_path / "drops.py").write_text(DROPS)
+    script = (
+        "import time\nfrom sisr.terminal import cli\ndef main():\n    import drops\n    time.sleep(60)\ncli.run(main)"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (130, "sisr: interrupted\n")
 

@@ -155,8 +155,7 @@ def _execute(command: Any, name: str, argv: Sequence[str]) -> NoReturn:
             result if isinstance(result, int) else None
         )  # else it is what Python gets: see `sisr.interface`
         sys.stdout.flush()
-    except BaseException as raised:
-        error = signals.heard(raised)
+    except BaseException as error:
         if debug and not isinstance(error, SystemExit | typer.Exit | TyperException):
             traceback.print_exc()
         code = _report(error, debug)

@@ -1,17 +1,15 @@
-"""Signals that end a command by an exception, also in the middle of an import.
+"""Signals that end a command by an exception; in an import they end the process.
 
-There the exception may be dropped: by C code that tries an import, as torch does with NumPy, and by Python itself in
-the callbacks of its import locks. So such a signal is sent once more, until the command has heard of it.
+There an exception may be dropped, by C code that tries an import, as torch does with NumPy, or by Python in the
+callbacks of its import locks; or it aborts the process, in C++.
 """
 
 import os
 import signal
-import threading
+from contextlib import suppress
 from types import FrameType
 
-AGAIN_S = 0.2
 IMPORT = "<frozen importlib._bootstrap>"  # the file of each frame that imports
-_raised: dict[BaseException, threading.Timer] = {}  # what has not arrived yet, and what sends its signal again
 
 
 def end_on(number: signal.Signals, error: type[BaseException], *reason: object) -> None:
@@ -20,22 +18,11 @@ def end_on(number: signal.Signals, error: type[BaseException], *reason: object) 
         return
 
     def end(number: int, frame: FrameType | None) -> None:
-        raised = error(*reason)
         if _imports(frame):
-            again = _raised[raised] = threading.Timer(AGAIN_S, os.kill, (os.getpid(), number))
-            again.daemon = True
-            again.start()
-        raise raised
+            _end_with_children(128 + number)
+        raise error(*reason)
 
     signal.signal(number, end)
-
-
-def heard(error: BaseException) -> BaseException:
-    """Send nothing again, and return why a command ends: by a signal, whatever came of dropping what it raised."""
-    found = next(iter(_raised), error)
-    while _raised:
-        _raised.popitem()[1].cancel()
-    return found
 
 
 def _imports(frame: FrameType | None) -> bool:
@@ -44,3 +31,15 @@ def _imports(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def _end_with_children(code: int) -> None:
+    """End this process and all that it has started, such as a Ray: what they write survives that."""
+    with suppress(Exception):  # psutil itself may be what is imported just now
+        import psutil
+
+        for child in psutil.Process().children(recursive=True):
+            child.kill()
+    with suppress(OSError):
+        os.write(2, b"sisr: interrupted\n")
+    os._exit(code)
