@@ -159,13 +159,6 @@ def main(
     )
     if then_train:
         check_full(plan, found_space, runs, recipe, workers_per_trial, then_steps)
-    if dry_run:
-        from sisr.driver.run.dry_run import show
-
-        checked = _checked(plan, found_space, runs, workers_per_trial, cpus_per_trial, gpus_per_trial, address)
-        show(checked, "one trial that goes all the way, at the first values of the space:")
-        return checked
-    tracking = Tracking(uri=tracking_uri, experiment=experiment, required=require_tracking)
     host = RayTune(
         workers=workers_per_trial,
         cpus_per_worker=cpus_per_trial,
@@ -173,6 +166,13 @@ def main(
         concurrency=concurrency,
         address=address,
     )
+    if dry_run:
+        from sisr.driver.run.dry_run import show
+
+        checked = _checked(plan, found_space, runs, host)
+        show(checked, "one trial that goes all the way, at the first values of the space:")
+        return checked
+    tracking = Tracking(uri=tracking_uri, experiment=experiment, required=require_tracking)
     sweep = execute(
         plan, found_space, host, tracking, runs=runs, recipe=recipe, allow_changes=allow_changes, searchers=searchers
     )
@@ -192,15 +192,7 @@ def main(
     return result
 
 
-def _checked(
-    plan: Plan,
-    space: "SearchSpace",
-    runs: Path,
-    workers: int,
-    cpus: float | None,
-    gpus: float | None,
-    address: str | None,
-) -> dict[str, Any]:
+def _checked(plan: Plan, space: "SearchSpace", runs: Path, host: "RayTune") -> dict[str, Any]:
     """Return the sweep that would be searched, and what a trial takes on this machine; nothing is fetched."""
     from sisr.cluster.connection import alone
     from sisr.driver.run import dry_run
@@ -208,11 +200,11 @@ def _checked(
     from sisr.driver.sweep.check import first_run
     from sisr.driver.sweep.planning import prepare
 
-    if here := alone(address):
-        dry_run.check_machine(exactly(workers), cpus, gpus, of="trial")
-    prepared, folder, images = prepare(plan, space, runs, workers, fetch=False)
+    if here := alone(host.address):
+        dry_run.check_machine(exactly(host.workers), host.cpus_per_worker, host.gpus_per_worker, of="trial")
+    prepared, folder, images = prepare(plan, space, runs, host.workers, fetch=False)
     found = {"sweep": prepared.model_dump(), "folder": str(folder.path), "data": images.facts}
-    return found | dry_run.takes(first_run(prepared, space), workers, gpus, here=here)
+    return found | dry_run.takes(first_run(prepared, space), host.workers, host.gpus_per_worker, here=here)
 
 
 def _steps(option: str, text: str | None) -> tuple[int, ...] | None:

@@ -7,7 +7,7 @@ import pytest
 
 from object_storage import Wire
 from sisr.errors import RunLockedError
-from sisr.storage import lease
+from sisr.storage import claim, lease
 from sisr.storage.bucket import Bucket
 from sisr.storage.lease import Lease
 
@@ -100,5 +100,5 @@ def test_an_owner_that_was_cut_off_learns_who_has_taken_over(wires: list[Wire]) 
         held.renew()
     successor.renew()
     held.release()
-    assert lease.read(Bucket(other.address("runs/a")))[0].nonce == successor.claim.nonce  # type: ignore[index]
+    assert claim.read(Bucket(other.address("runs/a")))[0].nonce == successor.claim.nonce  # type: ignore[index]
     successor.release()

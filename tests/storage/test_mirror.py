@@ -13,7 +13,7 @@ from object_storage import Wire
 from sisr.disk.run_folder import RunFolder
 from sisr.driver import inventory
 from sisr.errors import RunLockedError, StorageError
-from sisr.storage import lease, mirror, snapshot
+from sisr.storage import claim, lease, mirror, snapshot
 from sisr.storage.address import of_folder, runs_folder
 from sisr.storage.bucket import Bucket
 from sisr.storage.mirror import Mirror
@@ -116,7 +116,7 @@ def test_the_end_waits_for_what_counts_and_says_what_it_lacks(wire: Wire, monkey
         pytest.raises(StorageError, match=r"access denied \(AccessDenied\).* holds 2\.0 MB \(model/generator\.safe"),
         working_on(wire, said) as (folder, _),
     ):
-        wait_until(lambda: lease.read(Bucket(wire.address("runs/a"))))
+        wait_until(lambda: claim.read(Bucket(wire.address("runs/a"))))
         wire.fault, wire.only = "forbidden", "model"
         write(folder.path, "model/generator.safetensors", b"3" * 2_000_000)
     wire.fault = None

@@ -12,7 +12,7 @@ import typer
 
 import sisr
 from sisr import errors
-from sisr.terminal import cli
+from sisr.terminal import cli, crashes
 from sisr.terminal.cli import verbs
 
 HEAVY = ("torch", "ray", "mlflow", "torchvision", "pandas", "optuna", "skimage")
@@ -188,7 +188,7 @@ def test_our_own_mistake_exits_70_and_keeps_the_newest_tracebacks(
     first, second = capsys.readouterr().err.splitlines()
     assert first == "sisr: ZeroDivisionError: by zero"
     kept = sorted((tmp_path / "crashes").glob("*.txt"))
-    assert len(kept) == cli.CRASHES_KEPT
+    assert len(kept) == crashes.KEPT
     assert str(kept[-1]) in second
     assert "Traceback" in kept[-1].read_text()
     assert "in verb" in kept[-1].read_text()

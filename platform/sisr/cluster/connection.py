@@ -1,6 +1,5 @@
 """The connection of this process to Ray, its environment, and how its main thread waits for what Ray does."""
 
-import ctypes
 import logging
 import os
 import secrets
@@ -8,15 +7,15 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
 from typing import Any
 
 from sisr.cluster import own_ray
 from sisr.disk.cache import home
 from sisr.doctor import Diagnosis
 from sisr.errors import ConfigError, SisrError
+from sisr.terminal import signals
 from sisr.terminal.console import note, stage
 
 POLL_S = 0.3
@@ -112,7 +111,7 @@ def new(address: str | None) -> Any:
         if short := short_temp():
             options["_temp_dir"] = short
     try:
-        with own_ray.without_unused_processes(), _own_handler():
+        with own_ray.without_unused_processes(), signals.kept(signal.SIGTERM):
             ray.init(**options, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
     except Exception as error:  # Ray's own `Exception` says that a process of its did not start within 30 s
         reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -125,26 +124,6 @@ def new(address: str | None) -> Any:
             f"the Ray at {found} ({origin}) does not let us in: {reason}; --address local starts another one"
         ) from error
     return ray
-
-
-@contextmanager
-def _own_handler() -> Iterator[None]:
-    """Leave SIGTERM to whom it belongs before the block, in which Ray takes it.
-
-    In the main thread its Python ends the driver, without a checkpoint. In any thread its C++ prints a stack, calls
-    Python's handler, and has set an alarm, which aborts the process after 3 s.
-    """
-    in_main, ours = threading.current_thread() is threading.main_thread(), signal.getsignal(signal.SIGTERM)
-    libc, action = ctypes.CDLL(None), ctypes.create_string_buffer(512)  # more than any system's `struct sigaction`
-    libc.sigaction(signal.SIGTERM, None, action)
-    alarm = signal.getitimer(signal.ITIMER_REAL)
-    try:
-        yield
-    finally:
-        if in_main:
-            signal.signal(signal.SIGTERM, ours)
-        libc.sigaction(signal.SIGTERM, action, None)
-        signal.setitimer(signal.ITIMER_REAL, *alarm)
 
 
 def alone(address: str | None) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 from sisr.disk import cache, code_revision
 from sisr.disk.run_folder import RECORD
 from sisr.errors import ConfigError, DiskError, SisrError, StorageError
-from sisr.storage import lease
+from sisr.storage import claim
 from sisr.storage.address import Address, of_folder, parse
 from sisr.storage.bucket import Bucket
 from sisr.terminal.console import note
@@ -180,7 +180,7 @@ def _look_at_storage(place: str, node: str) -> NodeView:
     here, problem = cache.folder().absolute(), None
     try:
         here.mkdir(parents=True, exist_ok=True)
-        lease.read(Bucket(parse(place)))
+        claim.read(Bucket(parse(place)))
     except (SisrError, OSError) as error:
         problem = str(error)
     free = shutil.disk_usage(here).free if here.is_dir() else 0

@@ -16,7 +16,7 @@ from pathlib import Path
 from sisr.disk import atomic, lock
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import SisrError, StorageError
-from sisr.storage import lease, snapshot
+from sisr.storage import claim, lease, snapshot
 from sisr.storage.address import parse, place_here
 from sisr.storage.bucket import Bucket
 from sisr.storage.mirror import STOP, Mirror
@@ -192,7 +192,7 @@ def _writing(bucket: Bucket, ticket: Ticket, folder: RunFolder, fetching: Path) 
 
 def _copy(bucket: Bucket, folder: Path) -> None:
     """Make a folder what the run is now, unless its writer is on this machine, too."""
-    claimed, state = lease.read(bucket), read_state(folder)
+    claimed, state = claim.read(bucket), read_state(folder)
     if claimed is not None and state.generation == claimed[0].generation:
         return
     write_state(folder, replace(state, generation=0))

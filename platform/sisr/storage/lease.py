@@ -8,71 +8,21 @@ Each change of owner, and of the owner's process that writes, counts the generat
 object that is uploaded, so that what an earlier one still writes is not looked at by anybody (a fencing token).
 """
 
-import json
 import os
 import socket
 import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
 from sisr.errors import ConfigError, RunLockedError, StorageError
 from sisr.storage.bucket import Bucket, ChangedError
+from sisr.storage.claim import NAME, Claim, read
 
-NAME = "lease.json"
-FORMAT = 1
 TTL = "SISR_LEASE_S"  # environment variable
 TTL_S = 60.0
 BEATS = 6  # renewals within the time after which others take over
-BOOT = Path("/proc/sys/kernel/random/boot_id")
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What the object says."""
-
-    generation: int
-    owner: str  # in words
-    nonce: str  # of the owner, which passes it on to its own workers
-    place: str  # see `place_of`
-    ttl_s: float
-    beat: int = 0
-    released: bool = False
-    writer: str = ""  # of the owner's processes the one that has counted the generation up last
-    format: int = FORMAT
-
-
-def read(bucket: Bucket) -> tuple[Claim, str] | None:
-    """Return who owns a run, and the ETag of that; None where nobody ever did.
-
-    Raises:
-        StorageError: It can't be read, or is damaged.
-    """
-    found = bucket.get(NAME)
-    if found is None:
-        return None
-    try:
-        content = dict(json.loads(found.content))
-        if content.get("format") != FORMAT:
-            raise StorageError(f"{bucket.address}/{NAME} has format {content.get('format')!r}: use a newer sisr")
-        return Claim(**content), found.etag
-    except (ValueError, TypeError) as error:
-        raise StorageError(
-            f"{bucket.address}/{NAME} is damaged ({error}): delete it once nobody uses the run"
-        ) from error
-
-
-def place_of(identity: str) -> str:
-    """Return what a working folder is called in a lease: its identity, on this machine as it was started last.
-
-    Its lock is freed by the system, so whoever holds it knows that an earlier owner from the same place is gone. A copy
-    of the folder, on another machine or in one that was cloned, is another place.
-    """
-    boot = BOOT.read_text().strip() if BOOT.is_file() else ""
-    return f"{identity}@{boot}" if boot else f"{identity}@{uuid.uuid4().hex}"
 
 
 class Lease:
@@ -108,7 +58,7 @@ class Lease:
                 raise RunLockedError(self.lost)
             wanted = replace(self.claim, beat=self.claim.beat + 1)
             try:
-                self._etag = self.bucket.put_if(NAME, _encoded(wanted), self._etag)
+                self._etag = self.bucket.put_if(NAME, wanted.encoded(), self._etag)
                 self.claim = wanted
             except ChangedError:
                 self._look()
@@ -126,7 +76,7 @@ class Lease:
                 last = self.claim.generation
                 wanted = replace(self.claim, generation=last + 1, beat=self.claim.beat + 1, writer=self._identity)
                 try:
-                    self._etag = self.bucket.put_if(NAME, _encoded(wanted), self._etag)
+                    self._etag = self.bucket.put_if(NAME, wanted.encoded(), self._etag)
                     self.claim = wanted
                 except ChangedError:  # by a beat of the owner's other processes; or the answer to our own was lost
                     self._look(joining=True)
@@ -143,7 +93,7 @@ class Lease:
         with self._lock:
             try:
                 if not self.lost:
-                    self.bucket.put_if(NAME, _encoded(replace(self.claim, released=True)), self._etag)
+                    self.bucket.put_if(NAME, replace(self.claim, released=True).encoded(), self._etag)
             except (StorageError, ChangedError):
                 pass
 
@@ -188,7 +138,7 @@ def acquire(bucket: Bucket, place: str, wait: Callable[[str], None] = lambda tex
         _watch(bucket, *found, max(ttl_s, found[0].ttl_s), wait)
     claim = replace(ours, generation=found[0].generation + 1) if found else ours
     try:
-        etag = bucket.put_if(NAME, _encoded(claim), found[1] if found else None)
+        etag = bucket.put_if(NAME, claim.encoded(), found[1] if found else None)
     except ChangedError:
         found_now = read(bucket)
         if found_now is None or found_now[0].nonce != nonce:  # else the answer to our own write was lost
@@ -236,11 +186,6 @@ def _watch(bucket: Bucket, claim: Claim, etag: str, ttl_s: float, wait: Callable
 def _held(bucket: Bucket, claim: Claim | None) -> RunLockedError:
     holder = claim.owner if claim else "another process"
     return RunLockedError(f"run {bucket.address} is held by {holder}: wait for it, stop it, or use another --name")
-
-
-def _encoded(claim: Claim) -> bytes:
-    content: dict[str, Any] = asdict(claim)
-    return json.dumps(content, sort_keys=True).encode()
 
 
 def _ttl_s() -> float:

@@ -12,13 +12,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from sisr.errors import DiskError, RunLockedError, SisrError, StorageError
 from sisr.storage.bucket import AT_ONCE, Bucket
-from sisr.storage.lease import NAME as LEASE
+from sisr.storage.claim import NAME as LEASE
 from sisr.storage.lease import Lease
-from sisr.storage.parts import PART, SMALL, groups, kept
+from sisr.storage.parts import SMALL, cut, groups
 from sisr.storage.snapshot import FILE, Entry, Snapshot, folder_of, local_files
 
 STOP = "stop"  # an object: the owner wants its workers on other machines to save and end
@@ -166,7 +167,9 @@ class Mirror:
             try:
                 for path in group:
                     # No further than it was when its folder was looked at: what it names is there then, too.
-                    entries[path] = self._entry(path, found[path][1])
+                    with (self._folder / path).open("rb") as file:
+                        known, put = self._snapshot.files.get(path), partial(self._put, path)
+                        entries[path] = cut(file, found[path][1], known, put)
                     self._seen[path] = found[path], entries[path]
             except FileNotFoundError:
                 continue  # removed meanwhile, such as a checkpoint that newer ones replace: the next look sees it
@@ -185,23 +188,6 @@ class Mirror:
     def _has_changed(self, path: str, signature: Signature) -> bool:
         seen = self._seen.get(path)
         return seen is None or seen[0] != signature or self._snapshot.files.get(path) != seen[1]
-
-    def _entry(self, path: str, size: int) -> Entry:
-        """Upload a file's parts, but those that are there, and return what its first `size` bytes are made of."""
-        known = self._snapshot.files.get(path)
-        with (self._folder / path).open("rb") as file:
-            parts = kept(file, size, known) if known else []
-            file.seek(0)
-            sha = hashlib.sha256()
-            for _, length in parts:
-                sha.update(file.read(length))
-            while file.tell() < size:
-                content = file.read(min(PART, size - file.tell()))
-                if not content:
-                    raise FileNotFoundError(path)  # cut off meanwhile
-                sha.update(content)
-                parts.append((self._put(path, content), len(content)))
-        return Entry(size, sha.hexdigest(), tuple(parts))
 
     def _put(self, path: str, content: bytes) -> str:
         name = f"{folder_of(self._lease.generation)}/{path}@{hashlib.sha256(content).hexdigest()[:16]}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from sisr.disk import atomic, lock
 from sisr.disk.run_folder import LOCK, RunFolder
 from sisr.errors import SisrError
-from sisr.storage import address, lease, snapshot
+from sisr.storage import address, claim, lease, snapshot
 from sisr.storage.bucket import Bucket
 from sisr.storage.mirror import Mirror
 from sisr.storage.snapshot import FILE, Snapshot, Wanted
@@ -69,7 +69,7 @@ def folder_of(name: str, runs: Path, wanted: Wanted = has_no_state) -> Path:
 
 
 def _refresh(folder: Path, bucket: Bucket, wanted: Wanted) -> None:
-    if lock.is_held(folder / LOCK) or (claimed := lease.read(bucket)) is None:
+    if lock.is_held(folder / LOCK) or (claimed := claim.read(bucket)) is None:
         return
     with lock.held(folder.parent / FETCHING / folder.name):
         # What this folder's own process wrote last, before it was killed, may be newer than storage.
@@ -104,12 +104,12 @@ def delete(folder: Path, say: Say) -> None:
     if (place := address.of_folder(folder.parent)) is None:
         return
     bucket = Bucket(place / folder.name)
-    held = lease.acquire(bucket, lease.place_of(read_state(folder).identity), say)
+    held = lease.acquire(bucket, claim.place_of(read_state(folder).identity), say)
     try:
-        bucket.delete_all([name for name in bucket.names() if name != lease.NAME])
+        bucket.delete_all([name for name in bucket.names() if name != claim.NAME])
     finally:
         held.release()
-    bucket.delete_all([lease.NAME])
+    bucket.delete_all([claim.NAME])
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def owned(folder: RunFolder, say: Say) -> Iterator[Mirror | None]:
         return
     bucket = Bucket(place / folder.path.name)
     state = read_state(folder.path)
-    held = lease.acquire(bucket, lease.place_of(state.identity), say)
+    held = lease.acquire(bucket, claim.place_of(state.identity), say)
     mirror: Mirror | None = None
     try:
         with lock.held(folder.path.parent / FETCHING / folder.path.name):

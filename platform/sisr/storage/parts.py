@@ -1,7 +1,7 @@
 """How files become objects: which of them belong together, and where one that was appended to is cut."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from sisr.storage.snapshot import Entry
@@ -30,6 +30,32 @@ def groups(changed: dict[str, int]) -> Iterator[list[str]]:
     yield from [group for group in (pictures, small, *([path] for path in large)) if group]
     for folder in sorted(checkpoints):
         yield sorted(checkpoints[folder], key=lambda path: path.endswith("manifest.json"))
+
+
+def cut(file: BinaryIO, size: int, known: Entry | None, put: Callable[[bytes], str]) -> Entry:
+    """Return what a file's first `size` bytes are made of; `put` uploads the parts that are not there, and names them.
+
+    Args:
+        file: At its beginning.
+        size: Bytes.
+        known: What it was made of before.
+        put: Called with a part's content.
+
+    Raises:
+        FileNotFoundError: It was cut off meanwhile.
+    """
+    parts = kept(file, size, known) if known else []
+    file.seek(0)
+    sha = hashlib.sha256()
+    for _, length in parts:
+        sha.update(file.read(length))
+    while file.tell() < size:
+        content = file.read(min(PART, size - file.tell()))
+        if not content:
+            raise FileNotFoundError(file.name)
+        sha.update(content)
+        parts.append((put(content), len(content)))
+    return Entry(size, sha.hexdigest(), tuple(parts))
 
 
 def kept(file: BinaryIO, size: int, known: Entry) -> list[tuple[str, int]]:

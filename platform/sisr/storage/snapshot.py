@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from sisr.disk import atomic
 from sisr.errors import StorageError
-from sisr.storage import lease
+from sisr.storage import claim
 from sisr.storage.bucket import Bucket
 
 FILE = "snapshot.json"
@@ -70,7 +70,7 @@ def newest(bucket: Bucket, generation: int | None = None) -> Snapshot | None:
         StorageError: It can't be read, or is damaged.
     """
     if generation is None:
-        found = lease.read(bucket)
+        found = claim.read(bucket)
         generation = found[0].generation if found else 0
     for number in range(generation, 0, -1):
         content = bucket.get(f"{folder_of(number)}/{FILE}")

@@ -14,7 +14,6 @@ import os
 import shutil
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -27,9 +26,9 @@ from typer.exceptions import TyperException
 
 import sisr
 from sisr.config.wording import did_you_mean, printable
-from sisr.disk import atomic, cache, code_revision
+from sisr.disk import code_revision
 from sisr.errors import ConfigError, DiskError, SisrError
-from sisr.terminal import signals
+from sisr.terminal import crashes, signals
 from sisr.terminal.wrapping import wrapped
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR)
@@ -39,7 +38,6 @@ STYLE: dict[str, Any] = {
     "pretty_exceptions_enable": False,
     "context_settings": {"help_option_names": ["-h", "--help"]},
 }
-CRASHES_KEPT = 5
 _ended_with: list[int] = []  # this process's exit code, once it is known
 
 
@@ -200,7 +198,7 @@ def _report(error: BaseException, debug: bool) -> int | str | None:
     if isinstance(error, OSError) and error.errno in UNWRITABLE:
         place = error.filename or "can't write the output"
         return _fail(f"{place}: {error.strerror}", DiskError.exit_code)
-    kept = "" if debug else f" The traceback is in {_keep_traceback(error)}; --debug shows it here."
+    kept = "" if debug else f" The traceback is in {crashes.keep(error)}; --debug shows it here."
     return _fail(f"{type(error).__name__}: {error}\nThis is our mistake, not yours.{kept}", SisrError.exit_code)
 
 
@@ -229,26 +227,6 @@ def _usage(error: TyperException) -> str:
         message = f"no option '{option}'" + (f"; {hint}" if hint else "")
     path = context.command_path if context is not None else "sisr"
     return f"{message} (see {path} --help)"
-
-
-def _keep_traceback(error: BaseException) -> str:
-    """Write a traceback into a file and return its path; of all such files the newest few are kept.
-
-    A run's own folder may hold it already.
-    """
-    if kept := getattr(error, "kept_at", None):
-        return str(kept)
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
-    text = "".join(traceback.format_exception(error))
-    try:
-        folder = cache.folder() / "crashes"
-        atomic.write_text(folder / name, text)
-        for old in sorted(folder.glob("*.txt"))[:-CRASHES_KEPT]:
-            old.unlink(missing_ok=True)
-    except SisrError as unwritable:
-        sys.stderr.write(text)
-        return f"the lines above ({unwritable})"
-    return str(folder / name)
 
 
 if __name__ == "__main__":

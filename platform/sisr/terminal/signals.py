@@ -1,12 +1,15 @@
-"""Signals that end a command by an exception; in an import they end the process.
+"""Signals that end a command by an exception, whatever others do with them; in an import they end the process.
 
-There an exception may be dropped, by C code that tries an import, as torch does with NumPy, or by Python in the
+In an import an exception may be dropped, by C code that tries an import, as torch does with NumPy, or by Python in the
 callbacks of its import locks; or it aborts the process, in C++.
 """
 
+import ctypes
 import os
 import signal
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 IMPORT = "<frozen importlib._bootstrap>"  # the file of each frame that imports
@@ -23,6 +26,26 @@ def end_on(number: signal.Signals, error: type[BaseException], *reason: object) 
         raise error(*reason)
 
     signal.signal(number, end)
+
+
+@contextmanager
+def kept(number: signal.Signals) -> Iterator[None]:
+    """Leave a signal to whom it belongs before the block, in which Ray takes it.
+
+    In the main thread its Python ends the driver, without a checkpoint. In any thread its C++ prints a stack, calls
+    Python's handler, and has set an alarm, which aborts the process after 3 s.
+    """
+    in_main, ours = threading.current_thread() is threading.main_thread(), signal.getsignal(number)
+    libc, action = ctypes.CDLL(None), ctypes.create_string_buffer(512)  # more than any system's `struct sigaction`
+    libc.sigaction(number, None, action)
+    alarm = signal.getitimer(signal.ITIMER_REAL)
+    try:
+        yield
+    finally:
+        if in_main:
+            signal.signal(number, ours)
+        libc.sigaction(number, action, None)
+        signal.setitimer(signal.ITIMER_REAL, *alarm)
 
 
 def _imports(frame: FrameType | None) -> bool:
