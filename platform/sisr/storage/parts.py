@@ -42,7 +42,7 @@ def cut(file: BinaryIO, size: int, known: Entry | None, put: Callable[[bytes], s
         put: Called with a part's content.
 
     Raises:
-        FileNotFoundError: It was cut off meanwhile.
+        FileNotFoundError: It is shorter than `size` by now.
     """
     parts = kept(file, size, known) if known else []
     file.seek(0)
@@ -63,12 +63,17 @@ def kept(file: BinaryIO, size: int, known: Entry) -> list[tuple[str, int]]:
 
     What was appended becomes a part together with the last ones that are no larger, so that a journal has few parts,
     and a byte of it is uploaded a few times.
+
+    Raises:
+        FileNotFoundError: It is shorter than `size` by now.
     """
     if known.bytes > size:
         return []
     sha, left = hashlib.sha256(), known.bytes
     while left:
         chunk = file.read(min(PART, left))
+        if not chunk:
+            raise FileNotFoundError(file.name)
         sha.update(chunk)
         left -= len(chunk)
     if sha.hexdigest() != known.sha256:
