@@ -227,7 +227,7 @@ def test_bicubic_follows_the_scale_of_the_model_beside_it(folder, tmp_path, caps
 def test_the_table_has_a_row_per_model_and_the_protocol(folder, tmp_path, capsys):
     assert evaluate("bicubic", save_model(tmp_path / "mine"), "--data", folder, "--images") == 0
     table = capsys.readouterr().out
-    for expected in ("bicubic", "mine", "a.png", "psnr_y", "measured on luma, without a border of 4 px"):
+    for expected in ("bicubic", "mine", "a.png", "PSNR-Y", "measured on luma, without a border of 4 px"):
         assert expected in table
 
 
