@@ -18,9 +18,8 @@ import psutil
 import pytest
 from PIL import Image
 
-from sisr.disk.run_folder import RunFolder
 from sisr.errors import TrackingError
-from sisr.tracking import address, courier, delivery, progress, service
+from sisr.tracking import address, courier, delivery, progress
 from sisr.tracking.outbox import FILE, Outbox
 
 pytestmark = pytest.mark.mlflow
@@ -104,26 +103,6 @@ def test_everything_recorded_arrives(run_dir, store):
     assert run.data.tags["colour"] == "blue"
     assert history(run_dir, store) == [(i, i / 4) for i in range(2500)]
     assert [f.path for f in client(store).list_artifacts(run.info.run_id, "docs")] == ["docs/notes.txt"]
-
-
-@pytest.mark.slow
-def test_what_a_model_s_record_needs_is_imported_once_training_has_begun(run_dir, store):
-    """Before, it would slow down the start, and at the end somebody waits."""
-    folder = RunFolder(run_dir)
-    run_dir.mkdir(parents=True)
-    folder.write_status(state="stopped", step=20)  # by an earlier attempt
-    handle = courier.start(run_dir, store)
-    wait_for(lambda: (run_dir / service.LOCK).exists())
-    process = psutil.Process(handle.pid)
-    time.sleep(2 * service.POLL_S)
-    assert not holds_torch(process)
-    folder.write_status(state="running", step=30)
-    wait_for(lambda: holds_torch(process))
-    handle.finish()
-
-
-def holds_torch(process):
-    return any("libtorch" in mapped.path for mapped in process.memory_maps())
 
 
 def test_neighbouring_files_and_pictures_all_arrive(run_dir, store):

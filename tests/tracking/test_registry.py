@@ -4,6 +4,8 @@ import base64
 import hashlib
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +93,15 @@ def test_the_model_carries_example_and_requirements_but_no_pickle(run):
     listed = (path / "requirements.txt").read_text().splitlines()
     assert f"torch=={torch.__version__.split('+')[0]}" in listed
     assert not [p for p in path.rglob("*") if p.suffix in (".pkl", ".pickle", ".pt", ".pth", ".pt2", ".pyc")]
+
+
+@pytest.mark.slow
+def test_a_model_is_recorded_without_torch_for_which_somebody_would_wait(run, tmp_path):
+    script = (
+        "import sys; from pathlib import Path; from sisr.tracking import registry, service; "
+        "registry.save_generator(Path(sys.argv[1]), Path(sys.argv[2])); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script, run / "model", tmp_path / "model"], check=True)
 
 
 def test_the_model_brings_the_code_it_needs_and_no_other(run):

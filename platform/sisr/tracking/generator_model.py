@@ -1,7 +1,8 @@
 """A generator as an MLflow model: this file is stored as code inside the model, so that no pickle is needed.
 
 MLflow executes it when a model is saved and when one is loaded; the last line is how it asks for the model. It may only
-use what `sisr.tracking.shipment` finds in its imports and sends along.
+use what `sisr.tracking.shipment` finds in its imports and sends along. Whoever only saves a model needs no torch, for
+which somebody would wait at the end of a run: it is imported where it is used.
 """
 
 import base64
@@ -13,13 +14,7 @@ from typing import Any
 
 import mlflow.pyfunc
 import numpy as np
-import torch
 from PIL import Image
-
-from sisr.data.images import decode
-from sisr.inference import tiled
-from sisr.models.files import RECIPE
-from sisr.models.model import load_model
 
 
 class GeneratorModel(mlflow.pyfunc.PythonModel):
@@ -30,6 +25,11 @@ class GeneratorModel(mlflow.pyfunc.PythonModel):
 
         A recipe.py among them may run: MLflow is executing this very file from the same model already.
         """
+        import torch
+
+        from sisr.models.files import RECIPE
+        from sisr.models.model import load_model
+
         folder = Path(context.artifacts["model"])
         code = map(str, folder.glob(RECIPE))
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -64,6 +64,10 @@ class GeneratorModel(mlflow.pyfunc.PythonModel):
         raise ValueError(f"expected pixels (n, h, w, 3) or image files, got {found.dtype} {found.shape}")
 
     def _upscale(self, images: np.ndarray) -> np.ndarray:
+        import torch
+
+        from sisr.inference import tiled
+
         largest = 1 if images.dtype.kind == "f" else 255
         if images.size and not (images.min() >= 0 and images.max() <= largest):
             raise ValueError(f"expected pixels from 0 to {largest}, got {images.min()} to {images.max()}")
@@ -83,6 +87,8 @@ class GeneratorModel(mlflow.pyfunc.PythonModel):
                 raise ValueError(f"an image file as text must be base64: {error}") from error
         if not isinstance(data, bytes):
             raise ValueError(f"expected the bytes of an image file, got {type(data).__name__}")
+        from sisr.data.images import decode
+
         sr = self._upscale(decode(data)[None])[0]
         written = io.BytesIO()
         Image.fromarray(sr).save(written, format="PNG")

@@ -15,7 +15,6 @@ from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
 from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
 
 from sisr.disk import lock
-from sisr.disk.run_folder import RunFolder
 from sisr.errors import RunLockedError, TrackingError
 from sisr.tracking import address, mlflow_run, outbox
 from sisr.tracking.address import Address
@@ -96,8 +95,6 @@ class _DeliveryLoop:
         self._failures = self._failures_at_end = 0
         self._files_waited = False
         self._patience_ends: float | None = None
-        self._folder, self._prepared = RunFolder(family.head.run_dir), False
-        self._before = self._folder.status()  # of an earlier attempt
 
     def run(self) -> None:
         while True:
@@ -149,17 +146,7 @@ class _DeliveryLoop:
         if ending:
             time.sleep(POLL_S)
         else:
-            if not self._prepared and self._is_training():
-                self._prepared = True
-                # What a model's record will need: at the end somebody waits for it.
-                import sisr.inference.tiled
-                import sisr.models.model  # noqa: F401
             self._ending.wait(min(POLL_S * 2 ** min(self._failures, 10), MAX_PAUSE_S))
-
-    def _is_training(self) -> bool:
-        """Whether the start of a run, which wants all of the machine, is over; never of a sweep, which has no model."""
-        status = self._folder.status()
-        return status != self._before and status.get("step", 0) > 0
 
     def _more_comes(self, lost: bool) -> bool:
         """Whether what the driver started still writes; only for a while, since it may hang."""
