@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sisr import recipes
+from sisr.cluster import early
 from sisr.config.settings import parse_overrides
 from sisr.disk.sweep_folder import FILE
 from sisr.driver import next_steps
@@ -47,7 +48,6 @@ SCHEDULER = "asha or hyperband (promote the best), pbt (copy the best), plateau 
 SEARCH_NAME = "tpe, random, grid, or a searcher of Ray Tune whose package is installed, such as hyperopt."
 SEARCH_OPTION = "Of a searcher of Ray Tune, by Ray's name, such as n_initial_points=8; repeatable."
 SCHEDULER_OPTION = "Of the scheduler, such as eta=4; repeatable."
-FIXED = "Fix one setting; repeatable."
 OPTION = "How trials run, such as evaluate_every=200; repeatable."
 INIT = "Start every trial's generator with the weights of a run, a model folder, a weights file or models:/..."
 INIT_PARTLY = "Take the weights of --init that fit, leave the others random, and say which."
@@ -88,7 +88,7 @@ def main(
     seed: Annotated[int, SEARCH(min=0, help="Of the search, and of every trial's weights and batches.")] = 0,
     from_: Annotated[str | None, TRIALS("--from", metavar="RUN", help=FROM, autocompletion=run_names)] = None,
     preset: Annotated[list[str] | None, TRIALS(metavar="NAME", help=PRESET, autocompletion=preset_names)] = None,
-    set_: Annotated[list[str] | None, TRIALS("--set", metavar="NAME=VALUE", help=FIXED)] = None,
+    set_: Annotated[list[str] | None, TRIALS("--set", metavar="NAME=VALUE", help="Fix a setting; repeatable.")] = None,
     steps: Annotated[int | None, TRIALS(min=1, help="Length of a trial that goes all the way.")] = None,
     option: Annotated[list[str] | None, TRIALS("--option", metavar="NAME=VALUE", help=OPTION)] = None,
     init: Annotated[str | None, TRIALS(help=INIT)] = None,
@@ -117,6 +117,8 @@ def main(
     if then_steps is not None and not then_train:
         raise ConfigError("--then-steps has no effect without --then-train")
     note(f"{recipe}: importing torch and Ray, reading the search space and the images")
+    if not dry_run:
+        early.begin(address)
 
     from sisr.cluster.searchers import RaySearchers
     from sisr.cluster.tune import RayTune
@@ -153,9 +155,7 @@ def main(
         seed=seed,
         runs=runs,
         first=FirstWeights(generator=used.init, partly=used.init_partly, judge=used.init_judge),
-        learn_from=[folder_of("sweep", sweep.strip(), runs, FILE) for sweep in learn_from.split(",")]
-        if learn_from
-        else (),
+        learn_from=[folder_of("sweep", one.strip(), runs, FILE) for one in (learn_from or "").split(",") if one],
     )
     if then_train:
         check_full(plan, found_space, runs, recipe, workers_per_trial, then_steps)

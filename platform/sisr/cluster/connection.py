@@ -36,7 +36,15 @@ SETTINGS = {
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",
     "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "3",  # else workers that wait for one with an error are ended after 30 s
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # else Serve ends a proxy that needs more than 5 s on a busy machine
+    # What Tune reads from the environment and takes in no other way.
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # paths mean the same in a trial as outside
+    "RAY_AIR_NEW_OUTPUT": "0",  # its tables, which would come between ours
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_AUTO_CALLBACK_SYNCER": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the driver's own asks all trials to save
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # Tune's own memory is not used
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
     "RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0",  # as Ray Train sets it for its controller
 }
 

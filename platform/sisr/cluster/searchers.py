@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from sisr.cluster.tune import prepare_environment
+from sisr.cluster.connection import prepare_environment
 from sisr.config.wording import did_you_mean
 from sisr.errors import ConfigError
 from sisr.sweep.searchers import OURS, Places, Point, Question

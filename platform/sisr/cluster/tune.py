@@ -8,7 +8,6 @@ own (Ray pull request 58515).
 """
 
 import logging
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,26 +16,10 @@ from sisr.cluster import capacity, connection, node_checks
 from sisr.cluster.allocation import TrialAllocation, allocate_trials
 from sisr.driver.sweep.host import SliceSource
 
-# What Tune reads from the environment and takes in no other way.
-ENVIRONMENT = {
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # paths mean the same in a trial as outside
-    "RAY_AIR_NEW_OUTPUT": "0",  # its tables, which would come between ours
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_AUTO_CALLBACK_SYNCER": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the driver's own asks all trials to save
-    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # Tune's own memory is not used
-    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
-}
 RETRIES = 2  # of a slice whose process was lost
 # Of a trial with workers of its own: its process and Ray Train's controller, which only wait for the workers. Tune
 # wants a head bundle that is not empty (Ray pull request 15338), and a CPU in it would be one less for the workers.
 NESTED_DRIVER = {"memory": 512 * 2**20}
-
-
-def prepare_environment() -> None:
-    """Set what Ray and Tune read from the environment, some of it when they are imported."""
-    connection.prepare_environment()
-    os.environ.update(ENVIRONMENT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +34,6 @@ class RayTune:
 
     def run(self, source: SliceSource, folder: Path, trials: int) -> None:
         """Connect to Ray, and let Tune run slices; see `SweepHost`."""
-        prepare_environment()
         ray = connection.connect(self.address)
         cluster = capacity.read(ray)
         node_checks.check(ray, folder, grows=cluster.grows)
