@@ -72,10 +72,10 @@ def story(tmp_path_factory: pytest.TempPathFactory, session_cache: Path) -> Stor
         return {trial.number: taken(folder, trial.params["learning_rate"]) for trial in trials}
 
     def on_the_way(before: dict[int, list[int]]) -> bool:
-        """Return whether a trial that was promoted has taken steps since, and has some left to its next rung."""
+        """Return whether a trial that was promoted has taken steps since, with three or more to its next rung."""
         new = {number: found[len(before.get(number, [])) :] for number, found in steps().items()}
         running = [trial for trial in state.read(sweep).trials if trial.state == "running" and trial.until > RUNGS[0]]
-        return any(new[trial.number] and new[trial.number][-1] <= trial.until - 2 for trial in running)
+        return any(new[trial.number] and new[trial.number][-1] <= trial.until - 3 for trial in running)
 
     def stop(running: Command, *numbers: int) -> Stop:
         family = running.family()

@@ -62,7 +62,7 @@ class Config(Settings):
     presets: ClassVar[dict[str, Preset]] = {
         "photos": Preset("photographs of 96 px and more", {"hr_crop": 96, "blur_sigma_max": 0.0, "turn": True}),
         "cpu": Preset(
-            "photographs on a CPU: 27 minutes on two cores; 0.1 GiB, and 0.8 s a step on one busy core, in bf16",
+            "photographs on a CPU: 27 minutes on two cores, 0.1 GiB, in bf16",
             {"hr_crop": 96, "blur_sigma_max": 0.0, "turn": True, "learning_rate": 1e-3, "steps": 12_000},
         ),
         "8gb": Preset("published size; counted 2.8 GiB in fp32, not measured on a GPU", options={"accumulate": 2}),
