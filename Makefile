@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-fast test-ray test-services test-others test-cluster test-again test-gpu bundle lint ui constraints clean
+.PHONY: help install demo check test test-fast test-ray test-others test-training test-cluster test-again test-gpu bundle lint ui constraints clean
 
 # The Python that makes .venv: the first of these that runs, is 3.11 or newer and can make environments.
 PYTHONS := $(PYTHON) python3.11 python3.12 python3.13 python3 python
@@ -37,32 +37,30 @@ check: install  ## what to run before each commit: style, types and the fast tes
 test-fast: install
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not (cluster or ray or mlflow or browser or slow)"
 
-# Three chains at a time: those that start Ray, which take longest and go first; those that talk to servers and wait
-# for other processes, which do little; all others. One that fails keeps none of the others from its end.
+# Two chains at a time, the longest first: those that start Ray, which is mostly waiting, and the others beside them;
+# whoever ends first takes those of training. One that fails keeps none of the others from its end.
 test: install  ## run all tests that can run on this machine
-	@$(MAKE) --no-print-directory --keep-going --jobs=3 test-ray test-services test-others
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 test-ray test-others test-training
 
 # Each line says whose it is; what fails is remembered for each chain apart, for `make test-again`.
-CHAINS := test-ray test-services test-others test-cluster
 FAILED := .pytest_cache/failed
-$(CHAINS): SHELL := /bin/bash
-$(CHAINS): .SHELLFLAGS := -o pipefail -c
+test-ray test-others test-training test-cluster: SHELL := /bin/bash
+test-ray test-others test-training test-cluster: .SHELLFLAGS := -o pipefail -c
 define chain
 @mkdir -p $(FAILED) && touch $(FAILED)/$(1)
-@$(3) $(BIN)/python -m pytest -o cache_dir=.pytest_cache/$(1) --durations=5 $(2) $(AGAIN) 2>&1 \
+@$(BIN)/python -m pytest -o cache_dir=.pytest_cache/$(1) --durations=5 $(2) $(AGAIN) 2>&1 \
   | (trap '' INT; exec sed -u 's/^/$(1) | /')
 @rm $(FAILED)/$(1)
 endef
-SERVICES := tests/cluster tests/serving tests/storage tests/tracking
 
 test-ray: install
-	$(call chain,ray,-m "ray and not cluster" $$(grep -rlE '\bmark\.ray\b' tests),RAY_worker_niceness=0)
-
-test-services: install
-	$(call chain,services,-m "not (ray or cluster)" $(SERVICES),nice -n 5)
+	$(call chain,ray,-m "ray and not cluster" $$(grep -rlE '\bmark\.ray\b' tests))
 
 test-others: install
-	$(call chain,others,-m "not (ray or cluster)" $(SERVICES:%=--ignore=%),nice -n 5)
+	$(call chain,others,-m "not (ray or cluster)" --ignore=tests/training)
+
+test-training: install
+	$(call chain,training,-m "not (ray or cluster)" tests/training)
 
 test-cluster: install  ## run the tests over several simulated hosts; needs root on Linux and 8 GB of memory
 	$(call chain,cluster,-m cluster)

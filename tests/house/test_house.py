@@ -331,7 +331,7 @@ def test_make_test_runs_every_chain_to_its_end_and_test_again_what_failed(projec
     assert done.returncode != 0
     assert len([line for line in calls(project) if line.startswith("-m pytest")]) == 3
     ran = sorted(line for line in done.stdout.splitlines() if line.endswith("| ran"))
-    assert ran == ["others | ran", "ray | ran", "services | ran"]
+    assert ran == ["others | ran", "ray | ran", "training | ran"]
     python.write_text(FAKE_PYTHON)
     make(project, "test-again")
     (again,) = calls(project)

@@ -13,7 +13,7 @@ from object_storage import Wire
 from sisr.disk.run_folder import RunFolder
 from sisr.driver import inventory
 from sisr.errors import RunLockedError, StorageError
-from sisr.storage import claim, lease, mirror, snapshot
+from sisr.storage import claim, lease, mirror, parts, snapshot
 from sisr.storage.address import of_folder, runs_folder
 from sisr.storage.bucket import Bucket
 from sisr.storage.mirror import Mirror
@@ -68,7 +68,7 @@ def sha(content: bytes) -> str:
 def test_a_folder_comes_back_as_it_went_with_a_file_of_several_objects(
     wire: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mirror, "PART", 1000)
+    monkeypatch.setattr(parts, "PART", 1000)
     content = {"run.json": b"{}", "checkpoints/step_1/state.pt": bytes(range(256)) * 10, "samples/val/1.png": b""}
     with working_on(wire) as (folder, _):
         for path, text in content.items():
