@@ -132,6 +132,13 @@ def name_of(process: psutil.Process) -> str:
     return ""
 
 
+def command_of(process: psutil.Process) -> str:
+    """Return a process's command line; empty where it has ended."""
+    with suppress(psutil.Error):
+        return " ".join(process.cmdline())
+    return ""
+
+
 def left(family: list[psutil.Process], patience_s: float = PATIENCE_S) -> list[str]:
     """Return the names of those processes that have not ended after a while."""
     deadline = time.monotonic() + patience_s

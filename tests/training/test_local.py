@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 import outside_recipe
+from disturbed import command_of
 from forks import forkserver
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import ConfigError, OutOfMemoryError, SisrError, StoppedError
@@ -58,10 +59,15 @@ def failure(folder: Path, workers: int, deed: str, rank: int = 1) -> Exception:
     with pytest.raises(Exception) as raised:  # noqa: PT011
         train_in_processes(run(f"open({str(mark)!r}, 'w').close(); {deed}", rank), RunFolder(folder), workers, no_log)
     assert time.time() - mark.stat().st_mtime < HANGS_S
-    servers = [one for one in psutil.Process().children() if "forkserver" in str(one.cmdline())]
+    servers = children(os.getpid(), "forkserver")
     assert [worker for server in servers for worker in server.children()] == []
     assert left(folder.parent) == []
     return raised.value
+
+
+def children(pid: int, command: str) -> list[psutil.Process]:
+    """Return the processes that one has started and whose command line has a text in it."""
+    return [one for one in psutil.Process(pid).children() if command in command_of(one)]
 
 
 def left(folder: Path) -> list[str]:
@@ -94,9 +100,7 @@ def test_workers_whose_driver_is_killed_before_they_are_ready_take_no_step(tmp_p
     driver = multiprocessing.get_context("spawn").Process(target=train_in_processes, args=(run(), folder, 2, no_log))
     driver.start()
     assert driver.pid is not None
-    while (
-        len(workers := [one for one in psutil.Process(driver.pid).children() if "spawn_main" in str(one.cmdline())]) < 2
-    ):
+    while len(workers := children(driver.pid, "spawn_main")) < 2:
         assert driver.is_alive()
         time.sleep(0.01)
     driver.kill()
