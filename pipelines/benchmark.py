@@ -28,6 +28,9 @@ def main(
     ] = None,
     option: Annotated[list[str] | None, typer.Option("--option", metavar="NAME=VALUE", help="How to run.")] = None,
     blocks: Annotated[int, typer.Option(min=1, help="Counted turns of 10 steps for each loop.")] = 5,
+    against: Annotated[
+        str, typer.Option(help="plain: loops written by hand. basicsr=FOLDER: a checkout of BasicSR, of one recipe.")
+    ] = "plain",
     all_: Annotated[bool, typer.Option("--all", help="Every recipe: on a GPU at its published size.")] = False,
     suite: Annotated[str | None, typer.Option(help="gpu: published sizes, every number format. smoke: tiny.")] = None,
     minutes: Annotated[float, typer.Option(min=0, help="Of a suite, after which nothing more is begun.")] = 3.5,
@@ -41,6 +44,9 @@ def main(
         raise ConfigError("--set is of one recipe: name it, or leave --set out")
     from sisr.driver import benchmark
 
+    checkout = benchmark.basicsr_checkout(against)
+    if checkout is not None and recipe is None:
+        raise ConfigError("--against basicsr=FOLDER is of one recipe: name it")
     options = parse_overrides(option or [], "--option")
 
     def keep(result: dict[str, Any]) -> None:
@@ -54,7 +60,7 @@ def main(
     elif recipe is not None:
         recipes.find(recipe)
         case = benchmark.Case(recipe, "", parse_overrides(set_ or []), options)
-        result = benchmark.measure(case, data, blocks)
+        result = benchmark.measure(case, data, blocks, checkout=checkout)
     else:
         result = {"cases": []}
         for case in benchmark.all_recipes(options):

@@ -130,3 +130,13 @@ def test_memory_that_runs_out_is_answered_with_advice(tmp_path: Path, images: Pa
         torch.cuda.set_per_process_memory_fraction(1.0, gpu)
         torch.cuda.empty_cache()
     assert trained(run_of("pixelshuffle", images), tmp_path / "next", gpu)["state"] == "finished"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("recipe", ["pixelshuffle", "srez"])
+def test_a_captured_run_ends_as_one_that_is_not(tmp_path: Path, images: Path, gpu: torch.device, recipe: str) -> None:
+    plain = trained(run_of(recipe, images, {"steps": 12}), tmp_path / "plain", gpu)
+    captured = trained(run_of(recipe, images, {"steps": 12}, capture="auto"), tmp_path / "captured", gpu)
+    assert RunFolder(tmp_path / "captured").warnings() == []
+    name = "val/psnr_y"
+    assert captured["validation"][name] == pytest.approx(plain["validation"][name], abs=0.05)

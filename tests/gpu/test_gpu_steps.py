@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sisr import recipes
 from sisr.data.draws import Draws
+from sisr.training.compiling import CAPTURING
 from sisr.training.rehearsal import Trainer
 from sisr.training.update import Updates
 
@@ -47,6 +48,7 @@ def steps_of(trainer: Trainer, number_format: str) -> list[tuple[dict[str, float
     """What each step logs, and the norms of its gradients."""
     found = []
     for step in range(STEPS):
+        torch.compiler.cudagraph_mark_step_begin()  # without effect but for captured networks
         logged = trainer.step(step, number_format)
         assert not trainer.updates.skipped
         norms = dict(trainer.updates.norms)
@@ -82,6 +84,12 @@ def test_steps_equal_those_of_a_cpu_in_float64(recipe: str, number_format: str, 
 @pytest.mark.parametrize("recipe", ["pixelshuffle", "srez", "srgan_gp"])
 def test_compiled_steps_equal_eager_ones(recipe: str, device: torch.device, compiler: str) -> None:
     assert_alike(trained(recipe, device, "fp32", compiler), trained(recipe, device, "fp32"), "fp32", "fp32")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("recipe", recipes.names())
+def test_captured_steps_equal_eager_ones(recipe: str, gpu: torch.device) -> None:
+    assert_alike(trained(recipe, gpu, "fp32", CAPTURING), trained(recipe, gpu, "fp32"), "fp32", "fp32")
 
 
 def test_random_numbers_are_those_of_a_cpu(device: torch.device) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from sisr import recipes
 from sisr.config.settings import build
+from sisr.disk.cache import expanded
 from sisr.driver.run import execute
 from sisr.errors import ConfigError, SisrError
 from sisr.training import benchmark
@@ -64,7 +65,9 @@ class Suite:
 def variants() -> dict[str, dict[str, Any]]:
     """Return the ways in which a suite trains a recipe, by what tables call them: their options."""
     compiled = {"precision": "bf16", "compile": True}
-    return {"fp32": {"precision": "fp32"}, "bf16": {"precision": "bf16"}, "bf16 compiled": compiled}
+    captured = {"precision": "bf16", "capture": "auto"}
+    plain = {"fp32": {"precision": "fp32"}, "bf16": {"precision": "bf16"}}
+    return {**plain, "bf16 captured": captured, "bf16 compiled": compiled}
 
 
 def suites() -> dict[str, Suite]:
@@ -87,7 +90,23 @@ def all_recipes(options: Mapping[str, Any]) -> list[Case]:
     return [Case(name, "", values, options) for name, values in sizes.items()]
 
 
-def measure(case: Case, data: str, blocks: int, block: int = benchmark.BLOCK) -> dict[str, Any]:
+def basicsr_checkout(against: str) -> Path | None:
+    """Return the folder that `basicsr=FOLDER` names, or None for `plain`, the hand-written loops.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    name, _, folder = against.partition("=")
+    if name == "basicsr" and folder:
+        return expanded(folder)
+    if against == "plain":
+        return None
+    raise ConfigError(f"--against {against!r}: say plain, or basicsr=FOLDER with a checkout of BasicSR")
+
+
+def measure(
+    case: Case, data: str, blocks: int, block: int = benchmark.BLOCK, checkout: Path | None = None
+) -> dict[str, Any]:
     """Return the speed of one case; see `sisr.training.benchmark.race`.
 
     Raises:
@@ -106,7 +125,7 @@ def measure(case: Case, data: str, blocks: int, block: int = benchmark.BLOCK) ->
             runs=Path(folder),
         )
         run, runs_folder, _ = execute.prepare(order)
-        return benchmark.race(run, runs_folder, blocks, block)
+        return benchmark.race(run, runs_folder, blocks, block, checkout)
 
 
 def run_suite(name: str, minutes: float, on_result: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
@@ -154,7 +173,7 @@ def _measured(
     finally:
         if device.type == "cuda":
             torch.cuda.empty_cache()
-        if case.options.get("compile"):
+        if case.options.get("compile") or case.options.get("capture"):
             torch.compiler.reset()  # it counts how often it compiles the same line, and gives up
     reached = flops[case.recipe] / found["step_ms"] / 1e9
     tf32 = found["precision"] == "fp32" and device.type == "cuda" and torch.backends.cudnn.allow_tf32

@@ -2,11 +2,12 @@
 
 Both run in this process in turn, a few steps each, so that a machine that changes speed changes both. The platform's
 time covers everything a real run does in a step: waiting for data, augmentation, degradation, the step, finite checks,
-averaging, logging. Recipes without a hand-written opponent are measured alone.
+averaging, logging. Recipes without a hand-written opponent are measured alone. BasicSR can take the plain loop's place.
 """
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -20,6 +21,7 @@ from sisr.config.settings import build
 from sisr.data.draws import Draws
 from sisr.disk.run_folder import RunFolder
 from sisr.recipe import RecipeModule, build_recipe, parts_of
+from sisr.training import basicsr
 from sisr.training.dataset import open_data
 from sisr.training.device import choose_device, resolve
 from sisr.training.loop import train
@@ -38,19 +40,33 @@ def steps_of(blocks: int, block: int = BLOCK) -> int:
     return (WARM_UP + blocks + ALONE) * block
 
 
-def race(run: Run, folder: RunFolder, blocks: int, block: int = BLOCK) -> dict[str, Any]:
-    """Train a run of `steps_of(blocks, block)` steps; return its speed, beside that of a plain loop where there is one.
+def race(run: Run, folder: RunFolder, blocks: int, block: int = BLOCK, checkout: Path | None = None) -> dict[str, Any]:
+    """Train a run of `steps_of(blocks, block)` steps; return its speed, beside that of an opponent where there is one.
+
+    Args:
+        run: Names no recipe file where BasicSR is to be the opponent.
+        folder: Empty.
+        blocks: Turns that count.
+        block: Steps of each turn.
+        checkout: Of BasicSR, which is the opponent then; None: the plain loop.
 
     Returns:
-        Times in ms a step, images/s, the share of waiting for data, ratios to the plain loop's times, and on a GPU the
+        Times in ms a step, images/s, the share of waiting for data, ratios to the opponent's times, and on a GPU the
         most memory in GiB that PyTorch held for the platform's steps.
+
+    Raises:
+        ConfigError: The checkout can't be used, or not for this recipe.
     """
     device = choose_device()
     number_format = resolve(run.options.precision, device)
     with torch.device("meta"):
         recipe = run.build_recipe()
-    config, opponent = run.recipe_config(), None
-    if not run.recipe_source:
+    config, opponent, name = run.recipe_config(), None, "plain"
+    if checkout is not None:
+        basicsr.require(run.recipe, config, checkout)
+        store, pairs, name = open_data(run, recipe).store, folder.path / "pairs", "basicsr"
+        opponent = basicsr.basicsr_loop(checkout, run.recipe, config, store, device, pairs)
+    elif not run.recipe_source:
         opponent = plain_loop(run.recipe, config, open_data(run, recipe).store, device, number_format)
     session = Alternating(folder, device, opponent, WARM_UP + blocks, block)
     status = train(run, folder, session, NoLog())
@@ -71,7 +87,7 @@ def race(run: Run, folder: RunFolder, blocks: int, block: int = BLOCK) -> dict[s
         result["memory_gib"] = session.memory_bytes / 2**30
     if theirs:
         ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
-        result |= {"plain_step_ms": median(theirs) * 1000, "ratio_to_plain": median(ratios)}
+        result |= {f"{name}_step_ms": median(theirs) * 1000, f"ratio_to_{name}": median(ratios)}
         result |= {"ratio_least": min(ratios), "ratio_greatest": max(ratios)}
     return result
 

@@ -18,7 +18,7 @@ from sisr.training import origin
 from sisr.training.activations import recompute_blocks
 from sisr.training.batch_split import split_batch
 from sisr.training.checkpoint import Checkpoints
-from sisr.training.compiling import compile_networks
+from sisr.training.compiling import speed_up
 from sisr.training.contract import require_scalars
 from sisr.training.dataset import open_data
 from sisr.training.device import autocast, describe, is_out_of_memory, memory_advice, resolve, set_determinism
@@ -92,8 +92,7 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
         take_effect(folder)
     if options.checkpoint_activations:
         recompute_blocks(recipe.generator)
-    if options.compile:
-        compile_networks(networks, device)
+    begin_pass = speed_up(networks, device, options, folder.warn if session.rank == 0 else lambda _: None)
 
     # Open the data.
     mine = split_batch(config.batch_size, session.rank, session.world, options.accumulate)
@@ -171,6 +170,7 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
                 hr = to_hr(windows.hr, recipe.crop, draws, dtype, options.channels_last)
                 lr = recipe.degrade(hr, draws) if windows.lr is None else to_lr(windows.lr, recipe.crop, draws, dtype)
                 updates.begin(micro, part.weight)
+                begin_pass()
                 with autocast(number_format, device):
                     scalars = recipe.train_step(lr, hr, draws, step, updates)
                 require_scalars(scalars, f"recipe {run.recipe}")

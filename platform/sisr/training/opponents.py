@@ -50,12 +50,14 @@ def _pairs(config: Any, store: Store, device: torch.device) -> Iterator[tuple[Te
         yield interpolate(hr, scale_factor=1 / config.scale, mode="bicubic", antialias=True), hr
 
 
-def _networks(recipe: str, config: Any, device: torch.device) -> Any:
-    """Return a recipe of ours, for its networks: on the device, channels last."""
+def networks(recipe: str, config: Any, device: torch.device, *, channels_last: bool = True) -> Any:
+    """Return a recipe of ours, for its networks: on the device, laid out as asked."""
     made: Any = recipes.load(recipe).Recipe(config)
     for part in vars(made).values():
         if isinstance(part, nn.Module):
-            part.to(device).to(memory_format=torch.channels_last)
+            part.to(device)
+            if channels_last:
+                part.to(memory_format=torch.channels_last)
     return made
 
 
@@ -77,7 +79,7 @@ def _pixel_loss(recipe: str) -> Callable[..., Steps]:
     """Return the loop of a recipe that has a generator and L1 alone."""
 
     def loop(config: Any, store: Store, device: torch.device, number_format: str) -> Steps:
-        generator = _networks(recipe, config, device).generator
+        generator = networks(recipe, config, device).generator
         adam = _adam(generator, config.learning_rate, config)
         for lr, hr in _pairs(config, store, device):
             with autocast(number_format, device):
@@ -92,8 +94,8 @@ def _pixel_loss(recipe: str) -> Callable[..., Steps]:
 
 def _srez(config: Any, store: Store, device: torch.device, number_format: str) -> Steps:
     """Take both networks' steps from one forward pass."""
-    networks = _networks("srez", config, device)
-    generator, discriminator = networks.generator, networks.discriminator
+    made = networks("srez", config, device)
+    generator, discriminator = made.generator, made.discriminator
     adam_g = _adam(generator, config.learning_rate, config)
     adam_d = _adam(discriminator, config.discriminator_learning_rate, config)
     weight = config.adversarial_weight
@@ -118,8 +120,8 @@ def _srez(config: Any, store: Store, device: torch.device, number_format: str) -
 
 def _encdec_gan(config: Any, store: Store, device: torch.device, number_format: str) -> Steps:
     """Take a step of the discriminator and several of the generator, as after the pixel-only phase."""
-    networks = _networks("encdec_gan", config, device)
-    generator, discriminator = networks.generator, networks.discriminator
+    made = networks("encdec_gan", config, device)
+    generator, discriminator = made.generator, made.discriminator
     twice = config.penalty_weight > 0  # differentiated: strides that PyTorch's fused Adam misreads on CPUs
     adam_g = _adam(generator, config.learning_rate, config)
     adam_d = _adam(discriminator, config.discriminator_learning_rate, config, fused=not twice)
@@ -143,8 +145,8 @@ def _encdec_gan(config: Any, store: Store, device: torch.device, number_format: 
 
 def _esrgan(config: Any, store: Store, device: torch.device, number_format: str) -> Steps:
     """Take a step of the generator, then one of the relativistic discriminator; one pass over hr serves both."""
-    networks = _networks("esrgan", config, device)
-    generator, discriminator, vgg = networks.generator, networks.discriminator, networks.vgg
+    made = networks("esrgan", config, device)
+    generator, discriminator, vgg = made.generator, made.discriminator, made.vgg
     adam_g = _adam(generator, config.learning_rate, config)
     adam_d = _adam(discriminator, config.discriminator_learning_rate, config)
 
@@ -168,8 +170,8 @@ def _esrgan(config: Any, store: Store, device: torch.device, number_format: str)
 
 def _srgan_gp(config: Any, store: Store, device: torch.device, number_format: str) -> Steps:
     """Take a step of the critic under its penalty, then the generator's."""
-    networks = _networks("srgan_gp", config, device)
-    generator, critic, vgg = networks.generator, networks.critic, networks.vgg
+    made = networks("srgan_gp", config, device)
+    generator, critic, vgg = made.generator, made.critic, made.vgg
     adam_g = _adam(generator, config.learning_rate, config)
     adam_d = _adam(critic, config.critic_learning_rate, config, fused=False)
     for lr, hr in _pairs(config, store, device):

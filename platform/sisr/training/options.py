@@ -27,6 +27,9 @@ class Options(Settings):
     )
     channels_last: bool = Field(True, description="memory layout; the faster one for convolutions on CPUs and GPUs")
     compile: bool = Field(False, description="compile the networks: a minute at the start, faster steps after")
+    capture: Literal["none", "auto"] = Field(
+        "none", description="auto: on a GPU, launch each network's work at once, as CUDA graphs; faster small networks"
+    )
     deterministic: bool = Field(False, description="exactly repeatable steps on a GPU, too; somewhat slower there")
     threads: int | None = Field(None, ge=1, description="CPU threads per worker; null: its share of the cores")
     evaluate_every: int = Field(

@@ -32,6 +32,7 @@ FREE_OPTIONS = {"evaluate_every", "log_every", "keep_checkpoints", "threads", "s
 FREE_OPTIONS |= {"patience", "checkpoint_activations", "deterministic", "tensorboard", "metrics"}
 FREE_CONFIG = {"steps"}
 ADDED_CONFIG = {"degradation"}  # settings that 0.1.0 did not have; null: as it was then
+ADDED_OPTIONS = {"capture": "none"}  # options that 0.1.0 did not have, with what it did
 
 
 class Run(Settings):
@@ -59,7 +60,8 @@ class Run(Settings):
         """Return 8 hexadecimal digits that differ where anything differs that makes another run."""
         unset = {name for name in ADDED_CONFIG if self.config.get(name) is None}
         config = {name: value for name, value in self.config.items() if name not in FREE_CONFIG | unset}
-        options = self.options.model_dump(exclude=FREE_OPTIONS)
+        chosen = self.options.model_dump(exclude=FREE_OPTIONS)
+        options = {name: value for name, value in chosen.items() if ADDED_OPTIONS.get(name) != value}
         content = {"recipe": self.recipe, "config": config, "options": options, "data": self.fingerprint}
         extra = {"recipe_source": self.recipe_source, "init": self.init_sha256, "init_judge": self.init_judge_sha256}
         content |= {name: value for name, value in extra.items() if value}
