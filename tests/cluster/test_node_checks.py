@@ -12,7 +12,6 @@ from sisr.cluster import node_checks
 from sisr.cluster.node_checks import NodeView
 from sisr.disk import code_revision
 from sisr.errors import ConfigError, DiskError, SisrError
-from sisr.storage.address import runs_folder
 
 GIB = 2**30
 
@@ -94,13 +93,3 @@ def test_a_worker_on_a_node_that_came_later_looks_for_the_run_itself(tmp_path: P
         node_checks.require_run(tmp_path)
     (tmp_path / "run.json").write_text("{}")
     node_checks.require_run(tmp_path)
-
-
-def test_a_sweep_in_object_storage_is_refused_where_other_nodes_may_come(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SISR_CACHE", str(tmp_path))
-    folder = runs_folder("s3://lab/runs") / "a"
-    node_checks.check(SimpleNamespace(nodes=lambda: [{"Alive": True}]), folder, grows=False)
-    with pytest.raises(ConfigError, match=r"s3://lab/runs: a sweep in object storage can be run on one machine only"):
-        node_checks.check(SimpleNamespace(nodes=list), folder, grows=True)

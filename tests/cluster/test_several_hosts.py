@@ -225,7 +225,7 @@ def test_a_run_goes_on_without_a_host_that_is_cut_off_and_comes_back_later(clust
     wait_for("the lost host", lambda: is_complete(cluster))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def bucket(cluster: Lab) -> Iterator[str]:
     """The address of runs in a bucket that every host reaches; each has pictures of its own, and none shares a disk."""
     head = cluster.nodes[0]
@@ -282,6 +282,33 @@ def test_a_run_whose_hosts_share_nothing_but_a_bucket_goes_on_without_one_of_the
     assert home.status()["state"] == "finished"
     assert [*curve(home)] == [*range(1, steps + 1)]
     assert in_mlflow(cluster)["apart"]["models"] == ["generator"]
+
+
+def test_a_sweep_whose_hosts_share_nothing_but_a_bucket_runs_on_all_of_them(cluster: Lab, bucket: str) -> None:
+    sweep = ("--trials", "6", "--steps", "8", "--rungs", "4", "--search", "random", "--scheduler", "asha")
+    data = ("--data", f"{HOME}/photos", "--runs", bucket, "--name", "wide", "--objective", "val/psnr_y")
+    words = cluster.submit("tune", "srez", *TINY, *data, *sweep, "--cpus-per-worker", CPUS, options=["--tmux"])
+    cluster.run(*words)
+    (head, *others), used = cluster.nodes, set[str]()
+
+    def has_ended() -> bool:
+        for host in others:
+            used.update(host.name for _ in host.path(HOME / ".cache/sisr").glob("trials/*/wide/trials/*"))
+        ledgers = [*head.path(HOME / ".cache" / "sisr" / "runs").glob("*/lab/runs/wide/best.yaml")]
+        return bool(ledgers)
+
+    wait_for("the end of the sweep", has_ended)
+    assert used, "no slice ran on another host"
+    cluster.on_head("sisr", "pull", f"{bucket}/wide", str(SHARED / "wide"))
+    trials = sorted((cluster.shared / "wide" / "trials").iterdir())
+    assert len(trials) == 6
+    for trial in trials:
+        steps = [step for step, _ in RunFolder(trial).evaluations()]
+        assert steps in ([0, 4], [0, 4, 5, 8], [0, 4, 8])
+    assert sum((trial / "model").is_dir() for trial in trials) >= 1
+    found = in_mlflow(cluster)
+    assert sum(run["parent"] is not None and name.startswith("wide") for name, run in found.items()) == 6
+    assert [path for host in cluster.nodes for path in host.path(HOME / ".cache/sisr/trials").glob("*")] == []
 
 
 def test_a_run_whose_connection_is_lost_saves_and_stops(cluster: Lab) -> None:

@@ -108,7 +108,7 @@ def test_tune_is_offered_slices_until_there_are_no_more_and_none_runs(tmp_path: 
 
     source = Source(of := task(tmp_path, 2))
     searcher = SliceSearcher(source, TrialAllocation())
-    assert searcher.suggest("a") == {"task": of, "allocation": TrialAllocation()}
+    assert searcher.suggest("a") == {"task": of, "allocation": TrialAllocation(), "desk": None}
     assert searcher.suggest("b") is None
     searcher.on_trial_complete("a", RESULT)
     assert source.ends == [SliceEnd(state="paused", step=2, seconds=1.5)]

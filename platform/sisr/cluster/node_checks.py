@@ -18,7 +18,7 @@ from sisr.disk import cache, code_revision
 from sisr.disk.run_folder import RECORD
 from sisr.errors import ConfigError, DiskError, SisrError, StorageError
 from sisr.storage import claim
-from sisr.storage.address import Address, of_folder, parse
+from sisr.storage.address import Address, parse
 from sisr.storage.bucket import Bucket
 from sisr.terminal.console import note
 from sisr.tracking import address
@@ -57,11 +57,6 @@ def check(ray: Any, run_folder: Path, *, grows: bool) -> None:
     """
     if not may_have_others(ray, grows):
         return
-    if (storage := of_folder(run_folder.parent)) is not None:
-        raise ConfigError(
-            f"{storage}: a sweep in object storage can be run on one machine only, and this cluster has or may get "
-            f"others: {SHARED_FOLDER}"
-        )
     place = address.read(run_folder)
     if place and place.tracking_uri.startswith(("sqlite:", "file:", "/", ".")):
         uri = redact_text(place.tracking_uri)

@@ -7,6 +7,7 @@ sweep's trials.
 import time
 import traceback
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 from sisr.cluster import train
 from sisr.cluster.allocation import TrialAllocation
 from sisr.cluster.train import Scaling
+from sisr.cluster.trial_folders import Desk
 from sisr.cluster.worker import RESERVATION
 from sisr.disk.run_folder import RunFolder
 from sisr.driver.run.workers import exactly
@@ -28,10 +30,10 @@ from sisr.training.run import explain_recipe_errors
 class SliceSearcher(Searcher):
     """Offers Tune one slice at a time, as there is room, and hands back how each ended."""
 
-    def __init__(self, source: SliceSource, allocation: TrialAllocation) -> None:
-        """Search nothing: the source decides, and each slice gets the allocation."""
+    def __init__(self, source: SliceSource, allocation: TrialAllocation, desk: Desk | None = None) -> None:
+        """Search nothing: the source decides, and each slice gets the allocation, and the desk where there is one."""
         super().__init__()
-        self._source, self._allocation = source, allocation
+        self._source, self._allocation, self._desk = source, allocation, desk
         self._live: dict[str, Task] = {}
         self.error: BaseException | None = None  # what the source raised: Tune would hand on its text only
 
@@ -45,7 +47,7 @@ class SliceSearcher(Searcher):
             self.error = error
             raise
         self._live[trial_id] = task
-        return {"task": task, "allocation": self._allocation}
+        return {"task": task, "allocation": self._allocation, "desk": self._desk}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Hand a slice's end to the source."""
@@ -72,11 +74,23 @@ class SliceSearcher(Searcher):
 def run_slice(config: dict[str, Any]) -> dict[str, Any]:
     """Run one slice, and return how it ended as one of Tune's results: an error of one trial is not the sweep's."""
     task: Task = config["task"]
+    desk: Desk | None = config.get("desk")
+    if desk is None or not desk.is_elsewhere():
+        return _ran(task, config["allocation"])
+    try:
+        with desk.brought_here(task) as folder:  # to which a request to stop comes, too
+            return _ran(replace(task, folder=folder.path, sweep=folder.path), config["allocation"])
+    except SisrError as problem:
+        return {"state": "failed", "error": type(problem).__name__, "message": str(problem), "step": 0, "seconds": 0.0}
+
+
+def _ran(task: Task, allocation: TrialAllocation) -> dict[str, Any]:
+    """Run one slice in a folder that this machine reaches."""
     began = time.monotonic()
     folder, state, error, message = RunFolder(task.folder), "failed", "", ""
     try:
         with explain_recipe_errors(task.run):
-            status = (_nested if config["allocation"].nested else _single)(task, config["allocation"])
+            status = (_nested if allocation.nested else _single)(task, allocation)
         state = "finished" if status["state"] == "finished" else "paused"
     except SisrError as problem:
         state = "diverged" if isinstance(problem, DivergedError) else "failed"

@@ -15,6 +15,8 @@ from pathlib import Path
 from sisr.cluster import capacity, connection, node_checks
 from sisr.cluster.allocation import TrialAllocation, allocate_trials
 from sisr.driver.sweep.host import SliceSource
+from sisr.errors import ConfigError
+from sisr.storage.ownership import found_owned
 
 RETRIES = 2  # of a slice whose process was lost
 # Of a trial with workers of its own: its process and Ray Train's controller, which only wait for the workers. Tune
@@ -36,7 +38,12 @@ class RayTune:
         """Connect to Ray, and let Tune run slices; see `SweepHost`."""
         ray = connection.connect(self.address)
         cluster = capacity.read(ray)
-        node_checks.check(ray, folder, grows=cluster.grows)
+        owned = found_owned(folder)
+        apart = owned is not None and node_checks.may_have_others(ray, cluster.grows)
+        if owned is None or not apart:
+            node_checks.check(ray, folder, grows=cluster.grows)
+        else:
+            node_checks.check_storage(ray, owned.bucket.address)
         allocation = allocate_trials(
             cluster,
             workers=self.workers,
@@ -45,10 +52,15 @@ class RayTune:
             concurrency=self.concurrency,
             trials=trials,
         )
+        if apart and allocation.nested:
+            raise ConfigError(
+                f"trials with workers of their own on several machines want one folder: {node_checks.SHARED_FOLDER}; "
+                "or leave --workers-per-trial out"
+            )
         scratch = folder / "ray"
         shutil.rmtree(scratch, ignore_errors=True)
         try:
-            _fit(source, allocation, scratch)
+            _fit(source, allocation, scratch, folder if apart else None)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
@@ -57,17 +69,21 @@ class RayTune:
         connection.shutdown()
 
 
-def _fit(source: SliceSource, allocation: TrialAllocation, scratch: Path) -> None:
-    """Let Tune run slices until the source has no more, and raise what the source has raised."""
+def _fit(source: SliceSource, allocation: TrialAllocation, scratch: Path, apart: Path | None) -> None:
+    """Let Tune run slices until the source has no more, and raise what the source has raised.
+
+    `apart` is the sweep's folder where other machines do not reach it, and None where they do.
+    """
     from ray import tune
     from ray.tune import FailureConfig, RunConfig, TuneConfig
 
     from sisr.cluster.slices import SliceSearcher, run_slice
+    from sisr.cluster.trial_folders import open_desk
 
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     single = {"CPU": allocation.cpus, "GPU": allocation.gpus}
     bundle = NESTED_DRIVER if allocation.nested else {name: amount for name, amount in single.items() if amount}
-    searcher = SliceSearcher(source, allocation)
+    searcher = SliceSearcher(source, allocation, open_desk(apart) if apart else None)
     tuner = tune.Tuner(
         tune.with_resources(run_slice, tune.PlacementGroupFactory([bundle])),
         tune_config=TuneConfig(
