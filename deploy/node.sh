@@ -3,6 +3,7 @@
 # at every `ray up`, and does only what is missing. Settings come from ~/sisr.settings, which the cluster file writes:
 #   SISR_SHARED   folder that every node sees: runs and checkpoints
 #   SISR_NFS      host:/path to mount there; unset where it is mounted already
+#   SISR_BUNDLE   folder of an offline bundle (`make bundle EXTRAS=cluster`), for nodes without a package index
 set -euo pipefail
 # shellcheck source=/dev/null
 . ~/sisr.settings
@@ -38,10 +39,16 @@ ln -sfn "$SISR_SHARED/runs" ~/runs # so that the default of --runs is shared, wh
 # The project, editable: what `ray rsync-up` renews counts at once. Installed anew when what it depends on changes.
 stamp=$venv/.sisr-$(cat "$project/pyproject.toml" "$project/constraints.txt" | cksum | cut -d ' ' -f 1)
 if [ ! -e "$stamp" ]; then
-  python3 -m venv "$venv"
-  pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c "$project/constraints.txt")
-  "${pip[@]}" --upgrade pip setuptools
-  "${pip[@]}" --no-build-isolation -e "${project}[cluster]"
+  if [ -n "${SISR_BUNDLE:-}" ]; then
+    rm -rf "$venv"
+    "$SISR_BUNDLE/install.sh" "$venv"
+    "$venv/bin/python" -m pip install --quiet --no-index --no-build-isolation --no-deps -e "$project"
+  else
+    python3 -m venv "$venv"
+    pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c "$project/constraints.txt")
+    "${pip[@]}" --upgrade pip setuptools
+    "${pip[@]}" --no-build-isolation -e "${project}[cluster]"
+  fi
   rm -f "$venv"/.sisr-*
   touch "$stamp"
 fi

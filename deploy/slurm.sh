@@ -5,8 +5,8 @@
 # Before its time ends (--signal below) the run saves, and the job is queued again and goes on: the command is the same
 # one. `scancel --batch --signal=TERM JOB` saves and ends it. Ray ends with the job, and so do all its processes.
 #   SISR_VENV            environment with this project; default: .venv in this folder
-#   MLFLOW_TRACKING_URI  server; while it can't be reached from the nodes, what belongs there waits in the run's folder
-#                        and `sisr sync` brings it
+#   MLFLOW_TRACKING_URI  server, wanted where there are several nodes; while it can't be reached from them, what belongs
+#                        there waits in the run's folder, and `sisr sync` brings it
 # Slurm's own options, above all --partition, --account and --time, are given to sbatch, or changed here:
 #SBATCH --job-name=sisr
 #SBATCH --output=slurm-%j.log
@@ -24,6 +24,12 @@ fail() { echo "slurm.sh: $1" >&2; exit 2; }
 pipeline=${1:-} && shift
 cd "$SLURM_SUBMIT_DIR" && [ -f "pipelines/$pipeline.py" ] || fail "no pipelines/$pipeline.py in $SLURM_SUBMIT_DIR: \
 submit it in the project's folder, with train, tune or another pipeline as its first word"
+case "$pipeline $*" in
+  *--tracking-uri*) ;;
+  train\ * | tune\ *)
+    [ "$SLURM_JOB_NUM_NODES" = 1 ] || [ -n "${MLFLOW_TRACKING_URI:-}" ] || fail "on several nodes MLflow's records go to \
+a server, not to a file: export MLFLOW_TRACKING_URI=http://HOST:PORT before sbatch; one that the nodes can't reach will do" ;;
+esac
 venv=$(realpath "${SISR_VENV:-.venv}") && [ -x "$venv/bin/ray" ] || fail "no Ray in $venv: make install, or set SISR_VENV"
 
 # The batch script runs on the first node, which becomes Ray's head. Ray must know it by an address that others reach.
@@ -39,12 +45,13 @@ RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n') && export RAY_AUTH
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=${RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT:-180}
 unset RAY_ADDRESS
 
+RESTARTS=3 # of a job in which Ray does not start
 state=$(mktemp -d) && export state # on the head alone: the driver's number while it runs, and how it ended
 trap 'rm -rf "$state"' EXIT
-requeue=
+requeue='' ended=''
 save() { [ ! -s "$state/driver" ] || kill -TERM "$(cat "$state/driver")"; }
 trap 'requeue=yes; echo "slurm.sh: time is nearly over: saving"; save' USR1
-trap 'requeue=; echo "slurm.sh: asked to end: saving"; save' TERM
+trap 'requeue=; ended=yes; echo "slurm.sh: asked to end: saving"; save' TERM
 
 # What Ray runs on the head once all nodes are there.
 driver() {
@@ -62,6 +69,8 @@ node() {
     --runtime-env-agent-port "$(port 4)" --dashboard-agent-listen-port "$(port 5)"
     --dashboard-agent-grpc-port "$(port 6)")
   [ "$SLURM_PROCID" != 0 ] || ports+=(--ray-client-server-port "$(port 7)" --include-dashboard=false)
+  # A job before this one that was killed may have left its Ray here; the node is ours alone (--exclusive).
+  ray stop --force > /dev/null 2>&1
   exec ray symmetric-run --address "$address:$(port 0)" --min-nodes "$SLURM_JOB_NUM_NODES" \
     --num-cpus "$SLURM_CPUS_ON_NODE" "${ports[@]}" -- bash -c 'driver "$@"' driver "$@"
 }
@@ -74,6 +83,14 @@ step=$!
 while kill -0 "$step" 2> /dev/null; do wait "$step"; code=$?; done
 [ ! -s "$state/ended" ] || code=$(cat "$state/ended")
 
+if [ "$code" != 0 ] && [ ! -s "$state/driver" ] && [ -z "$ended" ]; then
+  echo "slurm.sh: Ray did not start on all $SLURM_JOB_NUM_NODES nodes; its messages are above"
+  if [ "${SLURM_RESTART_COUNT:-0}" -lt "$RESTARTS" ]; then
+    echo "slurm.sh: queued again, $((${SLURM_RESTART_COUNT:-0} + 1)) of at most $RESTARTS times"
+    trap "" TERM
+    scontrol requeue "$SLURM_JOB_ID"
+  fi
+fi
 if [ "$code" = 75 ] && [ -n "$requeue" ]; then
   echo "slurm.sh: saved; queued again"
   trap "" TERM # by which Slurm ends this script

@@ -36,7 +36,10 @@ CLUSTER = (
 HEAD = ({"template"}, {"rayStartParams", "serviceType"})
 WORKERS = ({"groupName", "template"}, {"minReplicas", "maxReplicas", "replicas", "rayStartParams", "numOfHosts"})
 AUTOSCALER: tuple[set[str], set[str]] = (set(), {"version", "idleTimeoutSeconds", "upscalingMode", "resources"})
-JOB = ({"entrypoint"}, {"clusterSelector", "submissionMode", "backoffLimit", "runtimeEnvYAML", "rayClusterSpec"})
+JOB = (
+    {"entrypoint"},
+    {"clusterSelector", "submissionMode", "submitterPodTemplate", "backoffLimit", "runtimeEnvYAML", "rayClusterSpec"},
+)
 
 
 def tool(package: str, name: str) -> str:
@@ -53,6 +56,12 @@ def only(kind: str) -> dict[str, Any]:
     found = [one for one in manifests() if one["kind"] == kind]
     assert len(found) == 1
     return found[0]
+
+
+def test_the_pod_that_submits_a_job_is_let_through_to_the_cluster() -> None:
+    policy, job = only("NetworkPolicy"), only("RayJob")
+    admitted = policy["spec"]["ingress"][0]["from"][0]["podSelector"]["matchLabels"]
+    assert job["spec"]["submitterPodTemplate"]["metadata"]["labels"] == admitted
 
 
 def check_fields(value: dict[str, Any], fields: tuple[set[str], set[str]]) -> None:
@@ -262,6 +271,74 @@ def test_a_node_is_prepared_once_by_the_constraints_and_finds_shared_storage(nod
     (home / "sisr-code" / "constraints.txt").write_text("torch==9\n")
     assert prepare(node).returncode == 0
     assert "-m pip" in (home / "calls").read_text(), "other versions are installed"
+
+
+def test_a_node_without_a_package_index_is_prepared_from_a_bundle(node: dict[str, str], tmp_path: Path) -> None:
+    script = tmp_path / "bundle/install.sh"
+    script.parent.mkdir()
+    script.write_text(
+        '#!/bin/sh\necho "bundle $1" >> "$HOME/calls"\nmkdir -p "$1/bin"\ncp "$HOME/tools/python3" "$1/bin/python"\n'
+    )
+    script.chmod(0o755)
+    with (tmp_path / "sisr.settings").open("a") as settings:
+        settings.write(f"export SISR_BUNDLE={script.parent}\n")
+    for first in (True, False):
+        done = prepare(node)
+        assert done.returncode == 0, done.stderr
+        calls = (tmp_path / "calls").read_text()
+        assert (f"bundle {tmp_path}/venv" in calls) == first, "once"
+        assert "-m venv" not in calls
+        assert all("--no-index" in line for line in calls.splitlines() if "-m pip" in line)
+
+
+@pytest.fixture
+def allocation(tmp_path: Path) -> dict[str, str]:
+    """The environment of a batch script on the first of two nodes, where nothing that `srun` starts comes up."""
+    tools = tmp_path / "tools"
+    (tmp_path / "venv/bin").mkdir(parents=True)
+    tools.mkdir()
+    told = 'echo "$@" >> "$HOME/told"; [ "$1" != show ] || echo localhost'
+    scripts = {tools / "scontrol": told, tools / "srun": "exit 137", tmp_path / "venv/bin/ray": "exit 0"}
+    for path, text in scripts.items():
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+    slurm = {"JOB_ID": "7", "SUBMIT_DIR": str(DEPLOY.parent), "JOB_NUM_NODES": "2", "JOB_NODELIST": "n[1-2]"}
+    slurm |= {"CPUS_ON_NODE": "2"}
+    known = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "MLFLOW_"))}
+    place = {"HOME": str(tmp_path), "PATH": f"{tools}:{os.environ['PATH']}", "SISR_VENV": str(tmp_path / "venv")}
+    return {**known, **place, **{f"SLURM_{name}": value for name, value in slurm.items()}}
+
+
+def batch(allocation: dict[str, str], *words: str, **more: str) -> "subprocess.CompletedProcess[str]":
+    command: list[str | Path] = [DEPLOY / "slurm.sh", *words]
+    return subprocess.run(command, env={**allocation, **more}, capture_output=True, text=True, timeout=300)
+
+
+def test_a_job_over_several_nodes_without_a_server_of_mlflow_is_refused_before_ray_starts(
+    allocation: dict[str, str],
+) -> None:
+    done = batch(allocation, "train", "srez")
+    assert done.returncode == 2
+    assert "export MLFLOW_TRACKING_URI=http://HOST:PORT before sbatch" in done.stderr
+    assert not Path(allocation["HOME"], "told").exists()
+    for words, more in ((("--tracking-uri", "http://h:1"), {}), ((), {"MLFLOW_TRACKING_URI": "http://h:1"})):
+        assert batch(allocation, "train", "srez", *words, **more).returncode == 137
+    assert batch(allocation, "train", "srez", SLURM_JOB_NUM_NODES="1").returncode == 137
+    assert batch(allocation, "evaluate", "first").returncode == 137
+
+
+def test_a_job_in_which_ray_does_not_start_is_queued_again_three_times(allocation: dict[str, str]) -> None:
+    server = {"MLFLOW_TRACKING_URI": "http://h:1"}
+    first = batch(allocation, "train", "srez", **server)
+    assert first.returncode == 137
+    assert "Ray did not start on all 2 nodes" in first.stdout
+    assert "queued again, 1 of at most 3 times" in first.stdout
+    told = Path(allocation["HOME"], "told")
+    assert "requeue 7" in told.read_text()
+    told.unlink()
+    last = batch(allocation, "train", "srez", SLURM_RESTART_COUNT="3", **server)
+    assert "Ray did not start" in last.stdout
+    assert "requeue" not in told.read_text()
 
 
 def test_a_nodes_own_runs_are_not_hidden_behind_shared_ones(node: dict[str, str]) -> None:

@@ -31,7 +31,8 @@ SHARED_FOLDER = (
     "mounts one at /shared, and `runs` in the home folder of its nodes leads there"
 )
 TRACKING_SERVER = (
-    "set MLFLOW_TRACKING_URI or --tracking-uri to a server: cluster.yaml starts one on the head, http://127.0.0.1:5000"
+    "set MLFLOW_TRACKING_URI or --tracking-uri to a server's http://HOST:PORT; `ray up cluster.yaml` starts one on the "
+    "head, http://127.0.0.1:5000. One that can't be reached will do: `sisr sync` delivers later"
 )
 
 

@@ -22,6 +22,7 @@ from sisr.disk import atomic
 SUBMITTED = "SISR_SUBMITTED_REVISION"  # of the code on the machine that submitted this run: digest or commit
 ROOT = Path(__file__).parents[1]
 STAMP = ROOT / "REVISION"
+FOLDERS = ("platform", "pipelines", "search_spaces")  # of a checkout, in which all code lies
 PACKAGES = ("sisr.pipelines", "sisr.search_spaces")  # which may lie elsewhere
 SHORTEST = 7  # characters of a commit or digest that are still taken for it
 
@@ -118,7 +119,9 @@ def _from_git() -> dict[str, Any]:
 
     try:
         git("ls-files", "--error-unmatch", Path(__file__).name)  # or a checkout that only surrounds us would answer
-        return {"revision": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "-uno"))}
+        # A cluster's file that was filled in, or a document, makes no other code.
+        changed = git("status", "--porcelain", "-uno", "--", *(f":(top){folder}" for folder in FOLDERS))
+        return {"revision": git("rev-parse", "HEAD"), "changed": bool(changed)}
     except (OSError, subprocess.SubprocessError):
         return {}
 

@@ -114,7 +114,7 @@ def _run(folder: Path) -> Entry:
         psnr_y=value_of(values, "val/psnr_y"),
         score=value_of(values, "val/score"),
         data=str(run.get("data", "")),
-        age_s=_age(folder, RECORD, "status.json"),
+        age_s=_age(folder, status.get("written_at"), RECORD, "status.json"),
         size=_size(folder),
         message=str(status.get("message", "")),
     )
@@ -134,7 +134,7 @@ def _sweep(folder: Path) -> Entry:
         psnr_y=value_of(values, "val/psnr_y"),
         score=value_of(values, "val/score"),
         data=sweep.plan.data,
-        age_s=_age(folder, FILE, sweeps.LEDGER),
+        age_s=_age(folder, _last_row_at(folder / sweeps.LEDGER), FILE, sweeps.LEDGER),
         size=_size(folder),
         message="",
     )
@@ -150,9 +150,18 @@ def _state(folder: Path, written: str) -> str:
     return "interrupted" if written == "running" else written
 
 
-def _age(folder: Path, *files: str) -> float:
+def _age(folder: Path, said: Any, *files: str) -> float:
+    """Return how many seconds ago a folder was written, as its files say themselves, or as the disk does."""
     times = [(folder / name).stat().st_mtime for name in files if (folder / name).exists()]
-    return max(0.0, time.time() - max(times, default=time.time()))
+    written = said if isinstance(said, int | float) else max(times, default=time.time())
+    return max(0.0, time.time() - written)
+
+
+def _last_row_at(ledger: Path) -> float | None:
+    try:
+        return float(json.loads(ledger.read_text().splitlines()[-1])["t"]) / 1000
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def _size(folder: Path) -> int:

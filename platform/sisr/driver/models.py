@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sisr.errors import ConfigError
+from sisr.errors import CheckpointError, ConfigError
 from sisr.storage import ownership
 from sisr.storage.address import is_address
 
@@ -168,7 +168,10 @@ def locate(spec: str, runs: Path, tracking_uri: str | None = None) -> Path:
     from sisr.models.files import find_model
 
     if is_address(spec):
-        return find_model(str(ownership.folder_of(spec, runs)), runs)
+        folder = ownership.folder_of(spec, runs)
+        if not folder.is_dir():
+            raise CheckpointError(f"no model '{spec}': there is nothing at this address; `sisr runs` lists what is")
+        return find_model(str(folder), runs)
     ownership.refresh(runs / spec)
     return find_model(spec, runs)
 

@@ -79,7 +79,8 @@ def find_model(spec: str, runs: Path) -> Path:
             return _of_run(folder)
     known = sorted(folder.parent.name for folder in runs.glob(f"*/{RECORD}"))
     hint = "" if "/" in spec else did_you_mean(spec, [*known, "bicubic"])
-    what = hint or f"no run, checkpoint or model folder is at {path} or {runs / spec}"
+    places = dict.fromkeys([str(path), str(runs / spec)])  # one, where the path is absolute
+    what = hint or f"no run, checkpoint or model folder is at {' or '.join(places)}"
     raise CheckpointError(f"no model '{spec}'; {what}")
 
 

@@ -24,6 +24,7 @@ from sisr.errors import ConfigError, DataError, DiskError
 
 MANIFEST = "source.json"
 FORMAT, PAIRED = 1, 2  # of single images, as every version reads them; of pairs
+PATIENCE_S = 60  # with Google's storage
 CHUNK = 8 << 20  # bytes
 MEGABYTE = 1_000_000
 LIMIT = "SISR_CACHE_GB"  # environment variable: billions of bytes that fetched images may take on a machine
@@ -131,7 +132,7 @@ def opened(address: str) -> Iterator[tuple[Any, str]]:
     from pyarrow import fs
 
     try:
-        storage, root = fs.FileSystem.from_uri(address.rstrip("/"))
+        storage, root = fs.FileSystem.from_uri(_with_patience(address.rstrip("/")))
         yield storage, root
     except pyarrow.ArrowInvalid as error:
         raise DataError(
@@ -139,6 +140,13 @@ def opened(address: str) -> Iterator[tuple[Any, str]]:
         ) from error
     except (OSError, pyarrow.ArrowException) as error:
         raise DataError(f"{address} can't be reached: {str(error).splitlines()[0]}") from error
+
+
+def _with_patience(address: str) -> str:
+    """Return an address of Google's storage with how long to try it, which would be 15 minutes without a word."""
+    if not address.startswith(("gs://", "gcs://")) or "retry_limit_seconds" in address:
+        return address
+    return f"{address}{'&' if '?' in address else '?'}retry_limit_seconds={PATIENCE_S}"
 
 
 def fetch(address: str, manifest: Manifest, progress: Progress, cache_dir: Path | None = None) -> Store:
