@@ -80,7 +80,9 @@ export -f port node driver
 srun --ntasks-per-node=1 --cpus-per-task="$SLURM_CPUS_ON_NODE" --wait=3 \
   bash -c 'node "$@"' node "pipelines/$pipeline.py" "$@" &
 step=$!
-while kill -0 "$step" 2> /dev/null; do wait "$step"; code=$?; done
+wait "$step"
+code=$?
+while kill -0 "$step" 2> /dev/null; do wait "$step"; code=$?; done # a signal ends a wait
 [ ! -s "$state/ended" ] || code=$(cat "$state/ended")
 
 if [ "$code" != 0 ] && [ ! -s "$state/driver" ] && [ -z "$ended" ]; then
