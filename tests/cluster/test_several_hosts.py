@@ -287,7 +287,7 @@ def test_a_run_whose_hosts_share_nothing_but_a_bucket_goes_on_without_one_of_the
 def test_a_sweep_whose_hosts_share_nothing_but_a_bucket_runs_on_all_of_them(cluster: Lab, bucket: str) -> None:
     sweep = ("--trials", "6", "--steps", "8", "--rungs", "4", "--search", "random", "--scheduler", "asha")
     data = ("--data", f"{HOME}/photos", "--runs", bucket, "--name", "wide", "--objective", "val/psnr_y")
-    words = cluster.submit("tune", "srez", *TINY, *data, *sweep, "--cpus-per-worker", CPUS, options=["--tmux"])
+    words = cluster.submit("tune", "srez", *TINY, *data, *sweep, "--cpus-per-trial", CPUS, options=["--tmux"])
     cluster.run(*words)
     (head, *others), used = cluster.nodes, set[str]()
 
