@@ -65,7 +65,8 @@ def _next(entry: Entry, runs: Path) -> list[str]:
         return [f"trials:   sisr leaderboard {name}{where}"]
     if entry.state == "running":
         return [f"end it:   sisr stop {name}{where}"]
-    return next_steps.lines(next_steps.after_run(entry.folder)) if (entry.folder / "model").is_dir() else []
+    steps = next_steps.after_run if (entry.folder / "model").is_dir() else next_steps.to_go_on
+    return next_steps.lines(steps(entry.folder))
 
 
 if __name__ == "__main__":

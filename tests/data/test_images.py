@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from sisr.data import images
+from sisr.data.formats import RefusedError, identify
 from sisr.data.images import MAX_PIXELS, Verdict, decode, decode_with_alpha
 from sisr.errors import DataError
 
@@ -183,6 +184,15 @@ def test_opaque_colour_has_no_alpha(tmp_path: Path) -> None:
 
 
 # -- refused
+
+
+@pytest.mark.parametrize(
+    ("content", "shown"), [(b"hello\nthere", "begins with 'hello th'"), (b"\x00\x01\xff", "begins with 00 01 ff")]
+)
+def test_how_a_file_begins_that_is_no_image_is_shown_as_a_reader_knows_it(content: bytes, shown: str) -> None:
+    with pytest.raises(RefusedError, match=shown):
+        identify(content, ".png")
+
 
 REFUSED = {
     "empty.png": (b"", "empty file"),

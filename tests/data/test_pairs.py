@@ -70,7 +70,7 @@ def test_a_folder_inside_that_of_the_originals_holds_no_originals(tmp_path: Path
     ("more", "message"),
     [
         (["HR/a.png"], "holds no folder of low resolution.*name two folders, pairs:HR_FOLDER,LR_FOLDER"),
-        (["HR/a.png", "LR/X2/ax2.png", "LR/X4/ax4.png"], "holds LR/X2, LR/X4: name two of .*pairs:.*/HR,.*/LR/X2"),
+        (["HR/a.png", "LR/X2/ax2.png", "LR/X4/ax4.png"], "holds LR/X2, LR/X4: name two of .*pairs:.*/HR,.*/LR/X4"),
         (["LR/a.png"], "holds low resolution alone: name two folders"),
     ],
 )

@@ -40,6 +40,20 @@ def test_a_checkout_knows_its_commit(repository: Path) -> None:
     assert code_revision.code_revision()["revision"] == head.stdout.strip()
 
 
+def test_a_cluster_file_that_was_filled_in_makes_no_other_code(repository: Path, tmp_path: Path) -> None:
+    shutil.copytree(repository / "platform" / "sisr" / "disk", tmp_path / "platform" / "sisr" / "disk")
+    for name in ("__init__.py", "errors.py"):
+        shutil.copy(repository / "platform" / "sisr" / name, tmp_path / "platform" / "sisr")
+    (tmp_path / "cluster.yaml").write_text("fill in")
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "all"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    (tmp_path / "cluster.yaml").write_text("filled in")
+    assert json.loads(ask(tmp_path / "platform", REVISION))["changed"] is False
+    (tmp_path / "platform" / "sisr" / "errors.py").write_text("class DiskError(Exception): ...\n")
+    assert json.loads(ask(tmp_path / "platform", REVISION))["changed"] is True
+
+
 def test_code_without_git_still_has_a_digest_that_changes_with_it(copy: Path) -> None:
     before = json.loads(ask(copy, REVISION))
     assert set(before) == {"digest"}

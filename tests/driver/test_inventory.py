@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,12 @@ def test_runs_and_sweeps_are_listed_the_last_written_first(tmp_path: Path) -> No
     assert (run.name, run.state, run.progress, run.psnr_y) == ("old", "finished", "30/90", 27.5)
     assert (sweep.name, sweep.kind, sweep.state, sweep.progress) == ("s", "sweep", "finished", "2 finished")
     assert sweep.psnr_y is not None
+
+
+def test_a_run_that_was_copied_or_fetched_is_as_old_as_it_says_itself(tmp_path: Path) -> None:
+    make(tmp_path, "fetched", "finished", written_at=time.time() - 3600)
+    (found,) = inventory.entries(tmp_path)
+    assert found.age_s == pytest.approx(3600, abs=60)
 
 
 def test_what_a_killed_process_left_is_interrupted_and_what_a_living_one_holds_is_running(holder: Path) -> None:

@@ -67,3 +67,8 @@ def test_what_was_enlarged_by_bicubic_leads_nowhere() -> None:
 def test_packed_images_are_trained_on_with_those_held_out_for_them() -> None:
     (_, train), _ = next_steps.after_packing("photos", "others")
     assert shlex.split(train)[3:7] == ["--data", "photos", "--validation", "others"]
+
+
+def test_a_run_that_was_stopped_goes_on_by_its_own_record(tmp_path: Path) -> None:
+    ((_, typed),) = next_steps.to_go_on(tmp_path / "mine")
+    assert typed == f"sisr train --from mine --name mine --runs {tmp_path}"

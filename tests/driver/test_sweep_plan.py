@@ -150,7 +150,7 @@ def test_best_yaml_trains_the_recipes_full_size_on_the_sweeps_images_and_keeps_a
     config = build(pixelshuffle.Config, read_yaml(path))
     assert (config.learning_rate, config.turn, config.hr_crop) == (3e-4, True, pixelshuffle.Config().hr_crop)
     assert f"# hr_crop: {plan.fixed['hr_crop']}" in path.read_text()
-    assert "# sisr train pixelshuffle --config best.yaml --data 'my photographs'" in path.read_text()
+    assert "# sisr train pixelshuffle --config runs/s/best.yaml --data 'my photographs'" in path.read_text()
     assert full_size(plan) == "unlike the trials: steps 100000 instead of 900, hr_crop 512 instead of 96"
 
 
@@ -375,7 +375,7 @@ def test_a_recipe_from_a_file_is_found_again_to_be_trained_with_the_best_setting
     found = replay(plan, rows)
     (tmp_path / "s").mkdir()
     best = write_best(tmp_path / "s", found, found.trials[0], "mine.py")
-    assert "sisr train mine.py --config best.yaml" in best.read_text()
+    assert "sisr train mine.py --config runs/s/best.yaml" in best.read_text()
     run = order.prepare(best_order(plan, tmp_path / "s", "mine.py", workers=1, steps=2))[0]
     assert (run.config["beta1"], run.config["hr_crop"], run.config["steps"]) == (0.5, 16, 2)
     assert run.recipe_source == Path("mine.py").read_text()

@@ -196,6 +196,7 @@ def test_what_can_not_be_used_is_refused_in_json(app, name):
         ("POST", "/upscale", {"accept": "application/json"}, 406),
         ("POST", "/upscale?format=gif", {}, 422),
         ("POST", "/upscale?quality=0", {}, 422),
+        ("POST", "/upscale?fromat=webp", {}, 422),
         ("POST", "/upscale", {"content_type": "multipart/form-data"}, 422),
         ("POST", "/upscale", {"content_type": "multipart/form-data; boundary=y"}, 422),
     ],

@@ -88,8 +88,9 @@ def _explain(model: type[BaseModel], values: Any, error: Any, source: str, elsew
         if field is None:
             if part in elsewhere:
                 return f"{place}: '{name}' is no setting; it is given by {elsewhere[part]} {part}=..."
-            hint = did_you_mean(part, model.model_fields) or f"all settings: {', '.join(model.model_fields)}"
-            return f"{place}: no setting '{name}'; {hint}"
+            what = "option" if place == "--option" else "setting"
+            hint = did_you_mean(part, model.model_fields) or f"all {what}s: {', '.join(model.model_fields)}"
+            return f"{place}: no {what} '{name}'; {hint}"
         given = part in values
         values = values.get(part)
         inner = field.annotation

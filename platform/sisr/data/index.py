@@ -72,9 +72,13 @@ class Index:
         counts = ", ".join(f"{count} {kind}" for kind, count in self.reasons().items())
         more = []
         if bad < total:
-            more.append(f"remove or mend them, or leave them out: --max-bad {math.ceil(100 * bad / total) / 100:g}")
+            more.append(f"remove or mend them, or leave them out: --max-bad {self.share_refused():g}")
         head = f"{source}: {bad} of {total} image files can't be used, more than {max_bad_fraction:.0%}: {counts}"
         raise DataError("\n".join([head, *self.offenders(), *more]))
+
+    def share_refused(self) -> float:
+        """Return the fraction of files that were refused, rounded up to a whole percent."""
+        return math.ceil(100 * len(self.refused) / len(self.verdicts)) / 100
 
     def offenders(self) -> list[str]:
         """Return the first refused files with their reasons, and how many more there are, as lines of a message."""

@@ -48,7 +48,9 @@ def examine(spec: str) -> list[Diagnosis]:
     try:
         index.check(spec, MAX_BAD_FRACTION)
     except DataError as error:
-        remedy = "remove them, make them anew, or allow more: --max-bad 0.2"
+        remedy = "remove them, or make them anew"
+        if len(index.refused) < len(index.verdicts):
+            remedy = f"remove them, make them anew, or leave them out: --max-bad {index.share_refused():g}"
         diagnoses.insert(0, Diagnosis("error", printable(spec), str(error).partition("\n")[0], remedy))
     return diagnoses
 

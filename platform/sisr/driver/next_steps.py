@@ -52,6 +52,11 @@ def after_run(folder: Path) -> list[Step]:
     return [*found, ("watch it", command("animate", name, runs=runs))][:3]
 
 
+def to_go_on(folder: Path) -> list[Step]:
+    """Return the command by which a run that ended before its end goes on."""
+    return [("go on", command("train", "--from", folder.name, "--name", folder.name, runs=folder.parent))]
+
+
 def after_comparison(best: str, num_images: int, data: str, runs: Path) -> list[Step]:
     """Return what can be done with the best of the models compared: nothing if it is no run's."""
     if best in ("", "bicubic") or best.startswith("models:") or num_images < FEWEST:

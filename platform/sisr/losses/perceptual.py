@@ -60,7 +60,10 @@ class Vgg19(nn.Module):
         _freeze(self.colour, convolutions.pop(0) if own else _colours(normalise))
         if len(convolutions) < len(needed):
             last = needed[len(convolutions) - 1]
-            raise ConfigError(f"{weights} ends at {last}; no layer after it: {', '.join(layers)}")
+            raise ConfigError(
+                f"{weights} ends at {last}, and this recipe wants {', '.join(layers)}: another file, or "
+                f"--set perceptual_layers=[{last}]"
+            )
         for layer, values in zip(empty, convolutions, strict=False):  # a file may go deeper
             _freeze(layer, values)
             layer.padding_mode = "reflect" if own else "zeros"

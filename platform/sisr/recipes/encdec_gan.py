@@ -81,7 +81,10 @@ class Config(Settings):
     @model_validator(mode="after")
     def _phases_fit(self) -> Self:
         if self.pretrain_steps >= self.steps:
-            raise ValueError(f"pretrain_steps must be less than steps {self.steps}, got {self.pretrain_steps}")
+            raise ValueError(
+                f"pretrain_steps must be less than steps {self.steps}, got {self.pretrain_steps}: of so short a run it "
+                f"may be {self.steps // 5}"
+            )
         return self
 
 

@@ -99,7 +99,10 @@ class Config(Settings):
     @model_validator(mode="after")
     def _values_fit(self) -> Self:
         if self.pretrain_steps >= self.steps:
-            raise ValueError(f"pretrain_steps must be less than steps {self.steps}, got {self.pretrain_steps}")
+            raise ValueError(
+                f"pretrain_steps must be less than steps {self.steps}, got {self.pretrain_steps}: of so short a run it "
+                f"may be {self.steps // 5}"
+            )
         layers, weights = len(self.perceptual_layers), len(self.perceptual_layer_weights)
         if layers != weights:
             raise ValueError(f"perceptual_layer_weights must be {layers}, one for each layer, got {weights}")

@@ -53,7 +53,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         408: "The body did not arrive in time.",
         413: "Too many bytes or pixels, or more than would be done in time.",
         415: "Not a PNG, JPEG, WebP, AVIF, BMP or TIFF file.",
-        422: "Damaged, several frames, an unknown option, or not possible in the format asked for.",
+        422: "Damaged, several frames, an unknown or wrong option, or not possible in the format asked for.",
         503: "Too many requests wait; Retry-After says when to come back.",
         504: "The picture was not done in time.",
     }.items()
@@ -82,6 +82,7 @@ BODY = {
     },
 }
 ABOUT = "Enlarges pictures with a super-resolution model. The model may be replaced at any time; answers name it."
+OPTIONS = ("format", "quality")
 CLIENT_GONE = 499  # as nginx calls it in its log
 FORMAT = "Of the answer; default: the first of image/png, image/webp, image/jpeg that Accept names."
 
@@ -122,6 +123,9 @@ def _add_upscale(app: FastAPI, engine: Engine) -> None:
 
         EXIF orientation is applied; grey stays grey and transparency stays, but in JPEG; 16 bits become 8.
         """
+        if unknown := sorted(request.query_params.keys() - OPTIONS):
+            detail = f"{unknown[0]}; there are {', '.join(OPTIONS)}"
+            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "unknown option", detail)
         suffix = choose(format, request.headers.get("accept"))
         async with AsyncExitStack() as stack:
             with engine.receiving():
@@ -204,7 +208,7 @@ async def _failed(request: Request, error: Any) -> JSONResponse:
 
 async def _invalid(request: Request, error: Any) -> JSONResponse:
     detail = "; ".join(f"{found['loc'][-1]}: {found['msg']}, got {found['input']!r}" for found in error.errors())
-    return await _refused(request, Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "unknown option", detail))
+    return await _refused(request, Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "wrong option", detail))
 
 
 async def _crashed(request: Request, error: Exception) -> JSONResponse:

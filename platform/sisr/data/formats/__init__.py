@@ -72,4 +72,14 @@ def identify(data: bytes, suffix: str = "") -> str:
     readable = f"{', '.join(READ[:-1])} and {READ[-1]} are read"
     if name:
         raise RefusedError("unsupported format", f"{name}; {readable}")
-    raise RefusedError("not an image", f"it begins with {start[:8]!r}; {readable}")
+    raise RefusedError("not an image", f"it begins with {_shown(start[:8])}; {readable}")
+
+
+def _shown(start: bytes) -> str:
+    """Return the first bytes of a file as a reader knows them: as text where they are, else in hexadecimal."""
+    text = start.decode("ascii", "replace")
+    return (
+        f"'{' '.join(text.split())}'"
+        if all(c.isprintable() or c.isspace() for c in text) and "\ufffd" not in text
+        else start.hex(" ")
+    )

@@ -156,4 +156,5 @@ def _no_source(spec: str, kind: str) -> str:
         return f"{spec} is one file; accepted are {ACCEPTED}"
     near = difflib.get_close_matches(kind.lower() or spec, [*LAYOUTS, "demo"], n=1)
     hint = f"; did you mean '{near[0]}{spec[len(kind) :] if kind else ''}'?" if near else ";"
-    return f"no images at '{spec}'{hint} accepted are {ACCEPTED}"
+    absent = "" if kind or Path(spec).exists() else ", which is not there"
+    return f"no images at '{spec}'{absent}{hint} accepted are {ACCEPTED}"

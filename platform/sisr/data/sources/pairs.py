@@ -145,7 +145,10 @@ def _in_one(folder: Path, place: str) -> list[ImageFile]:
     if len(lr_folders) > 1 or len(hr_folders) > 1:
         several = ", ".join(lr_folders if len(lr_folders) > 1 else hr_folders)
         hr = hr_folders[0] if hr_folders else "HR_FOLDER"
-        raise DataError(f"{place} holds {several}: name two of its folders, pairs:{place}/{hr},{place}/{lr_folders[0]}")
+        raise DataError(
+            f"{place} holds {several}: name two of its folders, of the scale that you want, such as "
+            f"pairs:{place}/{hr},{place}/{lr_folders[-1]}"
+        )
     if not others:
         raise DataError(f"{place} holds low resolution alone: name two folders, pairs:HR_FOLDER,{place}")
     return join(_below_common(list(large) or others), _below_common(list(small)))

@@ -105,7 +105,7 @@ def show(checked: dict[str, Any], heading: str = "") -> None:
     note(f"device {found['device']}, precision {found['precision']}{each}")
     if "hours" in found:
         note(
-            f"about {found['memory_gib']:.1f} GiB beside Python's own, {found['step_s']:.3g} s a step, "
+            f"{_gib(found['memory_gib'])} beside Python's own, {found['step_s']:.3g} s a step, "
             f"{duration(found['hours'] * 3600)} in all, by a few steps on noise, without validations"
         )
     for warning in found["warnings"]:
@@ -117,3 +117,7 @@ def _named(device: torch.device) -> str:
         return f"{device} ({torch.cuda.get_device_name(device)})"
     threads = torch.get_num_threads()
     return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def _gib(memory: float) -> str:
+    return f"about {memory:.1f} GiB" if memory >= 0.1 else "less than 0.1 GiB"

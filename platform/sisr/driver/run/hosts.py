@@ -80,7 +80,7 @@ def stop_on_signal(folder: RunFolder) -> Iterator[None]:
 def _answer(folder: RunFolder) -> None:
     step = folder.status().get("step")
     where = "" if step is None else f" at step {step + 1:,} or soon after"
-    note(f"stopping: saving{where}; Ctrl-C once more gives up")
+    note(f"stopping: saving{where}; Ctrl-C once more ends it without")
 
 
 @contextmanager

@@ -94,7 +94,8 @@ def write_best(folder: Path, sweep: Sweep, best: Trial, recipe: str) -> Path:
     lines = [
         f"# {plan.recipe}: the best of {len(sweep.trials)} trials of sweep {plan.name}: trial {best.name}",
         f"# at step {best.evaluated_at:,} of {plan.steps:,}: {values}",
-        f"# {train_command(plan, Path(), recipe)}",
+        # As typed beside the default folder of runs, wherever this one is: the file is the same everywhere.
+        f"# {train_command(plan, Path('runs', plan.name or plan.recipe), recipe)}",
         *([f"# The trials began with {plan.init}."] if plan.init else []),
         *([f"# Their judge began with {plan.init_judge}."] if plan.init_judge else []),
         "# Searched:",
