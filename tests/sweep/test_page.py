@@ -240,9 +240,9 @@ def winner(first: dict[str, object], recipe: str, scores: tuple[float, float]) -
 
 def test_the_headline_says_who_leads_and_by_how_much() -> None:
     assert winner({"learning_rate": 0.5}, "srgan_gp", (1.0, 1.5)) == [
-        "Trial 1 leads at step 300: score 1.500, psnr_y 26.50 dB.",
+        "Trial 1 leads at step 300: score 1.500, PSNR-Y 26.50 dB.",
         "Against trial 0: score +0.500 at step 300.",
-        "Against bicubic: psnr_y +1.50 dB (bicubic: 25.00 dB), ssim_y +0.0500 (bicubic: 0.7000).",
+        "Against bicubic: PSNR-Y +1.50 dB (bicubic: 25.00 dB), SSIM-Y +0.0500 (bicubic: 0.7000).",
     ]
 
 

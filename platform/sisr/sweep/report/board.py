@@ -122,7 +122,7 @@ def _value_column(sweep: Sweep, metric: str, objective: int | None, priority: in
     def value(row: Row) -> float | None:
         return row.measured[name] if objective is None else row.objective[objective]
 
-    return Column(numbers.metric_name(own), value, lambda row: numbers.number(own, value(row)), priority)
+    return Column(numbers.title(own), value, lambda row: numbers.number(own, value(row)), priority)
 
 
 def table(sweep: Sweep, shown: Sequence[Row], width: int) -> tuple[list[str], list[list[str]]]:

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from sisr.sweep.report.numbers import metric_name
+from sisr.sweep.report.numbers import title
 from sisr.sweep.space.axes import Axis, axes
 from sisr.sweep.state import Sweep
 
@@ -52,7 +52,7 @@ def importance(sweep: Sweep) -> Importance:
             {}, step, len(outcomes), f"no differences between the {len(outcomes)} trials at step {step:,}"
         )
     diverged = sum(outcome.score == -math.inf for outcome in outcomes)
-    caption = f"share of the variance in the rank by {metric_name(sweep.plan.rank_metric[0])}, at step {step:,}, "
+    caption = f"share of the variance in the rank by {title(sweep.plan.rank_metric[0])}, at step {step:,}, "
     caption += f"{len(outcomes)} trials (fANOVA)"
     caption += f"; {diverged} diverged count as the worst" if diverged else ""
     caption += "; few trials, so rough" if len(outcomes) < ROUGH else ""

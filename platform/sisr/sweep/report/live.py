@@ -79,7 +79,7 @@ def view(folder: Path, sweep: Sweep, best: Trial | None) -> Group:
 def _running_table(sweep: Sweep, running: list[Trial], statuses: dict[int, dict[str, Any]]) -> Table:
     objective = sweep.plan.objective
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for title in ("trial", "step", *(numbers.metric_name(numbers.own(sweep, metric)) for metric in objective)):
+    for title in ("trial", "step", *(numbers.title(numbers.own(sweep, metric)) for metric in objective)):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("settings", overflow="fold")
     for trial in running:

@@ -47,14 +47,20 @@ def metric_name(metric: str) -> str:
     return metric.removeprefix("val/")
 
 
+def title(metric: str) -> str:
+    """Return what a metric is called for people: `PSNR-Y`, on a validation set of its own `set5 PSNR-Y`."""
+    of_set, _, _ = metric_name(metric).rpartition("/")
+    return f"{of_set} {catalogued(metric).title}".lstrip()
+
+
 def number(metric: str, value: float | None) -> str:
     """Return a metric's value in the digits that mean something: 27.31 for dB, 0.7756 for the others."""
     return "" if value is None else catalogued(metric).text(value, unit=False)
 
 
 def named(metric: str, value: float, *, signed: bool = False) -> str:
-    """Return a metric's name and value, or a difference of two with its sign, such as `psnr_y 26.50 dB`."""
-    return f"{metric_name(metric)} {catalogued(metric).text(value, signed=signed)}"
+    """Return a metric's name and value, or a difference of two with its sign, such as `PSNR-Y 26.50 dB`."""
+    return f"{title(metric)} {catalogued(metric).text(value, signed=signed)}"
 
 
 def listed(metrics: Iterable[str], values: Mapping[str, Any]) -> str:
