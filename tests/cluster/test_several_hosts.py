@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -289,13 +290,20 @@ def test_a_sweep_whose_hosts_share_nothing_but_a_bucket_runs_on_all_of_them(clus
     data = ("--data", f"{HOME}/photos", "--runs", bucket, "--name", "wide", "--objective", "val/psnr_y")
     words = cluster.submit("tune", "srez", *TINY, *data, *sweep, "--cpus-per-trial", CPUS)
     (_, *others), used = cluster.nodes, set[str]()
-    with started(cluster.command(*words)) as process:
-        while process.poll() is None:
+
+    def watch() -> None:
+        while not over.wait(0.2):
             for host in others:
                 used.update(host.name for _ in host.path(HOME / ".cache/sisr").glob("trials/*/wide/trials/*"))
-            time.sleep(0.2)
-        said, _ = process.communicate()
-        assert process.returncode == 0, said
+
+    over = threading.Event()
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        cluster.run(*words)
+    finally:
+        over.set()
+        thread.join()
     assert used, "no slice ran on another host"
     cluster.on_head("sisr", "pull", f"{bucket}/wide", str(SHARED / "wide"))
     trials = sorted((cluster.shared / "wide" / "trials").iterdir())
