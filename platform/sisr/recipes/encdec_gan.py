@@ -65,7 +65,7 @@ class Config(Settings):
 
     presets: ClassVar[dict[str, Preset]] = {
         "cpu": Preset(
-            "half as wide, small crops: 0.05 GiB, and 1.0 s a step on one busy core, in bf16",
+            "half as wide, small crops: 0.05 GiB, and 0.3 s a step on one core with AMX, in bf16",
             {
                 "num_features": 32,
                 "discriminator_features": 32,

@@ -72,7 +72,7 @@ class Config(Settings):
 
     presets: ClassVar[dict[str, Preset]] = {
         "cpu": Preset(
-            "small crops and judge: with Compact 0.3 GiB, and 3.2 s a step on one busy core, in bf16",
+            "small crops and judge: with Compact 0.3 GiB, and 0.9 s a step on one core with AMX, in bf16",
             {
                 "hr_crop": 64,
                 "batch_size": 8,
