@@ -87,9 +87,10 @@ def is_complete(cluster: Lab) -> bool:
 
 
 @contextmanager
-def started(command: Sequence[str]) -> "Iterator[subprocess.Popen[str]]":
-    """Start a command, and end it with the block if it still runs."""
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+def started(command: Sequence[str], *, talks: bool = True) -> "Iterator[subprocess.Popen[str]]":
+    """Start a command, and end it with the block if it still runs; what it says is heard unless it `talks` too much."""
+    heard = subprocess.PIPE if talks else subprocess.DEVNULL  # a pipe that nobody reads stops it when it is full
+    pipes = {"stdin": subprocess.PIPE, "stdout": heard, "stderr": subprocess.STDOUT}
     process = subprocess.Popen(command, text=True, start_new_session=True, **pipes)  # type: ignore[call-overload]
     try:
         yield process
@@ -239,7 +240,7 @@ def bucket(cluster: Lab) -> Iterator[str]:
         )
         own(host, HOME / "photos", HOME / ".aws")
     server = (VENV / "bin" / "python", "-c", "from moto.server import main; main()", "-H", head.address, "-p", "5005")
-    with started(head.command(*server)):
+    with started(head.command(*server), talks=False):
         make = (
             f"import boto3; boto3.client('s3', endpoint_url='http://{head.address}:5005').create_bucket(Bucket='lab')"
         )
