@@ -79,12 +79,19 @@ class Searchers(Protocol):
         """
 
 
-def check(sweep: Sweep, space: SearchSpace, searchers: Searchers | None) -> None:
-    """Make sure that a sweep's searcher can search its space.
+def check(sweep: Sweep, space: SearchSpace, searchers: Searchers | None, where: str = "") -> None:
+    """Make sure that a sweep's searcher can search its space; errors begin with `where` it is named.
 
     Raises:
         ConfigError: It can't, or there is no such searcher.
     """
+    try:
+        _check(sweep, space, searchers)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}" if where else str(error)) from error
+
+
+def _check(sweep: Sweep, space: SearchSpace, searchers: Searchers | None) -> None:
     plan = sweep.plan
     if plan.search in OURS:
         if plan.search_options:

@@ -114,7 +114,7 @@ def plan_of(
     }
     fields["trials"] = _trials(file, found, changes.get("trials"))
     plan = build(Plan, fields, source="the sweep")
-    check_search(Sweep(plan), found, searchers)
+    check_search(Sweep(plan), found, searchers, where=space_file.place_of(path, "search", changes))
     earlier = learning.learned(plan, found, module.Config, learn_from, FREE)
     plan = plan.model_copy(update={"earlier": earlier})
     copies = schedulers.build_scheduler(plan.scheduler, scheduler).copies

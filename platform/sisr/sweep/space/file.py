@@ -111,6 +111,11 @@ def load(
     return file, check(file, written, config, source=str(path), logged=logged)
 
 
+def place_of(path: Path, name: str, options: Mapping[str, Any]) -> str:
+    """Return file and line of a file's `name`; nothing where an option replaces it, or the file leaves it out."""
+    return "" if options.get(name) is not None else read_yaml(path).where.get(name, "")
+
+
 def override(written: Located, options: Mapping[str, Any], space: Iterable[str], settings: Iterable[str]) -> Located:
     """Return a file's content with the command line's changes.
 
