@@ -2,6 +2,7 @@
 
 import time
 from contextlib import suppress
+from time import time as wall_clock
 from typing import Any
 
 import torch
@@ -129,5 +130,5 @@ class Progress:
             self._written = now
             # A full disk must not end a run that a freed disk would let finish; failed checkpoints warn.
             with suppress(OSError):
-                self._fields["written_at"] = time.time()  # s; what a file's own time says is lost where it is copied
+                self._fields["written_at"] = wall_clock()  # s; what a file's own time says is lost where it is copied
                 self._folder.write_status(**self._fields)

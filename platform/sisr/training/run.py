@@ -61,7 +61,7 @@ class Run(Settings):
         unset = {name for name in ADDED_CONFIG if self.config.get(name) is None}
         config = {name: value for name, value in self.config.items() if name not in FREE_CONFIG | unset}
         chosen = self.options.model_dump(exclude=FREE_OPTIONS)
-        options = {name: value for name, value in chosen.items() if ADDED_OPTIONS.get(name) != value}
+        options = {name: value for name, value in chosen.items() if (name, value) not in ADDED_OPTIONS.items()}
         content = {"recipe": self.recipe, "config": config, "options": options, "data": self.fingerprint}
         extra = {"recipe_source": self.recipe_source, "init": self.init_sha256, "init_judge": self.init_judge_sha256}
         content |= {name: value for name, value in extra.items() if value}
