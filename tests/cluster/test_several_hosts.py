@@ -227,13 +227,13 @@ def test_a_run_goes_on_without_a_host_that_is_cut_off_and_comes_back_later(clust
     wait_for("the lost host", lambda: is_complete(cluster))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def bucket(cluster: Lab) -> Iterator[str]:
     """The address of runs in a bucket that every host reaches; each has pictures of its own, and none shares a disk."""
     head = cluster.nodes[0]
     for host in cluster.nodes:
-        shutil.copytree(cluster.laptop.path(HOME / "photos"), host.path(HOME / "photos"))
-        (host.path(HOME) / ".aws").mkdir()
+        shutil.copytree(cluster.laptop.path(HOME / "photos"), host.path(HOME / "photos"), dirs_exist_ok=True)
+        (host.path(HOME) / ".aws").mkdir(exist_ok=True)
         (host.path(HOME) / ".aws" / "config").write_text(
             "[default]\naws_access_key_id = testing\naws_secret_access_key = testing\nregion = us-east-1\n"
             f"endpoint_url = http://{head.address}:5005\n"
