@@ -219,8 +219,7 @@ def _show(sweep: "Sweep", folder: Path, recipe: str) -> None:
     from sisr.driver.sweep.full_run import full_size
 
     titles, cells = board.table(sweep, board.rows(sweep)[:SHOWN], out.width if out.is_terminal else 200)
-    first = f"the best {len(cells)} of " if len(cells) < len(sweep.trials) else ""
-    table(f"sweep {sweep.plan.name}: {first}{len(sweep.trials)} trials", titles, cells)
+    table(f"sweep {sweep.plan.name}: {len(cells)} of {len(sweep.trials)} trials, the best first", titles, cells)
     out.print(f"pictures and curves:  {folder}/results/index.html", markup=False)
     out.print(f"train with the best:  {train_command(sweep.plan, folder, recipe)}", markup=False)
     write(f"  {full_size(sweep.plan)}; --dry-run checks it", hanging=0)

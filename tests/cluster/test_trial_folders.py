@@ -103,6 +103,19 @@ def test_whoever_watches_sees_a_slice_while_it_runs_and_can_stop_it(desk: Any, t
         wait_for(folder.stop_requested)
 
 
+def test_no_journal_gets_ahead_of_the_pictures_that_it_names(desk: Any, task: Task) -> None:
+    with desk.brought_here(task) as folder:
+        for number in range(60):
+            put(folder.path / f"samples/{number}.png", b"picture")
+            with (folder.path / "outbox.jsonl").open("a") as journal:
+                journal.write(f"{number}\n")
+            named = (
+                (task.folder / "outbox.jsonl").read_text().split() if (task.folder / "outbox.jsonl").exists() else []
+            )
+            assert all((task.folder / f"samples/{name}.png").exists() for name in named)
+            time.sleep(0.02)
+
+
 def test_what_a_slice_leaves_counts_though_it_fails(desk: Any, task: Task) -> None:
     def fail(folder: RunFolder) -> None:
         folder.warn("divided")

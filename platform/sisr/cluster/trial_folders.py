@@ -25,14 +25,12 @@ from sisr.disk.run_folder import RunFolder
 from sisr.driver.sweep.files import PINNED
 from sisr.driver.sweep.host import Task
 from sisr.errors import RunLockedError
-from sisr.storage.snapshot import local_files
+from sisr.storage.snapshot import Signature, local_files, signature
 from sisr.training.checkpoint_files import MANIFEST
 
 PART = 16 << 20  # bytes that travel at once
 LEFT = {PINNED, "samples"}  # what no slice reads
 EVERY_S = 3.0  # between two looks at what a slice has written
-
-Signature = tuple[int, int, int]  # of a file that has not been written since: inode, bytes, time
 
 
 class Folders:
@@ -60,6 +58,7 @@ class Folders:
             RunLockedError: The trial has another writer.
             DiskError: It can't be written.
         """
+        # Not `atomic.file`, which one call would have to begin and end: a file arrives in several.
         target = self._require(trial, writer) / path
         unfinished = target.parent / f"{atomic.MARK}{writer}"
         try:
@@ -168,7 +167,7 @@ class _Sender:
     def __init__(self, folders: Any, trial: str, writer: str, folder: RunFolder) -> None:
         self.folder = folder
         self._folders, self._trial, self._writer = folders, trial, writer
-        self._sent = {path: found for path in local_files(folder.path) if (found := self._look(path))}
+        self._sent = self._look()
         self._ending = threading.Event()
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._work, name="sender", daemon=True)
@@ -194,22 +193,24 @@ class _Sender:
                 return
 
     def _send(self) -> None:
-        there = list(local_files(self.folder.path))
-        # A checkpoint is one once its manifest is there: that goes last.
-        for path in sorted(there, key=lambda path: (Path(path).name == MANIFEST, path)):
-            found = self._look(path)
-            if found is not None and self._sent.get(path) != found and self._put(path):
-                self._sent[path] = found
+        there = self._look()
+        # A checkpoint is one once its manifest is there, and journals name pictures: both go last.
+        for path in sorted(there, key=lambda path: (Path(path).name == MANIFEST, path.endswith(".jsonl"), path)):
+            if self._sent.get(path) != there[path] and self._put(path, there[path]):
+                self._sent[path] = there[path]
         if gone := sorted(self._sent.keys() - there):
             _answer(self._folders.remove.remote(self._trial, self._writer, gone))
             for path in gone:
                 del self._sent[path]
 
-    def _put(self, path: str) -> bool:
-        """Bring one file there; return False where it is gone by now."""
+    def _put(self, path: str, seen: Signature) -> bool:
+        """Bring one file there, no longer than it was when it was looked at; return False where it is another now."""
+        inode, size, _ = seen
         try:
             with (self.folder.path / path).open("rb") as file:
-                size = os.fstat(file.fileno()).st_size  # what a journal gets meanwhile goes with the next look
+                now = os.fstat(file.fileno())
+                if now.st_ino != inode or now.st_size < size:
+                    return False  # replaced meanwhile: the next look sees it
                 for start in range(0, size, PART) or (0,):
                     content = file.read(min(PART, size - start))
                     last = start + PART >= size
@@ -219,9 +220,6 @@ class _Sender:
             return False
         return True
 
-    def _look(self, path: str) -> Signature | None:
-        try:
-            found = (self.folder.path / path).stat()
-        except OSError:
-            return None
-        return found.st_ino, found.st_size, found.st_mtime_ns
+    def _look(self) -> dict[str, Signature]:
+        folder = self.folder.path
+        return {path: seen for path in local_files(folder) if (seen := signature(folder / path))}

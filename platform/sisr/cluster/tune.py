@@ -40,10 +40,10 @@ class RayTune:
         cluster = capacity.read(ray)
         owned = found_owned(folder)
         apart = owned is not None and node_checks.may_have_others(ray, cluster.grows)
-        if owned is None or not apart:
-            node_checks.check(ray, folder, grows=cluster.grows)
-        else:
+        if owned and apart:
             node_checks.check_storage(ray, owned.bucket.address)
+        else:
+            node_checks.check(ray, folder, grows=cluster.grows)
         allocation = allocate_trials(
             cluster,
             workers=self.workers,

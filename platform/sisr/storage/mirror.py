@@ -20,7 +20,7 @@ from sisr.storage.bucket import AT_ONCE, Bucket
 from sisr.storage.claim import NAME as LEASE
 from sisr.storage.lease import Lease
 from sisr.storage.parts import SMALL, cut, groups
-from sisr.storage.snapshot import FILE, Entry, Snapshot, folder_of, local_files
+from sisr.storage.snapshot import FILE, Entry, Signature, Snapshot, folder_of, local_files, signature
 
 STOP = "stop"  # an object: the owner wants its workers on other machines to save and end
 
@@ -29,8 +29,6 @@ LONGEST_PAUSE_S = 60.0  # between two tries while storage is away
 COLLECT_EVERY_S = 600.0  # between two looks for objects that no snapshot names; readers have as long to fetch them
 GIVE_UP_S = 300.0  # without anything arriving, at the run's end
 RATE_OVER_S = 30.0
-
-Signature = tuple[int, int, int]  # of a file that has not been written since: inode, bytes, time
 
 
 class Mirror:
@@ -159,7 +157,7 @@ class Mirror:
 
     def _upload(self) -> None:
         """Bring everything that has changed to storage: small files first, then each checkpoint or other folder."""
-        found = {path: signature for path in local_files(self._folder) if (signature := self._look(path))}
+        found = {path: seen for path in local_files(self._folder) if (seen := signature(self._folder / path))}
         changed = {path: size for path, (_, size, _) in found.items() if self._has_changed(path, found[path])}
         self._backlog = changed
         for group in groups(changed):
@@ -177,13 +175,6 @@ class Mirror:
             self._backlog = {path: size for path, size in self._backlog.items() if path not in entries}
         if self._snapshot.files.keys() - found.keys():
             self._commit({path: entry for path, entry in self._snapshot.files.items() if path in found})
-
-    def _look(self, path: str) -> Signature | None:
-        try:
-            found = (self._folder / path).stat()
-        except OSError:
-            return None
-        return found.st_ino, found.st_size, found.st_mtime_ns
 
     def _has_changed(self, path: str, signature: Signature) -> bool:
         seen = self._seen.get(path)

@@ -25,6 +25,7 @@ OWN_FILES = {"mlflow.json", "outbox.ack", "courier.log"}
 OWN_FOLDERS = {"tensorboard", "ray"}
 
 Wanted = Callable[[str], bool]
+Signature = tuple[int, int, int]  # of a file that has not been written since: inode, bytes, time
 
 
 class _UnusableError(Exception):
@@ -144,6 +145,15 @@ def local_files(folder: Path) -> Iterable[str]:
         for name in sorted(names):
             if not name.startswith(".") and name not in OWN_FILES:
                 yield Path(place, name).relative_to(folder).as_posix()
+
+
+def signature(path: Path) -> Signature | None:
+    """Return what tells whether a file was written since; None where it is gone."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def is_at(path: Path, entry: Entry) -> bool:
