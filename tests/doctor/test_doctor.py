@@ -21,6 +21,7 @@ from sisr.data.bicubic import resize
 from sisr.data.packing import pack
 from sisr.data.sources.folder import find_images
 from sisr.doctor import environment, machine
+from sisr.inference.jobs import plan
 from sisr.terminal import cli
 
 GIB = 2**30
@@ -247,6 +248,27 @@ def test_a_folder_of_pairs_given_as_images_is_refused_with_what_to_say(
     ) in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (1, "1 picture is there twice, enlarged x4 (0.png and 0_x4.png); 0_x4.png is called as `sisr upscale` calls"),
+        (2, "2 pictures are there twice, enlarged x4 (0.png and 0_x4.png); those that end in _x4 are called as"),
+    ],
+)
+def test_what_upscale_wrote_beside_its_input_is_named_as_such(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, count: int, said: str
+) -> None:
+    for number in range(count):
+        source = tmp_path / "set" / f"{number}.png"
+        write(photograph()[:120, number : number + 80], source)
+        (job,) = plan(source, None, None, 4, compare=False)
+        write(resize(photograph()[:120, number : number + 80], Fraction(4)), job.target)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["evaluate", "bicubic", "--data", str(tmp_path / "set")])
+    assert ended.value.code == DATA
+    assert f"{tmp_path / 'set'}: {said}" in capsys.readouterr().err
+
+
 def test_a_few_thumbnails_among_many_images_are_only_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for number in range(24):
         write(photograph()[number:, :200], tmp_path / "set" / f"{number}.png")
@@ -255,7 +277,7 @@ def test_a_few_thumbnails_among_many_images_are_only_named(capsys: pytest.Captur
     with pytest.raises(SystemExit) as ended:
         cli.main(["train", "pixelshuffle", "--data", str(tmp_path / "set"), "--set", "hr_crop=32", "--dry-run"])
     assert not ended.value.code
-    assert "1 pictures are there twice, x4 smaller in 'thumbnails'" in capsys.readouterr().err
+    assert "1 picture is there twice, x4 smaller in 'thumbnails'" in capsys.readouterr().err
 
 
 # -- pairs that are given as such

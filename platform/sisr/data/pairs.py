@@ -50,17 +50,30 @@ class PairedFolder:
 
     def explained(self, spec: str) -> str:
         """Return in words what is wrong with a source `spec` of plain images, and what would be right."""
-        count = f"{len(self.pairs):,} pictures are there twice, x{self.scale} smaller in '{self.folder}'"
-        return f"{spec}: {count} ({self.pairs[0].lr} and {self.pairs[0].hr}); {self.remedy(spec)}"
+        pair, count = self.pairs[0], len(self.pairs)
+        twice = f"{count:,} {'picture is' if count == 1 else 'pictures are'} there twice"
+        how = f"enlarged x{self.scale}" if self._are_enlarged else f"x{self.scale} smaller in '{self.folder}'"
+        return f"{spec}: {twice}, {how} ({pair.lr} and {pair.hr}); {self.remedy(spec)}"
 
     def remedy(self, spec: str) -> str:
         """Return in words what to say instead of `spec`."""
+        if self._are_enlarged:
+            one = len(self.pairs) == 1
+            what = f"{self.pairs[0].hr} is called" if one else f"those that end in _x{self.scale} are called"
+            it = "it" if one else "them"
+            return f"{what} as `sisr upscale` calls what it has made, which is no original: move {it} away"
         folder, spec = PurePosixPath(self.pairs[0].hr).parent, spec.rstrip("/") or "/"
         if str(folder) == self.folder:
             return f"to use the given lr, say --data pairs:{spec}; to make lr while training, move the small ones away"
         hr, lr = (spec if str(part) == "." else f"{spec}/{part}" for part in (folder, self.folder))
         alone = "move the small ones away" if hr == spec else f"--data {hr}"
         return f"to use the given lr, say --data pairs:{hr},{lr}; to make lr while training, {alone}"
+
+    @property
+    def _are_enlarged(self) -> bool:
+        """Whether the large images are what `inference.jobs` writes beside its inputs, and not their originals."""
+        pairs = [(PurePosixPath(pair.lr), PurePosixPath(pair.hr)) for pair in self.pairs]
+        return all(hr.parent / hr.stem == lr.parent / f"{lr.stem}_x{self.scale}" for lr, hr in pairs)
 
 
 def find_paired(
