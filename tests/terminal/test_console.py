@@ -2,6 +2,7 @@ import io
 import json
 import math
 import threading
+import time
 
 import pytest
 
@@ -51,11 +52,12 @@ def test_progress_in_a_pipe_is_a_line_at_the_end(capsys: pytest.CaptureFixture[s
 def test_progress_in_a_pipe_speaks_now_and_then(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(console, "PLAIN_EVERY_S", 0.0)
+    clock = iter([0.0, 60.0, 90.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     with console.progress("packing", 3) as advance:
         advance(2)
         advance()
-    assert capsys.readouterr().err.splitlines() == ["packing: 2/3", "packing: 3/3"]
+    assert capsys.readouterr().err.splitlines() == ["packing: 2/3, about 30 s left", "packing: 3/3"]
 
 
 def test_progress_lets_errors_through() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sisr import recipes
-from sisr.driver.models import open_model
+from sisr.driver.models import open_model, side_by_side
 from sisr.errors import CheckpointError, ConfigError
 from sisr.evaluation import gate, images
 from sisr.evaluation.compare import BICUBIC, Measures, measure
@@ -16,6 +16,7 @@ from sisr.evaluation.measure import Measurement, with_scores
 from sisr.metrics.catalogue import FURTHER
 from sisr.models.model import Model
 from sisr.recipe import build_recipe, roles_of
+from sisr.terminal.console import note
 from sisr.tracking import selection
 from sisr.tracking.candidate import Candidate
 
@@ -90,6 +91,8 @@ class Gate:
         Raises:
             ConfigError: The images are too small for the metric that is to decide.
         """
+        against = "bicubic" if version is None else f"bicubic and the champion, version {version}"
+        note(f"the gate compares {self._found.name} with {against}, on {len(self.files)} images of {self.data}")
         rivals, checks = [self._bicubic], [gate.reported(selection.reported(self._found.run)), self._unseen]
         if version is not None:
             if version not in self._champions:
@@ -133,7 +136,8 @@ class Gate:
         return self._measure(replace(model, name=name))
 
     def _measure(self, model: Model) -> Measurement:
-        return measure([model], self.files, self.rules.measures)[0][0]
+        at_once = side_by_side([model])
+        return measure([model], self.files, self.rules.measures, at_once=at_once)[0][0]
 
 
 def is_adversarial(meta: dict[str, Any]) -> bool:

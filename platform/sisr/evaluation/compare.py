@@ -127,7 +127,8 @@ def measure(
                 images.update(original.lr.tobytes())
             yield original
 
-    with console.progress("evaluating", len(files) * len(upscalers)) as advance:
+    what = upscalers[0][0] if len(upscalers) == 1 else f"{len(upscalers)} models"
+    with console.progress(f"measuring {what}", len(files) * len(upscalers)) as advance:
 
         def look(name: str, hr: Pixels, sr: list[Pixels], lr: Pixels) -> None:
             images.update(repr((name, hr.shape)).encode())

@@ -206,13 +206,15 @@ def progress(description: str, total: int) -> Iterator[Advance]:
 
 
 def _plain_lines(description: str, total: int) -> Advance:
-    done, shown_at = 0, time.monotonic() - max(0.0, PLAIN_EVERY_S - SAID_AFTER_S)
+    done, began = 0, time.monotonic()
+    shown_at = began - max(0.0, PLAIN_EVERY_S - SAID_AFTER_S)
 
     def advance(count: int = 1, note: str = "") -> None:
         nonlocal done, shown_at
-        done += count
-        if done >= total or time.monotonic() - shown_at >= PLAIN_EVERY_S:
-            shown_at = time.monotonic()
-            note_progress(f"{description}: {done}/{total} {note}".rstrip())
+        done, now = done + count, time.monotonic()
+        if done >= total or now - shown_at >= PLAIN_EVERY_S:
+            shown_at = now
+            left = f", about {duration((now - began) / done * (total - done))} left" if 0 < done < total else ""
+            note_progress(f"{description}: {done}/{total}{left} {note}".rstrip())
 
     return advance
