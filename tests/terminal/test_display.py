@@ -66,6 +66,7 @@ def test_a_log_gets_lines_of_80_columns_that_say_the_same(tmp_path: Path, capsys
     told = " ".join(line.strip() for line in lines)
     for words in (*displays.parts(Long(tmp_path).status())[:5], "fid 87.65, score +0.300"):
         assert words in told
+    assert told.count("27.05 dB PSNR-Y") == 1
 
 
 FINISHED = STATUS | {

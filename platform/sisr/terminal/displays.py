@@ -67,7 +67,8 @@ class Display:
             for name, found in by_set(values).items():
                 note_progress(f"  {name}: {quality(found)}")
         if self._live:
-            shown = joined([*parts(status, saving=saving), *filter(None, [self._aside()])], err.width)
+            judged = [validation(status)] if status.get("validation") else []
+            shown = joined([*parts(status, saving=saving), *judged, *filter(None, [self._aside()])], err.width)
             self._live.update(Text(printable(shown, keep="\n")))
         elif _is_moving(status) and time.monotonic() - self._shown_at >= PLAIN_EVERY_S:
             self._shown_at = time.monotonic()
@@ -100,7 +101,7 @@ class Display:
 
 
 def parts(status: dict[str, Any], *, saving: bool = False) -> list[str]:
-    """Return a run's progress: step, time left, rate, losses, last validation, and waiting for data that matters.
+    """Return a run's progress: step, time left, rate, losses, and waiting for data that matters.
 
     `saving`: it was asked to stop, and ends after this step.
     """
@@ -113,8 +114,7 @@ def parts(status: dict[str, Any], *, saving: bool = False) -> list[str]:
             found.append(f"waiting for data {waiting:.1%}")
     losses = status.get("losses", {}).items()
     shown = [(name, value) for name, value in losses if not name.startswith("gradient_norm")]
-    found += [f"{name} {value:.4g}" for name, value in shown[:LOSSES_SHOWN]]
-    return [*found, *([validation(status)] if status.get("validation") else [])]
+    return [*found, *(f"{name} {value:.4g}" for name, value in shown[:LOSSES_SHOWN])]
 
 
 def estimate(status: dict[str, Any], shorter: str = "") -> str:
