@@ -337,6 +337,7 @@ def test_ctrl_c_ends_it_and_leaves_no_process(service):
     [
         (["models:/none@champion"], 4, "no models:/none@champion"),
         (["nothing"], 4, "no model 'nothing'"),
+        (["bicubic"], 4, "bicubic is no network, with files of its own: name a run"),
         (["models:/none@champion", "--tracking-uri", "http://127.0.0.1:9"], 69, "127.0.0.1:9"),
         (["nothing", "--host", "192.0.2.1"], 2, "can't listen at 192.0.2.1"),
     ],
@@ -351,6 +352,19 @@ def test_what_can_not_be_served_is_said_before_anything_starts(tmp_path, capsys,
     out, err = capsys.readouterr()
     assert (end.value.code, out) == (code, "")
     assert reason in err
+
+
+def test_what_ray_prints_of_the_end_of_its_own_processes_is_not_shown(monkeypatch, capsys):
+    """Ray's line comes from its raylet, on stdout, and only now and then: here something else prints it."""
+    from sisr.cluster import connection, serve
+
+    def shutdown() -> None:
+        for stream in (sys.stdout, sys.stderr):
+            print("(raylet) Task ServeController.graceful_shutdown failed.", file=stream)
+
+    monkeypatch.setattr(connection, "shutdown", shutdown)
+    serve.stop()
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_port_in_use_is_said_before_anything_starts(tmp_path):

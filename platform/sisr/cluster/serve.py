@@ -144,8 +144,8 @@ def stop() -> None:
     import ray
     from ray import serve
 
-    # Ray reports the end of Serve's own processes as if it were a failure.
-    with contextlib.redirect_stderr(io.StringIO()):
+    # Ray reports the end of Serve's own processes as if it were a failure, on both.
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
         if ray.is_initialized():
             # Where a signal has ended Ray's processes, too, Serve would wait half a minute for their answer.
             ending = threading.Thread(target=serve.shutdown, daemon=True)
