@@ -45,6 +45,7 @@ TINY = [word for name, value in SETTINGS.items() for word in ("--set", f"{name}=
 TINY += [word for name, value in OPTIONS.items() for word in ("--option", f"{name}={value}")]
 RUN = ("srez", "--data", f"{SHARED}/photos", *TINY, "--precision", "fp32")
 CPUS = str(os.cpu_count())  # of each host, which sees all of this machine's: a worker of so many has one to itself
+HALF = str(max(1, int(CPUS) // 2))
 ALONE = ("--cpus-per-worker", CPUS)
 PAIR = (*ALONE, "--workers", "2")
 OURS = ("ray", "mlflow", "sisr", "python")
@@ -289,7 +290,8 @@ def test_a_run_whose_hosts_share_nothing_but_a_bucket_goes_on_without_one_of_the
 def test_a_sweep_whose_hosts_share_nothing_but_a_bucket_goes_on_without_one_of_them(cluster: Lab, bucket: str) -> None:
     sweep = ("--trials", "4", "--steps", "60", "--rungs", "30", "--search", "random", "--scheduler", "asha")
     data = ("--data", f"{HOME}/photos", "--runs", bucket, "--name", "wide", "--objective", "val/psnr_y")
-    words = cluster.submit("tune", "srez", *TINY, *data, *sweep, "--cpus-per-trial", CPUS)
+    pairs = ("--workers-per-trial", "2", "--cpus-per-trial", HALF)  # of which each has a host to itself
+    words = cluster.submit("tune", "srez", *TINY, *data, *sweep, *pairs)
     (_, *others), over, lost = cluster.nodes, threading.Event(), list[Host]()
 
     def cut_one_that_runs_a_slice() -> None:

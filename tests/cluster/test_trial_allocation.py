@@ -45,6 +45,27 @@ def test_trials_with_workers_of_their_own_run_as_often_as_all_workers_fit() -> N
     )
 
 
+def test_the_workers_of_a_trial_share_a_machine_unless_more_trials_fit_where_they_need_not() -> None:
+    cluster = nodes({"CPU": 3.0}, {"CPU": 3.0})
+    assert allocate(cluster, workers=2, trials=10) == TrialAllocation(workers=2, concurrency=3, spread=True)
+    assert allocate(cluster, workers=2, trials=2) == TrialAllocation(workers=2, concurrency=2)
+    assert allocate(cluster, workers=2, concurrency=2, trials=10) == TrialAllocation(workers=2, concurrency=2)
+    assert allocate(cluster, workers=2, trials=10, apart=True) == TrialAllocation(workers=2, concurrency=2)
+    assert allocate(cluster, workers=2, trials=10, apart=True).bundle == {"CPU": 2.0}
+
+
+def test_workers_are_spread_where_ray_can_t_give_all_their_parts_of_gpus_to_one_process() -> None:
+    machine = nodes({"CPU": 16.0, "GPU": 4.0})
+    halves, odd = (allocate(machine, workers=2, cpus=1.0, gpus=part, trials=2) for part in (0.5, 0.75))
+    assert (halves.spread, halves.bundle) == (False, {"CPU": 2.0, "GPU": 1.0})
+    assert odd.spread
+
+
+def test_where_machines_share_no_folder_one_must_have_room_for_a_whole_trial() -> None:
+    with pytest.raises(ConfigError, match="nodes with room for 4 such workers only; the workers of a trial share a"):
+        allocate(nodes({"CPU": 16.0}, *[GPU_NODE] * 4), workers=2, cpus=1.0, gpus=1.0, trials=3, apart=True)
+
+
 def test_a_cluster_without_work_is_shared_as_its_nodes_to_come_allow() -> None:
     idle = nodes({"CPU": 0.0, "GPU": 0.0}, types=(NodeType(3, GPU_NODE), NodeType(8, {"CPU": 8.0, "GPU": 0.0})))
     assert allocate(idle, trials=24) == TrialAllocation(workers=1, cpus=4.0, gpus=1.0, concurrency=3)

@@ -15,7 +15,7 @@ from sisr.data.batches import Batches, Prefetcher
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import OutOfMemoryError
 from sisr.training.checkpoint import load_state
-from sisr.training.local import train_in_processes
+from sisr.training.local import Share, train_in_processes
 from sisr.training.loop import train
 from sisr.training.run import Options, Run
 from sisr.training.session import NoLog, PlainSession
@@ -96,7 +96,7 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
 def assert_two_workers_train_like_one(tmp_path: Path, images: Path, device: torch.device) -> None:
     run = run_of("srez", images, deterministic=True)
     alone = trained(run, tmp_path / "alone", device)
-    together = train_in_processes(run, RunFolder(tmp_path / "together"), 2, plain_log)
+    together = train_in_processes(run, RunFolder(tmp_path / "together"), Share(2), plain_log)
     assert (together["state"], together["workers"], together["device"]) == ("finished", 2, alone["device"])
     assert together["validation"] == pytest.approx(alone["validation"], rel=1e-2)
     for name, value in weights_of(tmp_path / "alone").items():

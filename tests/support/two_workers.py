@@ -11,16 +11,14 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from forks import forkserver
-from sisr.training import local
 
 WORLD = 2
 
 
 @pytest.fixture
-def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the workers of `train_in_processes` be forked from a process that has imported what they need."""
-    context = forkserver()
-    monkeypatch.setattr(local.multiprocessing, "get_context", lambda _: context)
+def forked_workers() -> None:
+    """Let the workers of `train_in_processes` be forked from the process that other tests use, too."""
+    forkserver()
 
 
 def on_two_workers(function: Callable[[int], Any], folder: Path) -> list[Any]:

@@ -17,7 +17,7 @@ from disturbed import command_of
 from forks import forkserver
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import ConfigError, OutOfMemoryError, SisrError, StoppedError
-from sisr.training.local import train_in_processes
+from sisr.training.local import Share, train_in_processes
 from sisr.training.run import Options, Run
 from sisr.training.session import NoLog
 
@@ -56,8 +56,9 @@ def run(deed: str = "pass", rank: int = 1) -> Run:
 def failure(folder: Path, workers: int, deed: str, rank: int = 1) -> Exception:
     """Return what a run is ended by, after making sure that it and all its processes have ended soon after the deed."""
     mark = folder / "done"
+    spoiled = run(f"open({str(mark)!r}, 'w').close(); {deed}", rank)
     with pytest.raises(Exception) as raised:  # noqa: PT011
-        train_in_processes(run(f"open({str(mark)!r}, 'w').close(); {deed}", rank), RunFolder(folder), workers, no_log)
+        train_in_processes(spoiled, RunFolder(folder), Share(workers), no_log)
     assert time.time() - mark.stat().st_mtime < HANGS_S
     servers = children(os.getpid(), "forkserver")
     assert [worker for server in servers for worker in server.children()] == []
@@ -84,28 +85,37 @@ DEEDS: list[tuple[str, type[SisrError], str]] = [
 
 @pytest.mark.parametrize(("deed", "error", "text"), DEEDS)
 def test_when_one_of_two_workers_ends_both_end_and_the_reason_is_named(
-    tmp_path: Path, forked_workers: None, deed: str, error: type[SisrError], text: str
+    tmp_path: Path, deed: str, error: type[SisrError], text: str
 ) -> None:
     found = failure(tmp_path / "run", 2, deed)
     assert isinstance(found, error)
     assert re.search(text, str(found)), found
 
 
-def test_when_the_first_of_three_workers_fails_all_end(tmp_path: Path, forked_workers: None) -> None:
+def test_when_the_first_of_three_workers_fails_all_end(tmp_path: Path) -> None:
     assert "my mistake" in str(failure(tmp_path / "run", 3, "raise KeyError('my mistake')", rank=0))
 
 
-def test_workers_whose_driver_is_killed_before_they_are_ready_take_no_step(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [1, 3], ids=["while their server imports", "as soon as they are there"])
+def test_workers_whose_driver_is_killed_before_they_are_ready_take_no_step(tmp_path: Path, number: int) -> None:
     folder = RunFolder(tmp_path / "run")
-    driver = multiprocessing.get_context("spawn").Process(target=train_in_processes, args=(run(), folder, 2, no_log))
+    given = (run(), folder, Share(2), no_log)
+    driver = multiprocessing.get_context("spawn").Process(target=train_in_processes, args=given)
     driver.start()
     assert driver.pid is not None
-    while len(workers := children(driver.pid, "spawn_main")) < 2:
+    while len(workers := family(driver.pid, "forkserver")) < number:
         assert driver.is_alive()
         time.sleep(0.01)
     driver.kill()
-    psutil.wait_procs(workers, timeout=300)
+    _, alive = psutil.wait_procs(workers, timeout=300)
+    assert alive == []
     assert folder.status() == {}
+
+
+def family(pid: int, command: str) -> list[psutil.Process]:
+    """Return the children of a process whose command line has a text in it, and theirs."""
+    found = children(pid, command)
+    return found + [one for server in found for one in server.children()]
 
 
 def test_workers_that_finish_leave_nothing_in_the_temporary_directory_and_listen_nowhere(tmp_path: Path) -> None:
@@ -115,7 +125,7 @@ def test_workers_that_finish_leave_nothing_in_the_temporary_directory_and_listen
 
     def watch() -> None:
         while not ended.wait(0.05):
-            for child in psutil.Process().children():
+            for child in psutil.Process().children(recursive=True):
                 try:
                     found = child.net_connections("inet")
                 except psutil.Error:
@@ -125,7 +135,7 @@ def test_workers_that_finish_leave_nothing_in_the_temporary_directory_and_listen
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        status = train_in_processes(run(), folder, 2, no_log)
+        status = train_in_processes(run(), folder, Share(2), no_log)
     finally:
         ended.set()
         watcher.join()

@@ -16,7 +16,7 @@ import pytest
 from sisr import recipes
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import OutOfMemoryError
-from sisr.training.local import train_here, train_in_processes
+from sisr.training.local import Share, train_here, train_in_processes
 from sisr.training.run import Options, Run
 from sisr.training.session import NoLog
 
@@ -56,7 +56,7 @@ def train(folder: Path, recipe: str, workers: int, *, killed: bool) -> None:
     if workers > 1:
         with pytest.raises(OutOfMemoryError, match="worker 0 was killed") if killed else nullcontext():
             log = log_that_kills if killed else plain_log
-            train_in_processes(tiny_run(recipe), RunFolder(folder), workers, log)
+            train_in_processes(tiny_run(recipe), RunFolder(folder), Share(workers), log)
         return
     command = [sys.executable, __file__, str(folder), recipe, "killed" if killed else ""]
     # Another hash seed and another start-up in each process: nothing may be right by accident.
@@ -92,7 +92,7 @@ def test_the_number_of_workers_does_not_change_the_batches_or_the_result(tmp_pat
     exact = tiny_run("pixelshuffle")
     exact = exact.model_copy(update={"options": exact.options.model_copy(update={"precision": "fp64"})})
     here = train_here(exact, RunFolder(one), NoLog())
-    there = train_in_processes(exact, RunFolder(three), 3, plain_log)
+    there = train_in_processes(exact, RunFolder(three), Share(3), plain_log)
     assert there["validation"] == pytest.approx(here["validation"], abs=1e-9)
 
 

@@ -31,11 +31,13 @@ class TrialAllocation:
     cpus: float = 1.0  # of each worker
     gpus: float = 0.0  # of each worker
     concurrency: int = 1
+    spread: bool = False  # its workers may be on several machines, as a Ray Train run of its own; else on one
 
     @property
-    def nested(self) -> bool:
-        """Whether trials are Ray Train runs of their own."""
-        return self.workers > 1
+    def bundle(self) -> Resources:
+        """What Tune reserves for a trial whose workers are on one machine."""
+        whole = {"CPU": self.workers * self.cpus, "GPU": self.workers * self.gpus}
+        return {name: amount for name, amount in whole.items() if amount}
 
 
 def allocate(
@@ -79,8 +81,11 @@ def allocate_trials(
     gpus: float | None = None,
     concurrency: int | None = None,
     trials: int = 1,
+    apart: bool = False,
 ) -> TrialAllocation:
     """Return what trials get, so that those that run at a time always find what they need.
+
+    The workers of a trial share one machine, unless more trials fit at a time where they need not.
 
     Args:
         cluster: With the nodes that may come.
@@ -89,6 +94,7 @@ def allocate_trials(
         gpus: Of each worker, fractions allowed; None: 1 where there may be enough for one trial, else 0.
         concurrency: Trials at a time; None: as many as fit when all nodes are up.
         trials: Of the whole sweep.
+        apart: Machines share no folder, so that a trial's workers have to share a machine.
 
     Raises:
         ConfigError: Not even one trial, or not that many at a time, can ever fit; or that can't be known.
@@ -104,16 +110,27 @@ def allocate_trials(
     if cpus is None:
         cpus = max(1.0, math.floor(_cpus_beside_a_gpu(cluster) * gpus)) if gpus else 1.0
     each = {"CPU": cpus, "GPU": gpus}
-    fits = cluster.may_fit(each) // workers
+    together = _fit_together(cluster, workers, each)
+    fits = together if apart else max(together, cluster.may_fit(each) // workers)
     at_a_time = max(1, min(fits, trials) if concurrency is None else concurrency)
     if at_a_time > fits and not cluster.uncertain:
         of_workers = f"{workers} workers x " if workers > 1 else ""
         missing = _missing(cluster, at_a_time * workers, each)
+        on_one = "; the workers of a trial share a machine where machines share no folder" if apart else ""
         raise ConfigError(
-            f"{at_a_time} trials at a time x {of_workers}{_described(each)} can't fit: {missing}; "
+            f"{at_a_time} trials at a time x {of_workers}{_described(each)} can't fit: {missing}{on_one}; "
             "use a smaller --concurrency, fewer --workers-per-trial, or fewer CPUs or GPUs each"
         )
-    return TrialAllocation(workers=workers, cpus=cpus, gpus=gpus, concurrency=at_a_time)
+    spread = at_a_time > together and not apart and workers > 1
+    return TrialAllocation(workers=workers, cpus=cpus, gpus=gpus, concurrency=at_a_time, spread=spread)
+
+
+def _fit_together(cluster: Capacity, workers: int, each: Resources) -> int:
+    """Return how many trials fit at most of which each has all its workers on one machine."""
+    gpus = workers * each["GPU"]
+    if gpus > 1 and not gpus.is_integer():  # Ray gives a process parts of one GPU only
+        return 0
+    return cluster.may_fit({"CPU": workers * each["CPU"], "GPU": gpus})
 
 
 def _cpus_beside_a_gpu(cluster: Capacity) -> float:

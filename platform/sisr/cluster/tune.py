@@ -15,13 +15,12 @@ from pathlib import Path
 from sisr.cluster import capacity, connection, node_checks
 from sisr.cluster.allocation import TrialAllocation, allocate_trials
 from sisr.driver.sweep.host import SliceSource
-from sisr.errors import ConfigError
 from sisr.storage.ownership import found_owned
 
 RETRIES = 2  # of a slice whose process was lost
-# Of a trial with workers of its own: its process and Ray Train's controller, which only wait for the workers. Tune
-# wants a head bundle that is not empty (Ray pull request 15338), and a CPU in it would be one less for the workers.
-NESTED_DRIVER = {"memory": 512 * 2**20}
+# Of a trial whose workers may be on several machines: its process and Ray Train's controller, which wait for them only.
+# Tune wants a head bundle that is not empty (Ray pull request 15338); a CPU in it would be one less for the workers.
+SPREAD_DRIVER = {"memory": 512 * 2**20}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +50,8 @@ class RayTune:
             gpus=self.gpus_per_worker,
             concurrency=self.concurrency,
             trials=trials,
+            apart=apart,
         )
-        if apart and allocation.nested:
-            raise ConfigError(
-                f"trials with workers of their own on several machines want one folder: {node_checks.SHARED_FOLDER}; "
-                "or leave --workers-per-trial out"
-            )
         scratch = folder / "ray"
         shutil.rmtree(scratch, ignore_errors=True)
         try:
@@ -81,8 +76,7 @@ def _fit(source: SliceSource, allocation: TrialAllocation, scratch: Path, apart:
     from sisr.cluster.trial_folders import open_desk
 
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
-    single = {"CPU": allocation.cpus, "GPU": allocation.gpus}
-    bundle = NESTED_DRIVER if allocation.nested else {name: amount for name, amount in single.items() if amount}
+    bundle = SPREAD_DRIVER if allocation.spread else allocation.bundle
     searcher = SliceSearcher(source, allocation, open_desk(apart) if apart else None)
     tuner = tune.Tuner(
         tune.with_resources(run_slice, tune.PlacementGroupFactory([bundle])),

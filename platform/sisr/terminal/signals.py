@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
+OF_DRIVER = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # what may reach every process of a command
 IMPORT = "<frozen importlib._bootstrap>"  # the file of each frame that imports
 
 
@@ -26,6 +27,12 @@ def end_on(number: signal.Signals, error: type[BaseException], *reason: object) 
         raise error(*reason)
 
     signal.signal(number, end)
+
+
+def leave_to_driver() -> None:
+    """Ignore in this process, which works for a driver, what the driver turns into a request to stop."""
+    for number in OF_DRIVER:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager

@@ -11,8 +11,9 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from multiprocessing import connection
-from multiprocessing.context import SpawnProcess
+from dataclasses import dataclass
+from multiprocessing import connection, forkserver
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -22,6 +23,7 @@ import torch.distributed as dist
 import sisr.errors
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import OutOfMemoryError, SisrError, StoppedError
+from sisr.terminal import signals
 from sisr.training.device import choose_device
 from sisr.training.loop import train
 from sisr.training.run import Run, explain_recipe_errors
@@ -31,6 +33,27 @@ Reports: TypeAlias = "connection.Connection[Any, Any]"  # the pipe on which a wo
 PR_SET_PDEATHSIG = 1  # prctl(2)
 GRACE_S = 3.0  # how long the others are waited for when one worker has failed: they may know the cause
 LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}  # nobody outside this machine may join
+
+
+@dataclass(frozen=True)
+class Share:
+    """How many workers there are, and what they get of this machine."""
+
+    workers: int
+    threads: int | None = None  # CPU threads of each; None: an equal part
+    use_gpus: bool = True
+
+
+class LostWorkerError(SisrError):
+    """A worker ended without a report: what it did may be repeated from the last checkpoint."""
+
+
+class KilledWorkerError(LostWorkerError, OutOfMemoryError):
+    """It was killed, as the system does when memory runs out."""
+
+
+class EndedWorkerError(LostWorkerError, StoppedError):
+    """It ended otherwise."""
 
 
 class WorkerError(RuntimeError):
@@ -43,25 +66,41 @@ def train_here(run: Run, folder: RunFolder, log: Log) -> dict[str, Any]:
         return train(run, folder, PlainSession(folder, choose_device()), log)
 
 
-def train_in_processes(run: Run, folder: RunFolder, workers: int, open_log: Callable[[Path], Log]) -> dict[str, Any]:
+def train_in_processes(
+    run: Run,
+    folder: RunFolder,
+    share: Share,
+    open_log: Callable[[Path], Log],
+    *,
+    until: int | None = None,
+    asked: RunFolder | None = None,
+) -> dict[str, Any]:
     """Train with several workers, one process each, joined by gloo (or NCCL, one GPU each).
 
-    However one of them ends, the others are ended soon after. `open_log` opens the run's log in the first worker, given
-    the run's folder; it must be picklable.
+    However one of them ends, the others are ended soon after. They are forked from a process of their own kind, which
+    has imported torch and stays until this process ends: the next ones begin at once.
+
+    Args:
+        run: What to execute.
+        folder: The run's.
+        share: The workers.
+        open_log: Opens the run's log in the first worker, given the run's folder; it must be picklable.
+        until: Stop, resumable, after this many steps; None: at the run's end.
+        asked: The folder that holds a request to stop; None: the run's.
 
     Raises:
-        SisrError: What a worker raised for the user to read; OutOfMemoryError where one was killed, StoppedError where
-            one ended otherwise.
+        SisrError: What a worker raised for the user to read; LostWorkerError where one ended without a word.
         WorkerError: A worker raised another error.
     """
     folder.path.mkdir(parents=True, exist_ok=True)
-    context = multiprocessing.get_context("spawn")
-    processes: dict[Reports, SpawnProcess] = {}  # by the end of the pipe on which each reports; in the order of ranks
+    context = _context()
+    processes: dict[Reports, BaseProcess] = {}  # by the end of the pipe on which each reports; in the order of ranks
     with tempfile.TemporaryDirectory(prefix="sisr-") as meeting:
         try:
-            for rank in range(workers):
+            for rank in range(share.workers):
                 ours, theirs = context.Pipe(duplex=False)
-                given = (theirs, run, folder.path, rank, workers, f"{meeting}/store", open_log)
+                place = Place(folder, asked or folder, until, rank, share, f"{meeting}/store")
+                given = (theirs, dict(os.environ), run, place, open_log)
                 process = context.Process(target=_work, args=given, daemon=True)
                 process.start()
                 processes[ours] = process
@@ -75,7 +114,29 @@ def train_in_processes(run: Run, folder: RunFolder, workers: int, open_log: Call
     return folder.status()
 
 
-def _wait(processes: dict[Reports, SpawnProcess]) -> None:
+@dataclass(frozen=True)
+class Place:
+    """One worker's among the workers of a run."""
+
+    folder: RunFolder
+    asked: RunFolder
+    until: int | None
+    rank: int
+    share: Share
+    store: str  # file by which they find each other
+
+
+def _context() -> Any:
+    """Return the `multiprocessing` whose processes are forked from one that has imported what they need."""
+    multiprocessing.set_forkserver_preload(["sisr.training.forked"])
+    try:
+        forkserver.ensure_running()
+    except OSError:  # the temporary directory's path may be too long for its socket
+        return multiprocessing.get_context("spawn")
+    return multiprocessing.get_context("forkserver")
+
+
+def _wait(processes: dict[Reports, BaseProcess]) -> None:
     """Return when all workers are done; raise what one of them ended with."""
     ranks = {reports: rank for rank, reports in enumerate(processes)}  # of those that have not ended
     errors: list[Exception] = []  # in the order in which they were noticed
@@ -91,7 +152,7 @@ def _wait(processes: dict[Reports, SpawnProcess]) -> None:
         raise min(errors, key=lambda error: not isinstance(error, SisrError))
 
 
-def _failure(reports: Reports, process: SpawnProcess, rank: int) -> Exception | None:
+def _failure(reports: Reports, process: BaseProcess, rank: int) -> Exception | None:
     """Return the error that a worker has ended with, or None; its pipe is closed where it ended without a report."""
     try:
         kind, text = reports.recv()
@@ -104,33 +165,33 @@ def _failure(reports: Reports, process: SpawnProcess, rank: int) -> Exception | 
     return known(text) if known else WorkerError(f"worker {rank}: {text}")
 
 
-def _ended(rank: int, code: int | None) -> SisrError:
+def _ended(rank: int, code: int | None) -> LostWorkerError:
     """Return the error for a worker that ended without a report."""
     if code == -signal.SIGKILL:
-        return OutOfMemoryError(
+        return KilledWorkerError(
             f"worker {rank} was killed, as the system does when memory runs out: fewer --workers or a smaller "
             "batch_size take less; the same command goes on from the last checkpoint"
         )
     how = f"was ended by {signal.Signals(-code).name}" if code and code < 0 else f"exited with code {code}"
-    return StoppedError(
+    return EndedWorkerError(
         f"worker {rank} {how} in the middle of training; the same command goes on from the last checkpoint"
     )
 
 
 def _work(
-    reports: Reports, run: Run, folder: Path, rank: int, size: int, store: str, open_log: Callable[[Path], Log]
+    reports: Reports, environment: dict[str, str], run: Run, place: Place, open_log: Callable[[Path], Log]
 ) -> None:
     """Be one worker; report how it ended."""
     # A killed parent must not leave workers behind that go on writing into the run's folder.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if (parent := multiprocessing.parent_process()) and not parent.is_alive():  # since we began to import torch
         os._exit(1)
-    # Ctrl-C reaches every process of the terminal; the parent turns it into a request to stop.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signals.leave_to_driver()
+    os.environ.clear()  # the process that it was forked from has that of the driver's first run
+    os.environ.update(environment)
     report = ("done", "")
     try:
-        _train(run, RunFolder(folder), rank, size, store, open_log)
+        _train(run, place, open_log)
     except SisrError as error:
         report = (type(error).__name__, str(error))
     except Exception as error:
@@ -144,18 +205,21 @@ def _work(
     os._exit(0 if report[0] == "done" else 1)
 
 
-def _train(run: Run, folder: RunFolder, rank: int, size: int, store: str, open_log: Callable[[Path], Log]) -> None:
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // size))
-    if torch.cuda.is_available():
+def _train(run: Run, place: Place, open_log: Callable[[Path], Log]) -> None:
+    rank, size = place.rank, place.share.workers
+    torch.set_num_threads(place.share.threads or max(1, len(os.sched_getaffinity(0)) // size))
+    device = torch.device("cpu")
+    if place.share.use_gpus and torch.cuda.is_available():
         torch.cuda.set_device(rank % torch.cuda.device_count())
-    device = choose_device()
+        device = choose_device()
     for name, value in LOOPBACK.items():
         os.environ.setdefault(name, value)
     nccl = device.type == "cuda" and torch.cuda.device_count() >= size  # it refuses two workers on one GPU
     # Without `device_id`: beside a group that is bound to a GPU, one of gloo can't be relied on (pytorch issue 162237).
-    dist.init_process_group("nccl" if nccl else "gloo", store=dist.FileStore(store, size), rank=rank, world_size=size)
-    log = open_log(folder.path) if rank == 0 else NoLog()
+    store = dist.FileStore(place.store, size)
+    dist.init_process_group("nccl" if nccl else "gloo", store=store, rank=rank, world_size=size)
+    log = open_log(place.folder.path) if rank == 0 else NoLog()
     with closing(log):
         with explain_recipe_errors(run):
-            train(run, folder, PlainSession(folder, device, rank, size), log)
+            train(run, place.folder, PlainSession(place.asked, device, rank, size, place.until), log)
         dist.barrier(device_ids=[device.index] if nccl else None)  # leave together

@@ -39,7 +39,7 @@ def in_processes(workers: int, run: Run, folder: RunFolder, tick: Callable[[], N
     """Host the loop in plain processes on this machine."""
     with ticking(tick):
         open_log = partial(Outbox, tensorboard=run.options.tensorboard)
-        return local.train_in_processes(run, folder, workers, open_log)
+        return local.train_in_processes(run, folder, local.Share(workers), open_log)
 
 
 @contextmanager
