@@ -188,12 +188,17 @@ def test_a_population_leaves_a_learning_rate_that_does_harm_at_the_first_compari
     assert found.trials[harmful].exploits[0].step == 4
 
 
-@pytest.mark.parametrize("spread", [False, True], ids=["on one machine", "on several"])
-def test_a_trial_with_two_workers_copies_a_better_one_and_all_give_everything_back(
-    search: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, spread: bool
+def test_a_trial_that_no_machine_has_room_for_is_a_run_of_ray_train(
+    search: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if spread:  # as where no machine has room for both, though here they come to one
-        monkeypatch.setattr(allocation, "_fit_together", lambda *_: 0)
+    """Here its workers come to one machine all the same: it has room for both."""
+    monkeypatch.setattr(allocation, "_fit_together", lambda *_: 0)
+    space = {"learning_rate": {"choice": [1e-3, 1e-4]}}
+    (trial,) = search(space, search="random", workers=2, trials=1, scheduler="none", steps=4).trials
+    assert (trial.state, trial.step) == ("finished", 4)
+
+
+def test_a_trial_with_two_workers_copies_a_better_one_and_all_give_everything_back(search: Any, tmp_path: Path) -> None:
     space = {"learning_rate": {"loguniform": [1e-3, 1.0]}}  # without the recipe's own, which would come first
     options = {"trials": 2, "scheduler": "pbt", "steps": 4, "scheduler_options": {"interval": 2}, "seed": 1}
     worse, better = search(space, search="random", workers=2, **options).trials

@@ -171,12 +171,13 @@ def test_sigterm_waits_only_seconds_for_a_server_that_hangs(
 
 
 @pytest.mark.mlflow
-def test_a_terminal_that_hangs_up_saves_and_exits_75(config: Path) -> None:
-    """As when the connection of `ray submit` or SSH is lost."""
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_terminal_that_hangs_up_saves_and_exits_75(config: Path, workers: str) -> None:
+    """As when the connection of `ray submit` or SSH is lost; the signal reaches each of its processes."""
     pid, terminal = pty.fork()
     if pid == 0:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which `nohup` before pytest would have switched off
-        os.execv(sys.executable, command(config, "--local"))
+        os.execv(sys.executable, command(config, "--local", "--workers", workers))
     process = psutil.Process(pid)
     while status().get("step", 0) < 50:
         assert process.is_running()
