@@ -171,6 +171,16 @@ def test_sigterm_waits_only_seconds_for_a_server_that_hangs(
 
 
 @pytest.mark.mlflow
+def test_a_signal_to_all_processes_of_a_run_saves_and_exits_75(config: Path, start: Any) -> None:
+    """As Slurm sends it to a step."""
+    process = start(config, "--local", "--workers", "2")
+    wait_for_step(50, process)
+    os.killpg(process.pid, signal.SIGTERM)
+    code, _, err = finish(process)
+    assert code == EXIT["stopped"], err
+    assert Path(f"runs/test/checkpoints/step_{status()['step']:09d}/manifest.json").is_file()
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_terminal_that_hangs_up_saves_and_exits_75(config: Path, workers: str) -> None:
     """As when the connection of `ray submit` or SSH is lost; the signal reaches each of its processes."""
