@@ -112,6 +112,20 @@ def test_workers_whose_driver_is_killed_before_they_are_ready_take_no_step(tmp_p
     assert folder.status() == {}
 
 
+def test_where_the_temporary_directory_s_path_is_too_long_for_a_socket_workers_start_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder := tmp_path / ("long" * 30)).mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    work = multiprocessing.get_context("spawn").Process(
+        target=train_in_processes, args=(run(), RunFolder(tmp_path / "run"), Share(2), no_log)
+    )
+    work.start()
+    work.join(300)
+    assert work.exitcode == 0
+    assert RunFolder(tmp_path / "run").status()["state"] == "finished"
+
+
 def family(pid: int, command: str) -> list[psutil.Process]:
     """Return the children of a process whose command line has a text in it, and theirs."""
     found = children(pid, command)
