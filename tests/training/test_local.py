@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import re
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -112,18 +114,30 @@ def test_workers_whose_driver_is_killed_before_they_are_ready_take_no_step(tmp_p
     assert folder.status() == {}
 
 
-def test_where_the_temporary_directory_s_path_is_too_long_for_a_socket_workers_start_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_workers_whose_driver_is_killed_end_though_they_wait_for_each_other(tmp_path: Path) -> None:
+    mark = tmp_path / "waits"
+    deed = f"open({str(mark)!r}, 'w').close(); __import__('time').sleep(600)"
+    given = (run(deed), RunFolder(tmp_path / "run"), Share(2), no_log)
+    driver = multiprocessing.get_context("spawn").Process(target=train_in_processes, args=given)
+    driver.start()
+    assert driver.pid is not None
+    while not mark.exists():
+        assert driver.is_alive()
+        time.sleep(0.01)
+    workers = family(driver.pid, "forkserver")
+    assert len(workers) == 3
+    driver.kill()
+    _, alive = psutil.wait_procs(workers, timeout=HANGS_S)
+    assert alive == []
+
+
+def test_where_the_temporary_directory_s_path_is_too_long_for_a_socket_workers_are_spawned(tmp_path: Path) -> None:
     (folder := tmp_path / ("long" * 30)).mkdir()
-    monkeypatch.setenv("TMPDIR", str(folder))
-    work = multiprocessing.get_context("spawn").Process(
-        target=train_in_processes, args=(run(), RunFolder(tmp_path / "run"), Share(2), no_log)
+    code = "from sisr.training import local; print(local._context().get_start_method())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"TMPDIR": str(folder)}, stdout=subprocess.PIPE, text=True
     )
-    work.start()
-    work.join(300)
-    assert work.exitcode == 0
-    assert RunFolder(tmp_path / "run").status()["state"] == "finished"
+    assert (done.returncode, done.stdout) == (0, "spawn\n")
 
 
 def family(pid: int, command: str) -> list[psutil.Process]:

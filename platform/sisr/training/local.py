@@ -1,12 +1,12 @@
 """The training loop in plain processes on this machine, without Ray: for debugging, and the yardstick for tests."""
 
-import ctypes
 import math
 import multiprocessing
 import os
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -30,7 +30,6 @@ from sisr.training.run import Run, explain_recipe_errors
 from sisr.training.session import Log, NoLog, PlainSession, closing
 
 Reports: TypeAlias = "connection.Connection[Any, Any]"  # the pipe on which a worker reports
-PR_SET_PDEATHSIG = 1  # prctl(2)
 GRACE_S = 3.0  # how long the others are waited for when one worker has failed: they may know the cause
 LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}  # nobody outside this machine may join
 
@@ -182,10 +181,8 @@ def _work(
     reports: Reports, environment: dict[str, str], run: Run, place: Place, open_log: Callable[[Path], Log]
 ) -> None:
     """Be one worker; report how it ended."""
-    # A killed parent must not leave workers behind that go on writing into the run's folder.
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if (parent := multiprocessing.parent_process()) and not parent.is_alive():  # since we began to import torch
-        os._exit(1)
+    # A killed driver must not leave workers behind that go on writing into the run's folder.
+    threading.Thread(target=_end_with_driver, name="end-with-driver", daemon=True).start()
     signals.leave_to_driver()
     os.environ.clear()  # the process that it was forked from has that of the driver's first run
     os.environ.update(environment)
@@ -203,6 +200,14 @@ def _work(
     # Not by the interpreter's own way out: gloo's threads, still ending, may abort a process that has done its work,
     # and after an error peers that wait for us are freed at once.
     os._exit(0 if report[0] == "done" else 1)
+
+
+def _end_with_driver() -> None:
+    """End this worker when the driver has ended; the process that it was forked from lives as long as its workers."""
+    driver = multiprocessing.parent_process()
+    assert driver is not None
+    driver.join()
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _train(run: Run, place: Place, open_log: Callable[[Path], Log]) -> None:
