@@ -48,7 +48,7 @@ test-ray test-others test-training test-cluster: SHELL := /bin/bash
 test-ray test-others test-training test-cluster: .SHELLFLAGS := -o pipefail -c
 define chain
 @mkdir -p $(FAILED) && touch $(FAILED)/$(1)
-@$(BIN)/python -m pytest -o cache_dir=.pytest_cache/$(1) --durations=5 $(2) $(AGAIN) 2>&1 \
+@$(BIN)/python -m pytest -o cache_dir=.pytest_cache/$(1) --durations=15 $(2) $(AGAIN) 2>&1 \
   | (trap '' INT; exec sed -u 's/^/$(1) | /')
 @rm $(FAILED)/$(1)
 endef
