@@ -23,6 +23,7 @@ from sisr.driver.run.workers import exactly
 from sisr.driver.sweep.execute import execute
 from sisr.driver.sweep.planning import plan_of
 from sisr.errors import SisrError
+from sisr.sweep import state
 from sisr.sweep.state import Sweep
 from sisr.training.run import Options
 
@@ -176,7 +177,9 @@ def best_at(sweep: Sweep, step: int) -> int:
     return max(found, key=lambda number: found[number])
 
 
-def test_a_population_leaves_a_learning_rate_that_does_harm_at_the_first_comparison(search: Any) -> None:
+def test_a_population_leaves_a_learning_rate_that_does_harm_at_the_first_comparison(
+    search: Any, tmp_path: Path
+) -> None:
     space, every_4 = {"learning_rate": {"loguniform": [1e-5, 1.0]}}, {"interval": 4}
     # Long enough that nobody, whoever is slow, has ended when the harmful one looks for a better one.
     found = search(space, search="random", scheduler="pbt", steps=16, scheduler_options=every_4)
@@ -184,8 +187,9 @@ def test_a_population_leaves_a_learning_rate_that_does_harm_at_the_first_compari
     first = [trial.first_params["learning_rate"] for trial in found.trials]
     harmful = max(range(4), key=lambda number: first[number])
     assert first[harmful] > 0.01
-    # Its values at step 4, and those of whomever it is compared with, depend on nobody's order.
-    assert found.trials[harmful].exploits[0].step == 4
+    # Its values at step 4, and those of whom it is compared with, depend on nobody's order; how far that one is does.
+    told = [row["op"] for row in state.records(tmp_path / "runs/s") if row.get("trial") == harmful]
+    assert told[:4] == ["trial", "start", "end", "exploit"]
 
 
 def test_a_trial_that_no_machine_has_room_for_is_a_run_of_ray_train(
