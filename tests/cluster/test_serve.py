@@ -337,7 +337,7 @@ def test_ctrl_c_ends_it_and_leaves_no_process(service):
     [
         (["models:/none@champion"], 4, "no models:/none@champion"),
         (["nothing"], 4, "no model 'nothing'"),
-        (["bicubic"], 4, "bicubic is no network, with files of its own: name a run"),
+        (["bicubic"], 4, "bicubic is not a network: name a run"),
         (["models:/none@champion", "--tracking-uri", "http://127.0.0.1:9"], 69, "127.0.0.1:9"),
         (["nothing", "--host", "192.0.2.1"], 2, "can't listen at 192.0.2.1"),
     ],

@@ -314,3 +314,7 @@ def test_a_model_in_mlflow_measures_as_its_folder(folder, tmp_path, capsys, monk
     first, second = json.loads(capsys.readouterr().out)["models"]
     assert first["mean"] == second["mean"]
     assert evaluate("models:/nobody/1", "--data", folder) == 4
+    capsys.readouterr()
+    assert evaluate("models:/nobody@champion", "--data", folder) == 4
+    assert "no models:/nobody@champion" in (said := capsys.readouterr().err)
+    assert "models with a champion: none" in said

@@ -56,6 +56,8 @@ def test_values_have_their_unit_and_digits_and_differences_one_digit_more() -> N
     assert METRICS["psnr_y"].text(28.428) == "28.43 dB"
     assert METRICS["psnr_y"].text(28.428, unit=False) == "28.43"
     assert METRICS["psnr_y"].difference(0.3104) == "+0.310 dB"
+    assert METRICS["psnr_y"].difference(-0.000021) == "-0.00002 dB"
+    assert METRICS["psnr_y"].difference(0.0) == "+0.000 dB"
     assert METRICS["score"].text(0.5, signed=True) == "+0.500"
 
 

@@ -215,6 +215,13 @@ MISTAKES = {
 }
 
 
+def test_the_name_of_a_run_in_the_place_of_a_recipe_s_is_told_how_it_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "runs/second").mkdir(parents=True)
+    (tmp_path / "runs/second/run.json").write_text("{}")
+    with pytest.raises(ConfigError, match="second is a run, not a recipe: `sisr train --from second --name second`"):
+        prepare(Order(recipe="second", runs=tmp_path / "runs"))
+
+
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_file_that_is_no_recipe_is_explained_by_file_and_line(name: str, tmp_path: Path) -> None:
     content, message = MISTAKES[name]

@@ -35,6 +35,7 @@ class Ended(NamedTuple):
 
 MISTAKES = [
     (["recipess"], "sisr: no verb 'recipess'; did you mean 'recipes'?"),
+    (["resume"], "sisr: no verb 'resume'; a run goes on by the command that began it; `sisr show RUN` prints one"),
     (["qqqq"], f"sisr: no verb 'qqqq'; there are {', '.join(verbs())}"),
     (["recipes", "--jsn"], "sisr: no option '--jsn'; did you mean '--json'? (see sisr recipes --help)"),
     (["recipes", "srezz"], "sisr: no recipe 'srezz'; did you mean 'srez'? "),

@@ -162,8 +162,11 @@ def locate(spec: str, runs: Path, tracking_uri: str | None = None) -> Path:
         StorageError: It is in object storage, which does not answer.
     """
     if spec.startswith(("models:/", "runs:/")):
+        from sisr.tracking.champion import registered
         from sisr.tracking.registry import download_model
 
+        if found := registered(spec, tracking_uri, runs):
+            return found.fetch(found.version())
         return download_model(spec, tracking_uri=tracking_uri, runs=runs)
     from sisr.models.files import find_model
 

@@ -5,6 +5,7 @@ plots and MLflow's views. A new metric is a file in this room and a line in `MET
 pixels has a function of its own name, as `psnr.psnr`; that of any other has `build`, as `lpips.build`.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, Literal
@@ -47,8 +48,11 @@ class Metric:
         return f"{value:{'+' if signed else ''}.{self.digits}f}{f' {self.unit}' if unit and self.unit else ''}"
 
     def difference(self, value: float, *, unit: bool = True) -> str:
-        """Return a difference of two values, with its sign and one digit more than a value has."""
-        return replace(self, digits=self.digits + 1).text(value, unit=unit, signed=True)
+        """Return a difference of two values, with its sign and one digit more than a value has; more, not to be 0."""
+        digits = self.digits + 1
+        if value and abs(value) < 0.5 * 10.0**-digits:  # it would read as 0
+            digits = -math.floor(math.log10(abs(value)))
+        return replace(self, digits=digits).text(value, unit=unit, signed=True)
 
     def gain(self, new: float, old: float) -> float:
         """Return by how much `new` is better than `old`: positive where it is better."""

@@ -78,7 +78,7 @@ def find_model(spec: str, runs: Path) -> Path:
         if (folder / RECORD).is_file():
             return _of_run(folder)
     if spec == "bicubic":
-        raise CheckpointError("bicubic is no network, with files of its own: name a run, a folder or a weights file")
+        raise CheckpointError("bicubic is not a network: name a run, a folder or a weights file")
     known = sorted(folder.parent.name for folder in runs.glob(f"*/{RECORD}"))
     hint = "" if "/" in spec else did_you_mean(spec, [*known, "bicubic"])
     places = dict.fromkeys([str(path), str(runs / spec)])  # one, where the path is absolute

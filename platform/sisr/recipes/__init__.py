@@ -90,7 +90,7 @@ def preset(source: Source, names: Iterable[str]) -> tuple[Located, dict[str, Any
     known, values, options = presets(source), Located({}, {}), dict[str, Any]()
     for name in names:
         if name not in known:
-            hint = did_you_mean(name, known) or (f"it has {', '.join(known)}" if known else "it has none")
+            hint = f"it has {', '.join(known) or 'none'}"
             raise ConfigError(f"--preset: recipe {source.name} has no preset '{name}'; {hint}")
         found = known[name]
         values |= Located(found.settings, dict.fromkeys(found.settings, f"--preset {name}"))
@@ -108,8 +108,8 @@ def _text(source: Source) -> str:
 
 
 def _unknown(name: str, hint: str | None) -> ConfigError:
-    listed = f"All recipes: {', '.join(names())}; or name a file that ends in .py, or a module"
-    return ConfigError(f"no recipe '{name}'; {hint + ' ' if hint else ''}{listed}")
+    listed = f"ll recipes: {', '.join(names())}; or name a file that ends in .py, or a module"
+    return ConfigError(f"no recipe '{name}'; {hint + ' A' if hint else 'a'}{listed}")
 
 
 def _source(name: str, text: str, where: str) -> Source:

@@ -68,6 +68,12 @@ def verbs() -> dict[str, str]:
     return {name: doc.partition("\n")[0] for name, doc in docs.items()}
 
 
+# What is meant by words that are no verbs: the nearest one, `remove`, is the last that should be proposed.
+GOING_ON = dict.fromkeys(
+    ("resume", "continue", "restart"), "a run goes on by the command that began it; `sisr show RUN` prints one"
+)
+
+
 class Verbs(TyperGroup):
     """The group `sisr`: lists verbs from their files and imports the one that runs."""
 
@@ -83,7 +89,7 @@ class Verbs(TyperGroup):
         if name not in known:
             if ctx.resilient_parsing:  # shell completion asks quietly
                 return None, None, []
-            hint = did_you_mean(name, known) or f"there are {', '.join(known)}"
+            hint = GOING_ON.get(name) or did_you_mean(name, known) or f"there are {', '.join(known)}"
             raise ConfigError(f"no verb '{name}'; {hint}")
         module = importlib.import_module(f"sisr.pipelines.{name}")
         return name, command(module.main, name, module.__doc__), args[1:]

@@ -79,7 +79,7 @@ def open_data(run: Run, recipe: Recipe, *, show: bool = False) -> TrainingData:
     mixed = packed_pairs(packed) if show else []
     is_mixed = are_plain(mixed, len(packed))
     if show:
-        warnings = [] if is_mixed else [found.explained(run.data) for found in mixed]
+        warnings = [] if is_mixed else [f"warning: {found.explained(run.data)}" for found in mixed]
         said = of_sets(sets, {hashes[name] for name in large.names})
         for text in (*warnings, *_partly_validated(run.data, source, held), *said):
             note(printable(text))

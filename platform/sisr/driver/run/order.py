@@ -14,6 +14,7 @@ from sisr.data.sources.judging import check_sets
 from sisr.disk.run_folder import RunFolder, check_name
 from sisr.driver.run.first_weights import FirstWeights, adopted, facts_of, first_of, place
 from sisr.driver.run.workers import Workers, check_batch, exactly
+from sisr.errors import ConfigError
 from sisr.metrics import perceptual
 from sisr.models import trust
 from sisr.recipe import Recipe
@@ -53,7 +54,7 @@ def prepare(order: Order, *, fetch: bool = True) -> tuple[Run, RunFolder, Traini
         ConfigError: The recipe, a setting or the name can't be used.
         DataError: The images can't be used.
     """
-    source = recipes.find(order.recipe) if isinstance(order.recipe, str) else order.recipe
+    source = _recipe(order.recipe, order.runs) if isinstance(order.recipe, str) else order.recipe
     if order.name is not None:
         ownership.refresh(order.runs / check_name(order.name))
     module = recipes.load(source.name, source.text, source.where)
@@ -93,6 +94,15 @@ def prepare(order: Order, *, fetch: bool = True) -> tuple[Run, RunFolder, Traini
     folder = RunFolder(ownership.refresh(order.runs / run.name))
     refuse_mixed(data, begun=folder.run.is_file())
     return run, folder, data
+
+
+def _recipe(name: str, runs: Path) -> recipes.Source:
+    try:
+        return recipes.find(name)
+    except ConfigError:
+        if not RunFolder(runs / name).run.is_file():
+            raise
+    raise ConfigError(f"{name} is a run, not a recipe: `sisr train --from {name} --name {name}` goes on with it")
 
 
 def buildable(run: Run, where: str) -> Recipe:
