@@ -115,6 +115,19 @@ def test_bicubics_values_are_shown_once_and_each_evaluation_in_one_line(
     ]
 
 
+@pytest.mark.parametrize("state", ["failed", "stopped"])
+def test_a_run_that_ended_before_its_first_step_has_no_progress_to_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    monkeypatch.setattr(displays, "err", Console(file=io.StringIO(), force_terminal=True, width=60))
+    folder = RunFolder(tmp_path)
+    with displays.Display(folder) as display:
+        folder.write_status(state=state, message="2 workers x 9 CPU can't fit")
+        display.refresh()
+    with displays.Display(folder):  # the same command again
+        pass
+
+
 def test_a_run_that_was_asked_to_stop_is_saving_and_has_no_time_left() -> None:
     assert displays.parts(STATUS, saving=True)[:2] == ["step 1,200/100,000", "saving"]
     assert "left" not in " ".join(displays.parts(STATUS | {"state": "stopped", "eta_s": 0.0}))

@@ -113,7 +113,8 @@ def _require_room_and_code(one: NodeView, where: str) -> None:
     if one.code != code_revision.digest():
         raise ConfigError(
             f"node {one.node} has other code (digest {one.code}) than {socket.gethostname()} "
-            f"({code_revision.digest()}): `ray rsync-up -A cluster.yaml` gives all nodes that of the submitting machine"
+            f"({code_revision.digest()}): `ray up -y` with your cluster file, when nothing runs there, gives all nodes "
+            "that of the submitting machine"
         )
 
 

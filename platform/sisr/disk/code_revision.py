@@ -91,7 +91,7 @@ def complaint_about_submitted() -> str | None:
         return None
     return (
         f"the code installed here is {' of commit '.join(known)}, but the run was submitted from {submitted}: "
-        "`ray rsync-up -A cluster.yaml` renews it on a running cluster, `ray up -y cluster.yaml` installs it"
+        "`ray up -y` with your cluster file, when nothing runs there, renews it on all nodes"
     )
 
 
@@ -106,7 +106,8 @@ def complaint_about_script(script: Path) -> str | None:
         return None
     return (
         f"{script} is not the {script.name} that is installed here ({installed}): the code here is older or newer than "
-        "that on the machine it was submitted from; `ray rsync-up -A cluster.yaml` renews it"
+        "that on the machine it was submitted from; `ray up -y` with your cluster file, when nothing runs there, "
+        "renews it"
     )
 
 

@@ -139,7 +139,7 @@ def stamp() -> Diagnosis:
     if code_revision.stamp_fits():
         return Diagnosis("ok", "stamp", f"{code_revision.STAMP.name} says which commit the nodes get")
     found = f"{code_revision.STAMP} is not there, or of other code: the nodes will not know their commit"
-    return Diagnosis("warning", "stamp", found, "python -m sisr.disk.code_revision, before `ray up` and `ray rsync-up`")
+    return Diagnosis("warning", "stamp", found, "python -m sisr.disk.code_revision, before `ray up`")
 
 
 def disks(places: dict[str, Path]) -> Iterator[Diagnosis]:

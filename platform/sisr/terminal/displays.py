@@ -53,7 +53,8 @@ class Display:
         status = self._folder.status()
         self._say_stage(status)
         saving = self._folder.stop_requested()
-        if not status or (status, saving) == self._last:
+        # A run that ended before its first step, as one that found no room, has none; its message is the command's.
+        if "step" not in status or (status, saving) == self._last:
             return
         self._last = status, saving
         has_begun = status.get("state", "running") == "running" or status.get("step") != self._earlier.get("step")
