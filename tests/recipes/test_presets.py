@@ -29,7 +29,7 @@ def test_presets_are_known_without_the_rest_of_the_recipes_file(recipe: str) -> 
     assert light.presets == recipes.load(recipe).Config.presets
 
 
-def test_a_later_preset_wins_and_an_unknown_one_is_answered_with_the_nearest() -> None:
+def test_a_later_preset_wins_and_an_unknown_one_is_answered_with_those_that_there_are() -> None:
     source = recipes.find("pixelshuffle")
     settings, _ = recipes.preset(source, ["photos", "cpu"])
     assert (settings["hr_crop"], settings["learning_rate"]) == (96, 1e-3)

@@ -11,11 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sisr.config.wording import printable
 from sisr.data.formats import READ
-from sisr.data.images import Verdict, decode, examine
+from sisr.data.images import Verdict, examine
 from sisr.data.index import Index
-from sisr.data.sources import ImageFile
 from sisr.data.store import Store
 from sisr.errors import DataError
 
@@ -58,10 +56,9 @@ class PairedFolder:
     def remedy(self, spec: str) -> str:
         """Return in words what to say instead of `spec`."""
         if self._are_enlarged:
-            one = len(self.pairs) == 1
-            what = f"{self.pairs[0].hr} is called" if one else f"those that end in _x{self.scale} are called"
-            it = "it" if one else "them"
-            return f"{what} as `sisr upscale` calls what it has made, which is no original: move {it} away"
+            many = (f"those that end in _x{self.scale} are", "them")
+            what, it = many if len(self.pairs) > 1 else (f"{self.pairs[0].hr} is", "it")
+            return f"{what} called as `sisr upscale` calls what it has made, which is no original: move {it} away"
         folder, spec = PurePosixPath(self.pairs[0].hr).parent, spec.rstrip("/") or "/"
         if str(folder) == self.folder:
             return f"to use the given lr, say --data pairs:{spec}; to make lr while training, move the small ones away"
@@ -114,14 +111,6 @@ def packed_pairs(store: Store) -> list[PairedFolder]:
 def are_plain(found: Sequence[PairedFolder], num_images: int) -> bool:
     """Return whether a folder of so many images plainly is one of pairs, and not one in which a few happen to be."""
     return any(len(folder.pairs) * 2 >= PLAINLY * num_images for folder in found)
-
-
-def refuse_pairs(spec: str, files: Sequence[ImageFile]) -> None:
-    """Raise DataError if the files of a source, none of which is packed, hold pairs."""
-    paths = {file.name: file.path for file in files if not file.refused}
-    found = find_paired(list(paths), lambda name: header_size(paths[name]), lambda name: decode(paths[name]))
-    if found:
-        raise DataError(printable(found[0].explained(spec)))
 
 
 def examine_pair(hr: Path, lr: Path) -> tuple[Verdict, tuple[Pixels, ...]]:

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sisr.config.wording import printable
 from sisr.data.formats import RefusedError
-from sisr.data.images import decode_with_alpha, flatten
+from sisr.data.images import decode, decode_with_alpha, flatten
 from sisr.data.index import Index
 from sisr.data.packing import digest, read_all
-from sisr.data.pairs import header_size, refuse_pairs, scale_of
+from sisr.data.pairs import find_paired, header_size, scale_of
 from sisr.data.sources import ImageFile, catalogue
 from sisr.data.sources.judging import judging_files
 from sisr.disk.run_folder import RECORD, RunFolder
@@ -39,7 +40,7 @@ def find(data: str) -> list[ImageFile]:
     if any(file.lr for file in files):
         _require_pairs(data, files)
     else:
-        refuse_pairs(data, files)
+        _refuse_pairs(data, files)
     return files
 
 
@@ -52,6 +53,14 @@ def find_unseen(data: str, run: Mapping[str, Any]) -> tuple[list[ImageFile], str
     if not is_whole or catalogue.absolute(data) != run.get("data") or run.get("validation"):
         return find(data), data
     return catalogue.open_source(data).held_out, f"{data} (held-out images)"
+
+
+def _refuse_pairs(spec: str, files: Sequence[ImageFile]) -> None:
+    """Raise DataError if the files of a source, none of which is packed, hold pairs."""
+    paths = {file.name: file.path for file in files if not file.refused}
+    found = find_paired(list(paths), lambda name: header_size(paths[name]), lambda name: decode(paths[name]))
+    if found:
+        raise DataError(printable(found[0].explained(spec)))
 
 
 def _require_pairs(data: str, files: Sequence[ImageFile]) -> None:
