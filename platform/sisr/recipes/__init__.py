@@ -108,8 +108,8 @@ def _text(source: Source) -> str:
 
 
 def _unknown(name: str, hint: str | None) -> ConfigError:
-    listed = f"ll recipes: {', '.join(names())}; or name a file that ends in .py, or a module"
-    return ConfigError(f"no recipe '{name}'; {hint + ' A' if hint else 'a'}{listed}")
+    listed = f"{f'{hint} All' if hint else 'all'} recipes: {', '.join(names())}"
+    return ConfigError(f"no recipe '{name}'; {listed}; or name a file that ends in .py, or a module")
 
 
 def _source(name: str, text: str, where: str) -> Source:
