@@ -5,14 +5,16 @@
 # Addresses are those of cluster.local.yaml, and that of the NFS server. It holds until the machine restarts: add it to
 # /etc/nftables.conf there to keep it, and before `reject` what else the machine serves.
 set -euo pipefail
+fail() { echo "firewall.sh: $1" >&2; exit 2; }
+[ $# -gt 0 ] || fail "name the addresses of all machines of the cluster"
 v4=() v6=()
 for address in "$@"; do
   case "$address" in
     *:*) v6+=("ip6 saddr $address accept") ;;
+    *[!0-9./]* | "") fail "'$address' is a name, and a firewall knows addresses: 'getent hosts $address' has it" ;;
     *) v4+=("ip saddr $address accept") ;;
   esac
 done
-[ $# -gt 0 ] || { echo "firewall.sh: name the addresses of all machines of the cluster" >&2 && exit 2; }
 
 cat << NFT
 table inet sisr

@@ -21,7 +21,8 @@ set -uo pipefail
 
 fail() { echo "slurm.sh: $1" >&2; exit 2; }
 [ -n "${SLURM_JOB_ID:-}" ] || fail "is a batch script: sbatch deploy/slurm.sh train RECIPE ..."
-pipeline=${1:-} && shift
+[ $# -gt 0 ] || fail "wants a pipeline and its words: sbatch deploy/slurm.sh train RECIPE ..."
+pipeline=$1 && shift
 cd "$SLURM_SUBMIT_DIR" && [ -f "pipelines/$pipeline.py" ] || fail "no pipelines/$pipeline.py in $SLURM_SUBMIT_DIR: \
 submit it in the project's folder, with train, tune or another pipeline as its first word"
 case "$pipeline $*" in
@@ -49,7 +50,7 @@ RESTARTS=3 # of a job in which Ray does not start
 state=$(mktemp -d) && export state # on the head alone: the driver's number while it runs, and how it ended
 trap 'rm -rf "$state"' EXIT
 requeue='' ended=''
-save() { [ ! -s "$state/driver" ] || kill -TERM "$(cat "$state/driver")"; }
+save() { [ ! -s "$state/driver" ] || kill -TERM "$(cat "$state/driver")" 2> /dev/null; } # it may have ended by itself
 trap 'requeue=yes; echo "slurm.sh: time is nearly over: saving"; save' USR1
 trap 'requeue=; ended=yes; echo "slurm.sh: asked to end: saving"; save' TERM
 
@@ -85,6 +86,12 @@ code=$?
 while kill -0 "$step" 2> /dev/null; do wait "$step"; code=$?; done # a signal ends a wait
 [ ! -s "$state/ended" ] || code=$(cat "$state/ended")
 
+# Ray's processes have said a lot since the pipeline ended: the last word is whether it went well.
+case $code in
+  0) echo "slurm.sh: $pipeline has ended well (0); what stands above this, since its own last line, is Ray's end" ;;
+  75) echo "slurm.sh: $pipeline has saved (75); the same command goes on" ;;
+  *) echo "slurm.sh: $pipeline has ended with $code; its message stands above Ray's end" ;;
+esac
 if [ "$code" != 0 ] && [ ! -s "$state/driver" ] && [ -z "$ended" ]; then
   echo "slurm.sh: Ray did not start on all $SLURM_JOB_NUM_NODES nodes; its messages are above"
   if [ "${SLURM_RESTART_COUNT:-0}" -lt "$RESTARTS" ]; then

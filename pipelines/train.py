@@ -1,8 +1,8 @@
 """Train one recipe on images; the same command goes on after any interruption.
 
 Writes the run's folder (checkpoints, samples, metrics, the final model) under --runs and follows it in MLflow.
-Exit codes: 0 finished, 2 a wrong option, 3 unusable images, 5 diverged, 6 the run is held by another process,
-75 stopped and resumable.
+Exit codes: 0 finished, 2 a wrong option, 3 unusable images, 5 diverged, 6 the run is held by another process, 73 the
+disk can't be written, 74 object storage can't be used, 75 stopped and resumable.
 """
 
 from functools import partial

@@ -4,7 +4,7 @@ What is searched stands in the recipe's search space (search_spaces/RECIPE.yaml,
 sweep's folder under --runs: a ledger of all trials, a folder for each, best.yaml for `sisr train RECIPE --config`, and
 results/index.html. In MLflow a sweep is one run with a child for each trial.
 Exit codes: 0 finished, 2 a wrong option or space, 3 unusable images, 5 every trial diverged, 6 the sweep is held by
-another process, 75 stopped and resumable.
+another process, 73 the disk can't be written, 74 object storage can't be used, 75 stopped and resumable.
 """
 
 from functools import partial
@@ -215,13 +215,12 @@ def _steps(option: str, text: str | None) -> tuple[int, ...] | None:
 
 
 def _show(sweep: "Sweep", folder: Path, recipe: str) -> None:
-    from sisr.driver.sweep.files import train_command
-    from sisr.driver.sweep.full_run import full_size
+    from sisr.driver.sweep.full_run import after_sweep, full_size
 
     titles, cells = board.table(sweep, board.rows(sweep)[:SHOWN], out.width if out.is_terminal else 200)
     table(f"sweep {sweep.plan.name}: {len(cells)} of {len(sweep.trials)} trials, the best first", titles, cells)
-    out.print(f"pictures and curves:  {folder}/results/index.html", markup=False)
-    out.print(f"train with the best:  {train_command(sweep.plan, folder, recipe)}", markup=False)
+    for line in next_steps.lines(after_sweep(sweep.plan, folder, recipe)):
+        out.print(line, markup=False)
     write(f"  {full_size(sweep.plan)}; --dry-run checks it", hanging=0)
 
 

@@ -83,6 +83,11 @@ class StorageError(SisrError):
 
     exit_code = 74
 
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        """Keep apart what is wrong and, where that is known, what would be right; the text has both."""
+        super().__init__(f"{problem}: {remedy}" if remedy else problem)
+        self.problem, self.remedy = problem, remedy
+
 
 class StoppedError(SisrError):
     """The run was asked to stop and has saved its state; running the same command again goes on."""

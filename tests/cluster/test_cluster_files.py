@@ -113,8 +113,9 @@ def test_each_file_passes_rays_own_validation_as_it_is_shipped(name: str) -> Non
 @pytest.mark.parametrize("name", FILES)
 def test_as_shipped_the_doctor_names_every_placeholder_and_nothing_else(name: str) -> None:
     placeholders = re.findall(r"FILL_IN_\w+", (REPOSITORY / name).read_text())
-    found = [one.found for one in cluster_file.examine(REPOSITORY / name, with_defaults)]
-    assert found == [f"{placeholder} is not filled in" for placeholder in placeholders]
+    findings = cluster_file.examine(REPOSITORY / name, with_defaults)
+    assert [one.found for one in findings] == [f"{placeholder} is not filled in" for placeholder in placeholders]
+    assert all(one.remedy for one in findings), "each says what belongs there"
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -131,7 +131,7 @@ def test_no_container_on_kubernetes_has_rights_it_does_not_need() -> None:
 @pytest.mark.slow
 def test_the_jobs_command_is_one_that_train_understands(tmp_path: Path) -> None:
     words = only("RayJob")["spec"]["entrypoint"].split()
-    words[words.index("/shared/images")] = "demo"
+    words[words.index("/shared/photos")] = "demo"
     command = [sys.executable, "-m", "sisr.terminal.cli", *words[1:], "--dry-run"]
     of_a_cluster = {**os.environ, "RAY_ADDRESS": "head:6379"}  # else this machine would have to have two GPUs
     done = subprocess.run(command, cwd=tmp_path, env=of_a_cluster, capture_output=True, text=True, timeout=300)
@@ -314,6 +314,12 @@ def batch(allocation: dict[str, str], *words: str, **more: str) -> "subprocess.C
     return subprocess.run(command, env={**allocation, **more}, capture_output=True, text=True, timeout=300)
 
 
+def test_a_job_without_a_pipeline_is_told_what_it_wants(allocation: dict[str, str]) -> None:
+    for words, expected in (((), "sbatch deploy/slurm.sh train RECIPE"), (("trian",), "no pipelines/trian.py")):
+        done = batch(allocation, *words)
+        assert (done.returncode, expected in done.stderr) == (2, True)
+
+
 def test_a_job_over_several_nodes_without_a_server_of_mlflow_is_refused_before_ray_starts(
     allocation: dict[str, str],
 ) -> None:
@@ -360,3 +366,9 @@ def test_a_firewall_that_would_shut_out_the_other_machines_is_refused() -> None:
     done = subprocess.run([DEPLOY / "firewall.sh"], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout) == (2, "")
     assert "name the addresses of all machines" in done.stderr
+
+
+def test_a_firewall_for_names_is_refused_since_only_addresses_can_be_let_in() -> None:
+    done = subprocess.run([DEPLOY / "firewall.sh", "10.0.0.1", "gpu-2"], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "'getent hosts gpu-2'" in done.stderr

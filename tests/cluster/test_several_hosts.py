@@ -23,7 +23,7 @@ from PIL import Image
 
 import hosts
 from hosts import Host
-from lab import CLUSTER, HOME, SHARED, VENV, Lab, lab, own
+from lab import CLUSTER, HOME, PROJECT, SHARED, VENV, Lab, lab, own
 from nodes import curve
 from sisr.disk.run_folder import RunFolder
 
@@ -343,6 +343,20 @@ def test_a_job_outlives_the_connection(cluster: Lab) -> None:
     finally:
         cluster.network.plug_in(cluster.laptop)
     assert (status(cluster, "job")["state"], status(cluster, "job")["step"]) == ("finished", STEPS)
+
+
+def test_changed_code_comes_to_all_hosts_by_ray_up(cluster: Lab) -> None:
+    which = "from sisr.disk.code_revision import digest; print(digest())"
+    file = cluster.laptop.path(PROJECT / "pipelines" / "runs.py")
+    file.write_text(file.read_text() + "\n# changed\n")
+    mine = cluster.run("python", "-c", which)
+    assert mine not in {ask(host, which) for host in cluster.nodes}
+    cluster.run("python", "-m", "sisr.disk.code_revision")
+    cluster.run("ray", "up", "-y", CLUSTER)
+    wait_for("all hosts", lambda: is_complete(cluster))
+    assert {ask(host, which) for host in cluster.nodes} == {mine}
+    cluster.run(*cluster.submit("train", *RUN, *PAIR, "--name", "changed", "--steps", "5"))
+    assert status(cluster, "changed")["state"] == "finished"
 
 
 def left_on(host: Host) -> list[str]:

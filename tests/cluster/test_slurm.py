@@ -133,6 +133,7 @@ def test_a_job_whose_time_ends_saves_and_goes_on_when_it_is_queued_again(cluster
     log = cluster.log(job)
     assert "slurm.sh: saved; queued again" in log
     assert log.count("Running command on head node") == 2
+    assert log.splitlines()[-1].startswith("slurm.sh: train has ended well (0)"), "whatever Ray says as it ends"
     status = cluster.status("first")
     assert (status["state"], status["step"]) == ("finished", STEPS)
     journal = (cluster.shared / "sisr" / "runs" / "first" / "evaluations.jsonl").read_text().splitlines()

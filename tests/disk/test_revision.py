@@ -71,6 +71,14 @@ def test_a_stamp_tells_the_commit_only_of_the_code_it_was_written_for(copy: Path
     assert "revision" not in json.loads(ask(copy, REVISION))
 
 
+def test_asking_for_help_writes_no_stamp(copy: Path) -> None:
+    command = [sys.executable, "-S", "-m", "sisr.disk.code_revision"]
+    told = subprocess.run([*command, "--help"], cwd=copy, capture_output=True, text=True, timeout=300)
+    assert (told.returncode, "writes REVISION" in told.stdout) == (0, True)
+    assert subprocess.run([*command, "pruen"], cwd=copy, capture_output=True, timeout=300).returncode
+    assert not (copy / "sisr" / "REVISION").exists()
+
+
 @pytest.mark.parametrize("key", ["digest", "revision"])
 def test_code_that_was_submitted_from_the_same_code_is_no_news(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if key not in code_revision.code_revision():

@@ -45,4 +45,10 @@ def test_versions_that_are_kept_and_refused_rights_are_named(wire: Wire) -> None
         place.call("keep none", "put_bucket_versioning", VersioningConfiguration={"Status": "Suspended"})
     wire.fault, wire.only = "forbidden", "PUT"
     (*_, wrong) = bucket.examine(wire.address().written)
-    assert "access denied (AccessDenied): allow s3:GetObject, PutObject, DeleteObject and ListBucket" in wrong.found
+    assert wrong.found.endswith("access denied (AccessDenied)")
+    assert wrong.remedy == "allow s3:GetObject, PutObject, DeleteObject and ListBucket"
+
+
+def test_a_bucket_that_is_not_there_is_to_be_created(wire: Wire) -> None:
+    (wrong,) = bucket.examine(wire.address().written.replace(wire.address().bucket, "nowhere", 1))
+    assert ("no bucket nowhere" in wrong.found, wrong.remedy.partition(",")[0]) == (True, "create it")

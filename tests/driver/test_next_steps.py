@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from sisr.driver import next_steps
+from sisr.storage.address import runs_folder
 
 
 def finished(folder: Path, held_out: int, **run: Any) -> list[list[str]]:
@@ -37,6 +38,13 @@ def test_what_the_gate_would_refuse_for_too_few_images_is_not_suggested(tmp_path
 def test_images_at_an_address_are_not_read_as_files(tmp_path: Path) -> None:
     verbs = [words[1] for words in finished(tmp_path / "a", 9, data="s3://bucket/photos")]
     assert verbs == ["serve", "animate"]
+
+
+def test_a_run_in_object_storage_is_brought_home_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SISR_CACHE", str(tmp_path))
+    (home, *_) = finished(runs_folder("s3://bucket/runs") / "mine", 9)
+    assert home == ["sisr", "pull", "s3://bucket/runs/mine", "mine"]
+    assert "pull" not in [words[1] for words in finished(tmp_path / "elsewhere", 9)]
 
 
 def test_a_damaged_record_suggests_nothing(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -140,8 +141,12 @@ def _stamp() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["prune"]:
-        for surplus in prune():
-            print(f"deleted {surplus}, which is not part of this revision")
-    else:
-        print(json.dumps({key: value for key, value in write_stamp().items() if key != "files"}))
+    match sys.argv[1:]:
+        case []:
+            print(json.dumps({key: value for key, value in write_stamp().items() if key != "files"}))
+        case ["prune"]:
+            for surplus in prune():
+                print(f"deleted {surplus}, which is not part of this revision")
+        case words:
+            print(__doc__, "\nWithout words it writes REVISION; prune deletes what that does not list.", sep="")
+            raise SystemExit(0 if words in (["-h"], ["--help"]) else f"code_revision: no {shlex.join(words)!r}")

@@ -38,7 +38,7 @@ def examine(spec: str) -> list[Diagnosis]:
     try:
         found += [_place(bucket), *_access(bucket, name), _conditions(bucket, f"{name}.lease"), _versions(bucket)]
     except StorageError as error:
-        return [*found, Diagnosis("error", "storage", str(error), "see there; boto3 finds credentials and region")]
+        return [*found, Diagnosis("error", "storage", error.problem, error.remedy or "see there, and try again")]
     return found
 
 
@@ -47,7 +47,8 @@ def _place(bucket: Bucket) -> Diagnosis:
     try:
         answer = bucket.call("find the bucket", "head_bucket")
     except FileNotFoundError:
-        raise StorageError(f"{bucket.address}: there is no bucket {bucket.address.bucket}: create it") from None
+        found = f"{bucket.address}: there is no bucket {bucket.address.bucket}"
+        raise StorageError(found, "create it, where you train, or correct the address") from None
     there = answer.get("BucketRegion") or answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
     return Diagnosis("ok", "bucket", f"{bucket.address.bucket}" + (f" in {there}: train there, too" if there else ""))
 

@@ -64,9 +64,12 @@ def examine(path: Path, with_defaults: Callable[[dict[str, Any]], dict[str, Any]
 
 
 def _placeholders(path: Path) -> Iterator[Diagnosis]:
+    explained = ""  # by the line's comment, or by that of the line which begins what it belongs to
     for number, line in enumerate(path.read_text().splitlines(), 1):
-        for name in PLACEHOLDER.findall(line.partition("#")[0]):
-            yield Diagnosis("error", f"{path}:{number}", f"{name} is not filled in", line.partition("#")[2].strip())
+        content, _, comment = line.partition("#")
+        explained = comment.strip() or explained
+        for name in PLACEHOLDER.findall(content):
+            yield Diagnosis("error", f"{path}:{number}", f"{name} is not filled in", explained)
 
 
 def _files(path: Path, written: Mapping[str, Any], where: Where) -> Iterator[Diagnosis]:

@@ -9,7 +9,7 @@ from typing import Any
 from sisr.data.sources import LAYOUTS
 from sisr.disk.run_folder import RECORD
 from sisr.metrics.catalogue import FEWEST
-from sisr.storage.address import of_folder
+from sisr.storage.address import of_folder, of_run
 from sisr.terminal.console import err
 
 DEFAULT_RUNS = Path("runs")
@@ -49,7 +49,13 @@ def after_run(folder: Path) -> list[Step]:
     if "://" not in data and facts.get("held_out_of", 0) >= FEWEST:
         found.append(("register", command("register", name, "--data", data, runs=runs)))
     found.append(("try it", command("serve", name, runs=runs)))
-    return [*found, ("watch it", command("animate", name, runs=runs))][:3]
+    return [*to_bring_home(folder), *found, ("watch it", command("animate", name, runs=runs))][:3]
+
+
+def to_bring_home(folder: Path) -> list[Step]:
+    """Return the command that fetches a run or sweep from object storage; nothing for one that is not there."""
+    place = of_run(folder)
+    return [("bring it home", command("pull", place.written, place.name))] if place else []
 
 
 def to_go_on(folder: Path) -> list[Step]:

@@ -101,6 +101,12 @@ def place_here(address: Address, kind: str = "runs") -> Path:
     return cache.folder().absolute() / kind / server / address.bucket / address.path
 
 
+def of_run(folder: Path) -> Address | None:
+    """Return the address of a run or sweep that is worked on in a folder; None for one that is kept there."""
+    place = of_folder(folder.parent)
+    return place / folder.name if place else None
+
+
 def of_folder(runs: Path) -> Address | None:
     """Return the address whose runs a folder holds; None for a folder that only is what it is."""
     try:

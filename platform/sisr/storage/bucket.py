@@ -153,23 +153,26 @@ class Bucket:
                 raise ChangedError(doing) from error
             if code in CREDENTIALS:
                 self._client = None  # the next request looks for credentials again: somebody may renew them
-            raise StorageError(f"{self.address}: can't {doing}: {self._reason(code, error)}") from error
+            problem, remedy = self._reason(code, error)
+            raise StorageError(f"{self.address}: can't {doing}: {problem}", remedy) from error
         except (BotoCoreError, HTTPClientError, OSError) as error:
             if isinstance(error, FileNotFoundError | ConfigError):
                 raise
-            raise StorageError(f"{self.address}: can't {doing}: {_short(error)}") from error
+            problem, remedy = _short(error)
+            raise StorageError(f"{self.address}: can't {doing}: {problem}", remedy) from error
 
-    def _reason(self, code: str, error: Exception) -> str:
+    def _reason(self, code: str, error: Exception) -> tuple[str, str]:
+        """Return what is wrong, and what would be right."""
         if code == "NoSuchBucket":
-            return f"there is no bucket {self.address.bucket}: create it, or correct the address"
+            return f"there is no bucket {self.address.bucket}", "create it, or correct the address"
         if code in FORBIDDEN:
-            return f"access denied ({code}): allow s3:GetObject, PutObject, DeleteObject and ListBucket"
+            return f"access denied ({code})", "allow s3:GetObject, PutObject, DeleteObject and ListBucket"
         if code in CREDENTIALS:
-            return f"the credentials are not accepted ({code}): renew them"
+            return f"the credentials are not accepted ({code})", "renew them"
         if code in CLOCK:
-            return "this machine's clock is too far from the server's: set it"
+            return "this machine's clock is too far from the server's", "set it"
         if code in FULL:
-            return f"the bucket is full ({code}): free space, or raise its quota"
+            return f"the bucket is full ({code})", "free space, or raise its quota"
         return _short(error)
 
     def _opened(self) -> Any:
@@ -197,8 +200,8 @@ def _connect(address: Address) -> Any:
     return session.client("s3", endpoint_url=address.endpoint, region_name=address.region, config=config)
 
 
-def _short(error: Exception) -> str:
+def _short(error: Exception) -> tuple[str, str]:
     lines = str(error).splitlines() or [type(error).__name__]
     if type(error).__name__ == "NoCredentialsError":
-        return "there are no credentials: AWS_PROFILE, AWS_ACCESS_KEY_ID or the machine's role give them"
-    return lines[0]
+        return "there are no credentials", "AWS_PROFILE, AWS_ACCESS_KEY_ID or the machine's role give them"
+    return lines[0], ""

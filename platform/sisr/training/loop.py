@@ -1,5 +1,6 @@
 """The training loop: one function, read from top to bottom, unchanged in a plain process, in Ray Train and in Tune."""
 
+import os
 from typing import Any
 
 import torch
@@ -32,6 +33,10 @@ from sisr.training.run import Run, take_effect, versions
 from sisr.training.session import Log, Request, Session, Votes, mean_over_workers, weighted
 from sisr.training.state import TrainingState, assert_same_start, seed_everything
 from sisr.training.update import Updates
+
+# A CPU's large tensors lie in huge pages: glibc gives those above 32 MiB back to the kernel after each operation, and
+# gets the next ones page by page. torch reads this at its first tensor, which may be long before a run is trained.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, Any]:

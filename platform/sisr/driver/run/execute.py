@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sisr.disk.run_folder import RunFolder
@@ -13,6 +14,7 @@ from sisr.driver.run.order import Order, place_init, prepare
 from sisr.errors import DivergedError, SisrError, StoppedError
 from sisr.metrics.catalogue import PSNR_Y, metric
 from sisr.metrics.protocol import in_words
+from sisr.storage.address import of_run
 from sisr.storage.ownership import owned
 from sisr.terminal.console import note
 from sisr.terminal.displays import Display, by_set, plain, quality
@@ -138,13 +140,14 @@ def _of_sets(values: Mapping[str, float], baseline: Mapping[str, float]) -> list
 def summary(status: dict[str, Any]) -> str:
     """Return what a finished run achieved, in a few lines."""
     values, best = plain(status["validation"]), status.get("best", {})
+    place = of_run(Path(status["folder"])) or status["folder"]
     lines = [
         f"run {status['run']} finished at step {status['step']:,}",
         f"held-out images: {quality(values)}",
         f"bicubic:         {quality(status['baseline'])}",
         *_of_sets(values, status["baseline"]),
         f"measured {in_words(status.get('protocol', PROTOCOL.format(lr='recipe-lr')))}",
-        f"model: {status['folder']}/model    samples: {status['folder']}/samples",
+        f"model: {place}/model    samples: {place}/samples",
     ]
     if message := status.get("message"):
         lines.insert(1, message)

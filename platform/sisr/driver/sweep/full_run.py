@@ -6,11 +6,12 @@ from typing import Any
 from sisr import recipes
 from sisr.config.settings import build, read_yaml
 from sisr.disk.run_folder import RunFolder
+from sisr.driver import next_steps
 from sisr.driver.run.first_weights import FirstWeights
 from sisr.driver.run.order import Order
 from sisr.driver.run.order import prepare as prepare_run
 from sisr.driver.run.workers import exactly
-from sisr.driver.sweep.files import BEST, full_options
+from sisr.driver.sweep.files import BEST, full_options, train_command
 from sisr.errors import ConfigError, DataError
 from sisr.sweep.plan import Plan
 from sisr.sweep.space.space import SearchSpace
@@ -25,6 +26,14 @@ def full_size(plan: Plan, steps: int | None = None) -> str:
     pairs = [(name, value, plan.fixed[name]) for name, value in own.items()]
     changed = [f"{name} {value} instead of {trials}" for name, value, trials in pairs if value != trials]
     return f"unlike the trials: {', '.join(changed)}" if changed else "of the trials' size"
+
+
+def after_sweep(plan: Plan, folder: Path, recipe: str) -> list[next_steps.Step]:
+    """Return what can be looked at and typed after a sweep; of one in object storage, once it is at home."""
+    fetch = next_steps.to_bring_home(folder)
+    here = Path(folder.name) if fetch else folder  # where that puts it
+    page, train = str(here / "results" / "index.html"), train_command(plan, here, recipe)
+    return [*fetch, ("pictures and curves", page), ("train with the best", train)]
 
 
 def best_order(plan: Plan, folder: Path, recipe: str, workers: int, steps: int | None) -> Order:
