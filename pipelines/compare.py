@@ -68,6 +68,7 @@ def main(
 ) -> Any:  # a Comparison, whose room imports torch
     """Compare models."""
     from sisr.driver import comparison
+    from sisr.driver.trained_images import of_models
     from sisr.evaluation import compare, images
 
     by = compare.measures(protocol, perceptual, models.chosen_device(device), metrics)
@@ -82,7 +83,7 @@ def main(
     against = _reference(list(named), against)
     files = images.find(data)
     opened = _open(named, runs, scale, device, recipe or [], images.given_scale(files) or 4)
-    warnings = images.warnings(models.places(named.values(), runs), files)
+    warnings = images.warnings(of_models(named.values(), runs), files)
     result = compare.compare(opened, len(named), files, by, against, data, runs, warnings, places)
     logged = comparison.log(result, tracking_uri, experiment) if log else None
     if json:

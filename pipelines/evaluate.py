@@ -62,6 +62,7 @@ def main(
     json: Json = False,
 ) -> Any:  # a list of Measurement, whose room imports torch
     """Measure models on images."""
+    from sisr.driver.trained_images import of_models
     from sisr.evaluation.compare import measure, measures, unmeasured
     from sisr.evaluation.finished import find_all
     from sisr.evaluation.images import find, given_scale, warnings
@@ -76,7 +77,7 @@ def main(
     opened, manner = models.in_manner(opened, files[0].path, precision, self_ensemble, output_scale)
     scale = opened[0].scale if opened else scale or usual
     finished, surplus = find_all(sr or [], files, scale)
-    for line in (*warnings(models.places(specs, runs), files), *surplus, *by.missing):
+    for line in (*warnings(of_models(specs, runs), files), *surplus, *by.missing):
         console.note(f"warning: {line}")
     at_once = models.side_by_side(opened)
     measured, _ = measure(opened, files, by, scale=scale, finished=finished, at_once=at_once)

@@ -42,7 +42,7 @@ def main(
         rows = [(_title(r), "yes" if r["delivered"] else "no", r["pending"], r["message"]) for r in results]
         console.table("", ("run", "delivered", "pending", "note"), rows)
     if not all(r["delivered"] for r in results):
-        raise TrackingError("not everything is delivered, for the reason in the note; the outboxes keep it until `sisr sync` has")
+        raise TrackingError("not everything is delivered, the note says why; `sisr sync` tries again")
 
 
 def deliver(folder: Path, tracking_uri: str | None, experiment: str | None) -> dict[str, Any]:

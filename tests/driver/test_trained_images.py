@@ -70,20 +70,20 @@ def test_a_trials_images_are_those_of_its_sweep(run: Path, tmp_path: Path) -> No
 
 def test_a_model_of_which_nothing_is_known_gives_no_warning(tmp_path: Path, photos: Path) -> None:
     assert of_folder(tmp_path) is None
-    assert warnings({"x": tmp_path}, images.find(str(photos))) == []
+    assert warnings({"x": of_folder(tmp_path)}, images.find(str(photos))) == []
 
 
 def test_whoever_judges_a_model_on_its_own_images_is_warned_whatever_they_are_called(run: Path, photos: Path) -> None:
     for path in list(photos.iterdir()):
         path.rename(photos / f"renamed_{path.name}")
-    (line,) = warnings({"r": run / "model"}, images.find(str(photos)))
+    (line,) = warnings({"r": of_folder(run / "model")}, images.find(str(photos)))
     assert line.startswith(
         "r was trained on 10 of these 12 images (renamed_00.png, renamed_01.png, renamed_02.png, ...)"
     )
     for path in photos.iterdir():
         if path.name not in ("renamed_03.png", "renamed_07.png"):
             path.unlink()
-    assert warnings({"r": run / "model"}, images.find(str(photos))) == []
+    assert warnings({"r": of_folder(run / "model")}, images.find(str(photos))) == []
 
 
 def test_a_crop_is_known_by_the_photograph_that_it_says_it_was_cut_from(
@@ -96,7 +96,7 @@ def test_a_crop_is_known_by_the_photograph_that_it_says_it_was_cut_from(
         text.add_text(images.CUT_FROM, sha256(photos / name))
         with Image.open(photos / name) as photo:
             photo.crop((2, 2, 18, 18)).save(crops / name, pnginfo=text)
-    (line,) = warnings({"r": run / "model"}, images.find(str(crops)))
+    (line,) = warnings({"r": of_folder(run / "model")}, images.find(str(crops)))
     assert line.startswith("r was trained on 1 of these 2 images (00.png)"), "03.png was held out"
 
 

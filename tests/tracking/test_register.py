@@ -300,6 +300,25 @@ def test_what_a_model_was_trained_on_is_known_of_a_run_on_another_machine(place,
     assert re.search(r"images: it was trained on [678] of these 8 images", said)
 
 
+@pytest.mark.parametrize("folder", ["here", "elsewhere"])
+def test_a_registered_model_is_known_by_its_images_too(place, register, tmp_path, monkeypatch, capsys, folder):
+    """Where its run's folder is on this machine, and where it is not."""
+    assert register("better", "--model-name", "known")[0] == 0
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", place.url)
+    run = place.runs / "better"
+    if folder == "elsewhere":
+        run.rename(tmp_path / "gone")
+    try:
+        with pytest.raises(SystemExit) as end:
+            words = ["--data", place.runs.parent / "train", "--runs", place.runs, "--perceptual", "none"]
+            cli.main(["evaluate", "models:/known@champion", *map(str, words)])
+    finally:
+        if folder == "elsewhere":
+            (tmp_path / "gone").rename(run)
+    assert not end.value.code
+    assert "warning: models:/known@champion was trained on" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("metric", ["score", "swd", "ssim_rgb"])
 def test_any_metric_that_is_measured_can_decide(register, metric):
     """Few steps improve PSNR at once and SWD later, so either answer is right here if it fits its interval."""

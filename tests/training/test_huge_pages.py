@@ -18,7 +18,8 @@ print(next(line.split()[1] for line in lines if line.startswith("AnonHugePages")
 
 
 @pytest.mark.skipif(
-    not OFFERED.is_file() or "[madvise]" not in OFFERED.read_text(), reason="this kernel gives huge pages to all or none"
+    not OFFERED.is_file() or "[madvise]" not in OFFERED.read_text(),
+    reason="this kernel gives huge pages to all or to none",
 )
 def test_large_tensors_of_a_training_process_lie_in_huge_pages() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "THP_MEM_ALLOC_ENABLE"}

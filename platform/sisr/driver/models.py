@@ -1,7 +1,7 @@
 """From what a person calls a model to the model: a run, a folder, a file, or an address in MLflow."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sisr.inference.prepared import Prepared
     from sisr.models.model import Model
 
+IN_MLFLOW = ("models:/", "runs:/")
 MOST_AT_ONCE = 4  # images measured side by side: each takes memory
 HELP = (
     "A run's name, folder or address (s3://...), a checkpoint or model folder, a weights file (.safetensors; .pth of "
@@ -161,7 +162,7 @@ def locate(spec: str, runs: Path, tracking_uri: str | None = None) -> Path:
         TrackingError: The MLflow server does not answer.
         StorageError: It is in object storage, which does not answer.
     """
-    if spec.startswith(("models:/", "runs:/")):
+    if spec.startswith(IN_MLFLOW):
         from sisr.tracking.champion import registered
         from sisr.tracking.registry import download_model
 
@@ -177,12 +178,6 @@ def locate(spec: str, runs: Path, tracking_uri: str | None = None) -> Path:
         return find_model(str(folder), runs)
     ownership.refresh(runs / spec)
     return find_model(spec, runs)
-
-
-def places(specs: Iterable[str], runs: Path) -> dict[str, Path]:
-    """Return the folder or weights file of each model that is on this machine, by what names it."""
-    in_mlflow = ("models:/", "runs:/")
-    return {spec: locate(spec, runs) for spec in specs if spec != "bicubic" and not spec.startswith(in_mlflow)}
 
 
 def chosen_device(device: str) -> "torch.device":

@@ -162,9 +162,8 @@ def of_folder(path: Path) -> set[str] | None:
     return None
 
 
-def warnings(models: Mapping[str, Path], files: Sequence[ImageFile]) -> list[str]:
-    """Return in words which models, given by their folders or files, were trained on some of the images."""
-    known = {name: of_folder(path) for name, path in models.items()}
+def warnings(known: Mapping[str, set[str] | None], files: Sequence[ImageFile]) -> list[str]:
+    """Return in words which models were trained on some of the images; `known` are SHA-256, as of `of_folder`."""
     if not any(known.values()):
         return []
     contents, origins = hashes(files), cut_from(files)

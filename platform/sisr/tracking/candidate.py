@@ -65,10 +65,38 @@ def fetch(client: MlflowClient, server: str, run_id: str, runs: Path) -> Candida
         run,
         str(model.model_id),
         files,
-        record=json.loads(_artifact(client, run_id, RECORD) or b"{}"),
+        record=record_of(client, run_id),
         picture=_last_picture(client, run_id),
-        image_hashes=lambda: _image_hashes(client, run),
+        image_hashes=lambda: image_hashes(client, run),
     )
+
+
+def run_behind(client: MlflowClient, spec: str) -> Run | None:
+    """Return the run that made the model which an address in MLflow names; None where that is not known.
+
+    `spec` is an address as `registry.download_model` takes it, of a model that is there.
+    """
+    scheme, _, rest = spec.partition(":/")
+    name, _, version = rest.strip("/").partition("/")
+    try:
+        if scheme == "runs":
+            return client.get_run(name)
+        if "@" in name:
+            run_id = client.get_model_version_by_alias(*name.split("@", 1)).run_id
+        elif version:
+            run_id = client.get_model_version(name, version).run_id
+        else:
+            run_id = client.get_logged_model(name).source_run_id
+        return client.get_run(run_id) if run_id else None
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+
+
+def record_of(client: MlflowClient, run_id: str) -> dict[str, Any]:
+    """Return a run's run.json; empty where MLflow holds none."""
+    return dict(json.loads(_artifact(client, run_id, RECORD) or b"{}"))
 
 
 def _newest_model(client: MlflowClient, run: Run) -> LoggedModel | None:
@@ -98,7 +126,7 @@ def _artifact(client: MlflowClient, run_id: str, path: str) -> bytes | None:
         return Path(client.download_artifacts(run_id, path, folder)).read_bytes()
 
 
-def _image_hashes(client: MlflowClient, run: Run) -> dict[str, str]:
+def image_hashes(client: MlflowClient, run: Run) -> dict[str, str]:
     """Return the SHA-256 of a run's image files, by name; those of a trial are with its sweep."""
     own: dict[str, str] = json.loads(_artifact(client, run.info.run_id, "files.json") or b"{}")
     sweep = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
