@@ -130,7 +130,7 @@ def test_a_folder_of_images_is_judged_as_training_would(capsys: pytest.CaptureFi
     shutil.copy(tmp_path / "images" / "1.png", tmp_path / "images" / "copy.png")
     code, findings, _ = doctor(capsys, str(tmp_path / "images"))
     assert (code, found(findings, "images")["found"]) == (OK, "5 of 5 can be used")
-    assert "1 images are there twice" in found(findings, "copies")["found"]
+    assert "1 image is there twice" in found(findings, "copies")["found"]
     (tmp_path / "images" / "broken.png").write_bytes(b"\x89PNG no more")
     code, findings, err = doctor(capsys, str(tmp_path / "images"))
     assert code == DATA
@@ -159,7 +159,7 @@ def test_what_made_the_low_resolution_images_is_recognised(
         write(hr, tmp_path / "pairs" / ("HR" if "/" in layout else "") / f"{name}.png")
         write(MAKERS[kernel](hr, scale), tmp_path / "pairs" / layout.format(name))
     code, findings, _ = doctor(capsys, str(tmp_path / "pairs"))
-    assert code == OK
+    assert code == DATA, "as plain images, which they are not"
     assert [one["found"] for one in findings if "pairs" in one["found"]] == [
         f"2 pairs x{scale}; low resolution made by: {kernel}"
     ]
@@ -267,6 +267,20 @@ def test_what_upscale_wrote_beside_its_input_is_named_as_such(
         cli.main(["evaluate", "bicubic", "--data", str(tmp_path / "set")])
     assert ended.value.code == DATA
     assert f"{tmp_path / 'set'}: {said}" in capsys.readouterr().err
+
+
+def test_what_upscale_wrote_is_an_error_where_training_refuses_it_and_no_innocent_is_accused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for number in range(4):
+        write(photograph()[:120, number : number + 80], tmp_path / "set" / f"{number}.png")
+    write(resize(photograph()[:120, :80], Fraction(4)), tmp_path / "set" / "0_x4.png")
+    write(photograph()[:320, :300], tmp_path / "set" / "0_x4_compare.png")
+    code, findings, _ = doctor(capsys, str(tmp_path / "set"))
+    told = found(findings, "enlarged")
+    assert (code, told["level"], told["found"]) == (DATA, "error", "2 of 6 images: 0_x4.png, 0_x4_compare.png")
+    assert told["remedy"].endswith("move them away")
+    assert "no original of its name" not in json.dumps(findings)
 
 
 def test_a_few_thumbnails_among_many_images_are_only_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -348,6 +348,15 @@ def test_images_that_have_changed_are_named_as_train_names_them(tmp_path: Path, 
         taken_up(tmp_path, data=str(images))
 
 
+def test_what_upscale_has_written_among_the_images_meanwhile_is_to_be_moved_away(tmp_path: Path, images: Path) -> None:
+    begun(tmp_path, data=str(images))
+    shutil.copy(images / "0.png", images / "1_x4_compare.png")
+    with pytest.raises(
+        DataError, match=r"1_x4_compare\.png is called as `sisr upscale` calls .*: move it away\. Choose"
+    ):
+        taken_up(tmp_path, data=str(images))
+
+
 def test_the_same_images_in_another_place_are_the_same_sweep(tmp_path: Path, images: Path) -> None:
     begun(tmp_path, data=str(images))
     images.rename(tmp_path / "moved")

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from sisr.config.wording import printable
+from sisr.data import outputs
 from sisr.data.images import Verdict
 from sisr.errors import DataError
 
@@ -103,10 +104,14 @@ class Index:
 def changes(before: Mapping[str, str], after: Mapping[str, str]) -> str:
     """Return what differs between two states of a source, such as "+12 -3 ~1 files, e.g. a.png"; else "".
 
-    Both are content hashes by file name.
+    Both are content hashes by file name. Of what is called as an output of `sisr upscale`, that is said.
     """
     added = [name for name in after if name not in before]
     removed = [name for name in before if name not in after]
     modified = [name for name in after if name in before and before[name] != after[name]]
     examples = [printable(name) for name in (added + removed + modified)[:3]]
-    return f"+{len(added)} -{len(removed)} ~{len(modified)} files, e.g. {', '.join(examples)}" if examples else ""
+    if not examples:
+        return ""
+    made = sorted({*outputs.among(after)} & {*added})
+    hint = f"; {printable(made[0])} is {outputs.REMEDY.format('it')}" if made else ""
+    return f"+{len(added)} -{len(removed)} ~{len(modified)} files, e.g. {', '.join(examples)}{hint}"

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sisr.data import outputs
 from sisr.data.formats import READ
 from sisr.data.images import Verdict, examine
 from sisr.data.index import Index
@@ -50,15 +51,15 @@ class PairedFolder:
         """Return in words what is wrong with a source `spec` of plain images, and what would be right."""
         pair, count = self.pairs[0], len(self.pairs)
         twice = f"{count:,} {'picture is' if count == 1 else 'pictures are'} there twice"
-        how = f"enlarged x{self.scale}" if self._are_enlarged else f"x{self.scale} smaller in '{self.folder}'"
+        how = f"enlarged x{self.scale}" if self.are_enlarged else f"x{self.scale} smaller in '{self.folder}'"
         return f"{spec}: {twice}, {how} ({pair.lr} and {pair.hr}); {self.remedy(spec)}"
 
     def remedy(self, spec: str) -> str:
         """Return in words what to say instead of `spec`."""
-        if self._are_enlarged:
+        if self.are_enlarged:
             many = (f"those that end in _x{self.scale} are", "them")
             what, it = many if len(self.pairs) > 1 else (f"{self.pairs[0].hr} is", "it")
-            return f"{what} called as `sisr upscale` calls what it has made, which is no original: move {it} away"
+            return f"{what} {outputs.REMEDY.format(it)}"
         folder, spec = PurePosixPath(self.pairs[0].hr).parent, spec.rstrip("/") or "/"
         if str(folder) == self.folder:
             return f"to use the given lr, say --data pairs:{spec}; to make lr while training, move the small ones away"
@@ -67,10 +68,10 @@ class PairedFolder:
         return f"to use the given lr, say --data pairs:{hr},{lr}; to make lr while training, {alone}"
 
     @property
-    def _are_enlarged(self) -> bool:
-        """Whether the large images are what `inference.jobs` writes beside its inputs, and not their originals."""
-        pairs = [(PurePosixPath(pair.lr), PurePosixPath(pair.hr)) for pair in self.pairs]
-        return all(hr.parent / hr.stem == lr.parent / f"{lr.stem}_x{self.scale}" for lr, hr in pairs)
+    def are_enlarged(self) -> bool:
+        """Whether the large images are what `sisr upscale` writes beside its inputs, and not their originals."""
+        names = [name for pair in self.pairs for name in (pair.lr, pair.hr)]
+        return {pair.hr for pair in self.pairs} <= {*outputs.among(names)}
 
 
 def find_paired(

@@ -5,15 +5,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sisr.config.wording import printable
-from sisr.data import packing
+from sisr.data import outputs, packing
 from sisr.data.images import decode
 from sisr.data.index import MAX_BAD_FRACTION, NAMED, Index
 from sisr.data.packing import read_all
-from sisr.data.pairs import find_paired, scale_of, size_of
+from sisr.data.pairs import are_plain, find_paired, scale_of, size_of
 from sisr.data.sources import ImageFile, by_name, published
 from sisr.data.sources.catalogue import open_source
 from sisr.data.store import DamagedStoreError, Store
-from sisr.doctor import Diagnosis
+from sisr.doctor import Diagnosis, Level
 from sisr.doctor.pairs import PairFiles, alignment, kernel
 from sisr.errors import DataError
 from sisr.storage.address import is_address
@@ -70,7 +70,7 @@ def _summary(index: Index) -> Iterator[Diagnosis]:
         yield Diagnosis("ok", "converted", f"{count:,}: {note}")
     copies = len(good) - len({verdict.sha256 for verdict in good})
     if copies:
-        found = f"{copies:,} images are there twice, and may be trained on and held out at once"
+        found = f"{copies:,} image{'s are' if copies > 1 else ' is'} there twice, and may be trained on and held out"
         yield Diagnosis("warning", "copies", found, "remove the copies")
 
 
@@ -101,12 +101,20 @@ def _mixed(spec: str, files: Sequence[ImageFile], index: Index) -> Iterator[Diag
     """Yield the same of a folder that holds low resolution beside originals, as if both were, and which files lack."""
     paths = {file.name: file.path for file in files}
     sizes = {name: (index.verdicts[name].width, index.verdicts[name].height) for name in index.good}
-    for found in find_paired(index.good, sizes.get, lambda name: decode(paths[name])):
+    folders = find_paired(index.good, sizes.get, lambda name: decode(paths[name]))
+    level: Level = "error" if are_plain(folders, len(index.good)) else "warning"  # as training refuses it
+    for found in folders:
         pairs = [PairFiles(paths[pair.lr], paths[pair.hr], pair.scale) for pair in found.pairs]
+        if found.are_enlarged:
+            continue
         text = f"{len(found.pairs):,} pairs x{found.scale}; low resolution made by: {kernel(pairs)}"
-        yield Diagnosis("warning", printable(found.folder), text, printable(found.remedy(spec)))
+        yield Diagnosis(level, printable(found.folder), text, printable(found.remedy(spec)))
         yield from alignment(pairs)
         for fault in found.faults[:NAMED]:
             yield Diagnosis("warning", "pairs", printable(fault), "give it the right name and size, or remove it")
         if len(found.faults) > NAMED:
             yield Diagnosis("warning", "pairs", f"{len(found.faults) - NAMED} more have no partner")
+    if made := outputs.among(index.good):
+        named = ", ".join(made[:NAMED]) + (", ..." if len(made) > NAMED else "")
+        text = f"{len(made):,} of {len(index.good):,} images: {named}"
+        yield Diagnosis(level, "enlarged", printable(text), outputs.REMEDY.format("it" if len(made) == 1 else "them"))

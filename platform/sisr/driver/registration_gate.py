@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from sisr import recipes
-from sisr.driver import trained_images
 from sisr.driver.models import open_model, side_by_side
 from sisr.errors import CheckpointError, ConfigError
 from sisr.evaluation import gate, images
@@ -114,7 +113,8 @@ class Gate:
     def _unseen(self) -> Check:
         """Whether the candidate was trained on none of the images."""
         found = self._found
-        known = trained_images.of_run(found.run, self._runs, lambda: found.record, found.image_hashes)
+        folder = selection.folder_of(found.run, self._runs)
+        known = images.of_folder(folder) if folder else images.trained_on(found.record, found.image_hashes())
         origins = images.cut_from(self.files)
         seen = None if known is None else images.among(self._hashes, origins, known)
         return gate.unseen(seen, len(self.files), len(set(origins.values())))

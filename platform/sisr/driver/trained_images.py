@@ -1,14 +1,10 @@
 """Which images a model has learned from, whether it is on this machine or in MLflow, which is imported only then."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from sisr.driver.models import IN_MLFLOW, locate
 from sisr.evaluation import images
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
 
 
 def of_models(specs: Iterable[str], runs: Path) -> dict[str, set[str] | None]:
@@ -25,26 +21,13 @@ def of_models(specs: Iterable[str], runs: Path) -> dict[str, set[str] | None]:
     }
 
 
-def of_run(
-    run: "Run", runs: Path, record: Callable[[], dict[str, Any]], hashes: Callable[[], dict[str, str]]
-) -> set[str] | None:
-    """Return what the folder of an MLflow run says, or, where that is not on this machine, its record in MLflow."""
-    from sisr.tracking import selection
-
-    if folder := selection.folder_of(run, runs):
-        return images.of_folder(folder)
-    return images.trained_on(record(), hashes())
-
-
 def _of_mlflow(spec: str, runs: Path) -> set[str] | None:
+    """Return what the folder of a model's run says, or, where that is not on this machine, its record in MLflow."""
     from sisr.tracking import address, candidate, selection
 
     with selection.asking(address.choose(None, runs)) as client:
         if (run := candidate.run_behind(client, spec)) is None:
             return None
-        return of_run(
-            run,
-            runs,
-            lambda: candidate.record_of(client, run.info.run_id),
-            lambda: candidate.image_hashes(client, run),
-        )
+        if folder := selection.folder_of(run, runs):
+            return images.of_folder(folder)
+        return images.trained_on(candidate.record_of(client, run.info.run_id), candidate.image_hashes(client, run))
