@@ -53,6 +53,7 @@ class Roles:
     """What the platform may conclude from the names of a recipe's parts and scalars; it concludes nothing else."""
 
     judges: tuple[Judge, ...] = ()  # with a judge, the best checkpoint is that of the best score, not of the best PSNR
+    judges_alone: int = 0  # steps at the start in which the generator does not learn
     pixel_loss: str = "generator/pixel"  # the scalar, where it is logged, by which a run that explodes is noticed
 
 

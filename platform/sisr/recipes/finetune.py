@@ -111,7 +111,7 @@ class Recipe:
         self.roles = Roles()
         if c.judge == "none":
             return
-        self.roles = Roles(judges=(Judge("discriminator", "logits"),))
+        self.roles = Roles(judges=(Judge("discriminator", "logits"),), judges_alone=c.judge_warmup_steps)
         self.discriminator = _judge(c)
         self.discriminator_optimizer = Adam(
             self.discriminator.parameters(), lr=c.discriminator_learning_rate, betas=betas, fused=True

@@ -7,7 +7,7 @@ from torch import nn
 
 from sisr.driver import next_steps
 from sisr.driver.run.order import buildable
-from sisr.recipe import parameter_count, parts_of, roles_of
+from sisr.recipe import Recipe, parameter_count, parts_of, roles_of
 from sisr.sweep.plan import Plan
 from sisr.terminal.console import note
 from sisr.tracking import address
@@ -29,6 +29,7 @@ def of_run(run: Run, facts: dict[str, Any], place: Address, runs: Path) -> None:
     note(f"parameters: {', '.join(sizes)}")
     note(_images(facts))
     note(_mlflow(place, runs))
+    note(_unlearned(recipe, run.config["steps"], "this run"))
 
 
 def shorter(run: Run) -> str:
@@ -39,13 +40,26 @@ def shorter(run: Run) -> str:
     return f"; a smaller network, hr_crop and batch_size are faster: {page}"
 
 
-def of_sweep(plan: Plan, searched: list[str], facts: dict[str, Any], place: Address, runs: Path) -> None:
-    """Say which sweep begins: recipe, trials, what is searched, images, and where MLflow shows it."""
+def of_sweep(plan: Plan, trial: Run, searched: list[str], facts: dict[str, Any], place: Address, runs: Path) -> None:
+    """Say which sweep begins: recipe, trials such as `trial`, what is searched, images, and where MLflow shows it."""
     how = f"{plan.search} search, scheduler {plan.scheduler}"
     note(f"sweep {plan.name}: recipe {plan.recipe}, {plan.trials} trials of up to {plan.steps:,} steps, {how}")
     note(f"searched: {', '.join(searched)}; by {', '.join(plan.objective)}")
     note(_images(facts))
     note(_mlflow(place, runs))
+    first = min([*plan.scheduler_options.get("rungs", ()), plan.steps])
+    note(_unlearned(buildable(trial, plan.recipe), first, "a trial before it is first compared"))
+
+
+def _unlearned(recipe: Recipe, steps: int, what: str) -> str:
+    """Return a warning where a generator would not have learned anything after so many steps; else nothing."""
+    alone = roles_of(recipe).judges_alone
+    if steps > alone:
+        return ""
+    return (
+        f"warning: in the first {alone:,} steps only the judge learns, and {what} has {steps:,}: its generator stays as "
+        "it was; take more steps, or fewer for the judge (judge_warmup_steps)"
+    )
 
 
 def _images(facts: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from sisr.disk.sweep_folder import FILE, TRIALS
 from sisr.driver.run import banner
 from sisr.driver.run.execute import Tracking, drain_s
 from sisr.driver.run.hosts import stop_on_signal, ticking
-from sisr.driver.sweep.check import place_first_weights
+from sisr.driver.sweep.check import first_run, place_first_weights
 from sisr.driver.sweep.driver import Driver
 from sisr.driver.sweep.host import SweepHost
 from sisr.driver.sweep.planning import changes, prepare
@@ -68,7 +68,7 @@ def execute(
         ledger = Ledger(folder.path)
         stack.callback(ledger.close)
         folder.clear_stop()
-        banner.of_sweep(plan, sorted(space.domains), data.facts, place, runs)
+        banner.of_sweep(plan, first_run(plan, space), sorted(space.domains), data.facts, place, runs)
         driver = Driver(folder, ledger, space, recipe or plan.recipe, data.facts, data.held_out, searchers)
         delivery = courier.start(folder.path, tracking.uri, tracking.experiment, note)
         given_up = False
