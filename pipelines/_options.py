@@ -15,6 +15,7 @@ from sisr.metrics.catalogue import FURTHER_MEANING, find
 from sisr.pipelines._completion import perceptuals
 from sisr.storage import ownership
 from sisr.storage.address import runs_folder
+from sisr.terminal.console import note
 
 RECIPES = (
     "Recipe file, or dotted module, whose code a model from elsewhere may run; repeatable. Its SHA-256 must be the one "
@@ -62,6 +63,12 @@ Scale = Annotated[int | None, typer.Option(min=1, help="HR side / LR side; defau
 ProtocolName = Annotated[str, typer.Option(help=PROTOCOL)]
 Metrics = Annotated[str, typer.Option(help=METRICS)]
 Perceptual = Annotated[str, typer.Option(help=PERCEPTUAL, autocompletion=perceptuals)]
+
+
+def say_if_demo(data: str) -> None:
+    """Say on which images models are judged, where nobody has named any."""
+    if data == "demo":
+        note("judged on the held-out photographs of the bundled demo; --data names others")
 
 
 def validation_of(texts: Sequence[str]) -> tuple[str | None, dict[str, str]]:

@@ -30,6 +30,7 @@ from sisr.pipelines._options import (
     Runs,
     Scale,
     TrackingUri,
+    say_if_demo,
 )
 from sisr.terminal import cli, console
 
@@ -67,10 +68,10 @@ def main(
     json: Json = False,
 ) -> Any:  # a Comparison, whose room imports torch
     """Compare models."""
-    from sisr.driver import comparison
-    from sisr.driver.trained_images import of_models
+    from sisr.driver import comparison, trained_images
     from sisr.evaluation import compare, images
 
+    say_if_demo(data)
     by = compare.measures(protocol, perceptual, models.chosen_device(device), metrics)
     specs = model or []
     if twice := sorted({spec for spec in specs if specs.count(spec) > 1}):
@@ -83,7 +84,7 @@ def main(
     against = _reference(list(named), against)
     files = images.find(data)
     opened = _open(named, runs, scale, device, recipe or [], images.given_scale(files) or 4)
-    warnings = images.warnings(of_models(named.values(), runs), files)
+    warnings = images.warnings(trained_images.of_models(named.values(), runs), files)
     result = compare.compare(opened, len(named), files, by, against, data, runs, warnings, places)
     logged = comparison.log(result, tracking_uri, experiment) if log else None
     if json:

@@ -32,6 +32,7 @@ from sisr.pipelines._options import (
     Runs,
     Scale,
     SelfEnsemble,
+    say_if_demo,
 )
 from sisr.terminal import cli, console
 
@@ -62,7 +63,7 @@ def main(
     json: Json = False,
 ) -> Any:  # a list of Measurement, whose room imports torch
     """Measure models on images."""
-    from sisr.driver.trained_images import of_models
+    from sisr.driver import trained_images
     from sisr.evaluation.compare import measure, measures, unmeasured
     from sisr.evaluation.finished import find_all
     from sisr.evaluation.images import find, given_scale, warnings
@@ -70,6 +71,7 @@ def main(
     specs = model or []
     if not specs and not sr:
         raise ConfigError("name what to measure: a model, bicubic, or --sr FOLDER with what another program has made")
+    say_if_demo(data)
     by = measures(protocol, perceptual, models.chosen_device(device), metrics)
     files = find(data)
     usual = given_scale(files) or 4
@@ -77,7 +79,7 @@ def main(
     opened, manner = models.in_manner(opened, files[0].path, precision, self_ensemble, output_scale)
     scale = opened[0].scale if opened else scale or usual
     finished, surplus = find_all(sr or [], files, scale)
-    for line in (*warnings(of_models(specs, runs), files), *surplus, *by.missing):
+    for line in (*warnings(trained_images.of_models(specs, runs), files), *surplus, *by.missing):
         console.note(f"warning: {line}")
     at_once = models.side_by_side(opened)
     measured, _ = measure(opened, files, by, scale=scale, finished=finished, at_once=at_once)

@@ -32,6 +32,7 @@ def main(
         typer.confirm("remove for ever?", abort=True, err=True)
     for entry in found:
         inventory.remove(entry.folder)
+        console.note(f"removed {entry.name}")
 
 
 if __name__ == "__main__":

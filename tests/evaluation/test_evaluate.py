@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -282,6 +283,10 @@ def test_the_demo_is_measured_on_its_held_out_photographs(capsys):
         (["mine", "twice"], 2, "different scales"),
         (["bicubic", "--data", "broken"], 3, "x.png: not an image"),
         (["damaged"], 4, "can't be read as safetensors"),
+        (["bicubic", "--data", "pairs:small,large"], 3, "originals first"),
+        (["models:/pixelshuffle"], 4, "name the version, as models:/pixelshuffle@champion or models:/pixelshuffle/1"),
+        (["bicubic", "--scale", "0"], 2, "'--scale': it should be greater than or equal to 1 (see sisr evaluate"),
+        (["bicubic", "--data"], 2, "'--data' requires an argument (see sisr evaluate --help)"),
     ],
 )
 def test_a_mistake_is_explained(folder, tmp_path, capsys, argv, code, reason):
@@ -291,10 +296,22 @@ def test_a_mistake_is_explained(folder, tmp_path, capsys, argv, code, reason):
     (tmp_path / "damaged" / "generator.safetensors").write_bytes(b"damaged")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "x.png").write_text("not an image")
+    for name, side in (("small", 32), ("large", 64)):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (side, side)).save(tmp_path / name / "x.png")
     assert evaluate(*argv) == code
     said = capsys.readouterr()
     assert reason in said.err
     assert said.out == ""
+
+
+def test_a_broken_image_is_named_before_anything_is_measured(folder, capsys):
+    whole = Path(folder, "a.png").read_bytes()
+    Path(folder, "z.png").write_bytes(whole[: len(whole) // 2])
+    assert evaluate("bicubic", "--data", folder) == 3
+    said = capsys.readouterr().err
+    assert "z.png" in said
+    assert "measuring" not in said
 
 
 @pytest.mark.mlflow

@@ -274,6 +274,7 @@ def test_images_that_a_run_was_trained_on_do_not_decide(place, register):
     assert (code, result["state"], result["images"]) == (7, "refused", 2)
     assert result["data"].endswith("train (held-out images)")
     assert "number of images: 2 are too few" in said
+    assert "from the others of" in said, "why there are only 2"
 
 
 def test_images_that_a_run_was_trained_on_are_known_by_their_content(place, register, tmp_path):
@@ -309,8 +310,8 @@ def test_a_registered_model_is_known_by_its_images_too(place, register, tmp_path
     if folder == "elsewhere":
         run.rename(tmp_path / "gone")
     try:
+        words = ["--data", place.runs.parent / "train", "--runs", place.runs, "--perceptual", "none"]
         with pytest.raises(SystemExit) as end:
-            words = ["--data", place.runs.parent / "train", "--runs", place.runs, "--perceptual", "none"]
             cli.main(["evaluate", "models:/known@champion", *map(str, words)])
     finally:
         if folder == "elsewhere":

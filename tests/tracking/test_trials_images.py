@@ -30,4 +30,4 @@ def test_mlflow_alone_says_which_images_a_sweeps_trial_was_trained_on(
     (experiment,) = [found for found in client.search_experiments() if found.name == "sisr"]
     (trial,) = client.search_runs([experiment.experiment_id], "tags.`sisr.kind` = 'trial'")
     record = json.loads(candidate._artifact(client, trial.info.run_id, "run.json") or b"{}")
-    assert images.trained_on(record, candidate._image_hashes(client, trial)) == {"0" * 64}
+    assert images.trained_on(record, candidate.image_hashes(client, trial)) == {"0" * 64}

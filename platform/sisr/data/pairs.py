@@ -137,6 +137,8 @@ def examine_pair(hr: Path, lr: Path) -> tuple[Verdict, tuple[Pixels, ...]]:
 def mismatch(lr: Pixels, hr: Pixels) -> tuple[str, str] | None:
     """Return why two images are no pair, as kind and detail; None where they are one."""
     small, large = size_of(lr), size_of(hr)
+    if scale_of(large, small):
+        return "exchanged", "it is the larger one: say pairs:HR_FOLDER,LR_FOLDER, the originals first"
     if scale_of(small, large) is None:
         nearest = max(2, round((large[0] + large[1]) / (small[0] + small[1])))
         found, right, of = ("{}x{} px".format(*size) for size in (small, shrunk(large, nearest), large))

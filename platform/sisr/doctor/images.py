@@ -50,8 +50,9 @@ def examine(spec: str) -> list[Diagnosis]:
     except DataError as error:
         remedy = "remove them, or make them anew"
         if len(index.refused) < len(index.verdicts):
-            remedy = f"remove them, make them anew, or leave them out: --max-bad {index.share_refused():g}"
-        diagnoses.insert(0, Diagnosis("error", printable(spec), str(error).partition("\n")[0], remedy))
+            remedy = f"remove them, make them anew, or leave them out: train --max-bad {index.share_refused():g}"
+        found = str(error).partition("\n")[0].removeprefix(f"{spec}: ")
+        diagnoses.insert(0, Diagnosis("error", printable(spec), found, remedy))
     return diagnoses
 
 

@@ -13,7 +13,7 @@ from sisr.evaluation import gate, images
 from sisr.evaluation.compare import BICUBIC, Measures, measure
 from sisr.evaluation.gate import Check
 from sisr.evaluation.measure import Measurement, with_scores
-from sisr.metrics.catalogue import FURTHER
+from sisr.metrics.catalogue import FEWEST, FURTHER
 from sisr.models.model import Model
 from sisr.recipe import build_recipe, roles_of
 from sisr.terminal.console import note
@@ -93,6 +93,11 @@ class Gate:
         """
         against = "bicubic" if version is None else f"bicubic and the champion, version {version}"
         note(f"the gate compares {self._found.name} with {against}, on {len(self.files)} images of {self.data}")
+        if len(self.files) < FEWEST and self.data != self.rules.data:
+            note(
+                f"warning: {self.data} are too few to decide: from the others of {self.rules.data} it has learned. "
+                "Name a folder that it has not seen with --data"
+            )
         rivals, checks = [self._bicubic], [gate.reported(selection.reported(self._found.run)), self._unseen]
         if version is not None:
             if version not in self._champions:

@@ -32,14 +32,14 @@ def find(data: str) -> list[ImageFile]:
     """Return the image files that --data names: of a folder, or of pairs, all; of another source what it holds out.
 
     Raises:
-        DataError: There are none, or some are no pairs; or low resolution lies among images as if it were originals.
+        DataError: There are none, or some can't be used, or are no pairs; or low resolution lies among images as if it
+            were originals.
     """
     if (path := Path(data)).is_file():
         return [ImageFile(path.resolve(), path.name)]
     files = judging_files(data)
-    if any(file.lr for file in files):
-        _require_pairs(data, files)
-    else:
+    _require_usable(data, files)
+    if not any(file.lr for file in files):
         _refuse_pairs(data, files)
     return files
 
@@ -63,8 +63,8 @@ def _refuse_pairs(spec: str, files: Sequence[ImageFile]) -> None:
         raise DataError(printable(found[0].explained(spec)))
 
 
-def _require_pairs(data: str, files: Sequence[ImageFile]) -> None:
-    """Raise DataError, which names the first, unless all files are pairs: no mean silently leaves one out."""
+def _require_usable(data: str, files: Sequence[ImageFile]) -> None:
+    """Raise DataError, which names the first, unless all files are good: no mean silently leaves one out."""
     judged = (verdict for verdict, _ in read_all(files, lambda file: None))
     index = Index.of(zip((file.name for file in files), judged, strict=True))
     if index.refused:

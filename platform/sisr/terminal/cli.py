@@ -162,7 +162,7 @@ def _execute(command: Any, name: str, argv: Sequence[str]) -> NoReturn:
     except BaseException as error:
         if debug and not isinstance(error, SystemExit | typer.Exit | TyperException):
             traceback.print_exc()
-        code = _report(error, debug)
+        code = _report(error, debug, " ".join([name, *argv[:1]]))
     if code is None or isinstance(code, int):
         _ended_with.append(code or 0)
     sys.exit(code)
@@ -186,8 +186,8 @@ def _prepare_streams() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def _report(error: BaseException, debug: bool) -> int | str | None:
-    """Write to stderr what went wrong; return the exit code."""
+def _report(error: BaseException, debug: bool, command: str) -> int | str | None:
+    """Write to stderr what went wrong with a command, given by its first two words; return the exit code."""
     if isinstance(error, SystemExit):
         return error.code
     if isinstance(error, typer.Exit):
@@ -198,7 +198,7 @@ def _report(error: BaseException, debug: bool) -> int | str | None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     if isinstance(error, TyperException):
-        return _fail(_usage(error), 2)
+        return _fail(_usage(error, command), 2)
     if isinstance(error, SisrError):
         return _fail(str(error), error.exit_code)
     if isinstance(error, OSError) and error.errno in UNWRITABLE:
@@ -222,16 +222,18 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def _usage(error: TyperException) -> str:
+def _usage(error: TyperException, command: str) -> str:
     """Return what is wrong with the command line, and where help is."""
     context = getattr(error, "ctx", None)
-    message = error.format_message().rstrip(".")
+    message = error.format_message().rstrip(".").replace("Input should be", "it should be")
     option = getattr(error, "option_name", None)
     if option and context is not None and message.startswith("No such option"):
         known = [word for parameter in context.command.get_params(context) for word in parameter.opts]
         hint = did_you_mean(option, known)
         message = f"no option '{option}'" + (f"; {hint}" if hint else "")
-    path = context.command_path if context is not None else "sisr"
+    program, _, verb = command.partition(" ")
+    typed = command if verb and not verb.startswith("-") and program == "sisr" else program
+    path = context.command_path if context is not None else typed
     return f"{message} (see {path} --help)"
 
 

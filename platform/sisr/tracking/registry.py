@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,7 @@ from sisr.tracking.redact import redact_text
 
 WEIGHTS, CONFIG, RECIPE = "generator.safetensors", "config.json", "recipe.py"
 NAME = "generator"
+_UNVERSIONED = re.compile(r"models:/+((?!m-[0-9a-f]{32})[^/@]+)/?")
 RECORD_TAG = "sisr.record"
 SHA256_TAG = "sisr.sha256"
 
@@ -135,6 +137,8 @@ def _download(uri: str, server: str, into: str) -> None:
     except (MlflowException, OSError) as error:
         reason = redact_text(str(error).splitlines()[0] if str(error) else repr(error))
         gone = isinstance(error, MlflowException) and error.get_http_status_code() < 500
+        if found := _UNVERSIONED.fullmatch(uri):
+            reason = f"of a registered model name the version, as models:/{found[1]}@champion or models:/{found[1]}/1"
         if gone or isinstance(error, FileNotFoundError):
             raise CheckpointError(f"no model {uri} at {redact_text(server)}: {reason}") from error
         raise TrackingError(f"{redact_text(server)} can't be asked for {uri}: {reason}") from error

@@ -57,8 +57,8 @@ def _unlearned(recipe: Recipe, steps: int, what: str) -> str:
     if steps > alone:
         return ""
     return (
-        f"warning: in the first {alone:,} steps only the judge learns, and {what} has {steps:,}: its generator stays as "
-        "it was; take more steps, or fewer for the judge (judge_warmup_steps)"
+        f"warning: in the first {alone:,} steps only the judge learns, and {what} has {steps:,}: its generator stays "
+        "as it was; take more steps, or fewer for the judge (judge_warmup_steps)"
     )
 
 

@@ -106,7 +106,7 @@ def show(checked: dict[str, Any], heading: str = "") -> None:
     if "hours" in found:
         note(
             f"{_gib(found['memory_gib'])} beside Python's own, {found['step_s']:.3g} s a step, "
-            f"{duration(found['hours'] * 3600)} in all, by a few steps on noise, without validations"
+            f"{_length(3600 * found['hours'])} in all, by a few steps on noise, without validations"
         )
     for warning in found["warnings"]:
         note(f"warning: {warning}")
@@ -117,6 +117,10 @@ def _named(device: torch.device) -> str:
         return f"{device} ({torch.cuda.get_device_name(device)})"
     threads = torch.get_num_threads()
     return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def _length(seconds: float) -> str:
+    return duration(seconds) if seconds >= 1 else "less than a second"
 
 
 def _gib(memory: float) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sisr.disk.run_folder import RunFolder
+from sisr.driver import next_steps
 from sisr.driver.run import banner, record
 from sisr.driver.run.hosts import RunHost, stop_on_signal
 from sisr.driver.run.order import Order, place_init, prepare
@@ -55,7 +56,8 @@ def execute(order: Order, tracking: Tracking, host: RunHost) -> dict[str, Any]:
             courier.require(address.decide(folder.path, tracking.uri, tracking.experiment))
         resumed = record.take_up(run, folder, data, order.allow_changes)
         if resumed and record.is_finished(run, folder):
-            note(f"run {run.name} is finished already; more --steps would go on")
+            words = ("train", "--from", run.name, "--name", run.name, "--steps", "MORE")
+            note(f"run {run.name} is finished already; {next_steps.command(*words, runs=order.runs)} goes on")
             note(courier.start(folder.path, tracking.uri, tracking.experiment, note).finish(DRAIN_S).message)
             return {"run": run.name, "folder": str(folder.path), **folder.status()}
         if not resumed:

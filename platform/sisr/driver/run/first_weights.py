@@ -60,12 +60,22 @@ def adopted(module: RecipeModule, values: Mapping[str, Any], runs: Path, name: s
     if previous := _learned(runs, name, spec):
         settings = {key: previous.config[key] for key in adopt(zoo.Architecture("", 1, {}))}
     else:
-        network = zoo.require_trainable(zoo.recognise(resolve(spec, runs, NETWORK), spec), spec)
+        network = zoo.require_trainable(zoo.recognise(_weights_of(spec, runs), spec), spec)
         settings = adopt(network.architecture)
     for key, value in settings.items():
         if key != NETWORK and key in values and values[key] != value:
             raise ConfigError(f"{key} {values[key]} has no effect with the network of {spec}, whose is {value}")
     return Adopted(settings, spec)
+
+
+def _weights_of(network: str, runs: Path) -> dict[str, Tensor]:
+    try:
+        return resolve(network, runs, NETWORK)
+    except CheckpointError as error:
+        known = {name.lower(): name for name in zoo.names()}
+        if name := known.get(network.lower()):
+            raise CheckpointError(f"{error}; the architecture is called {name}") from error
+        raise
 
 
 def first_of(model: Adopted, first: FirstWeights) -> FirstWeights:
