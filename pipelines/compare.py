@@ -86,7 +86,8 @@ def main(
     opened = _open(named, runs, scale, device, recipe or [], images.given_scale(files) or 4)
     warnings = images.warnings(trained_images.of_models(named.values(), runs), files)
     result = compare.compare(opened, len(named), files, by, against, data, runs, warnings, places)
-    logged = comparison.log(result, tracking_uri, experiment) if log else None
+    with console.stage("logging the comparison to MLflow"):
+        logged = comparison.log(result, tracking_uri, experiment) if log else None
     if json:
         console.print_json({**result.content, "folder": str(result.folder), "logged": logged == ""})
     else:

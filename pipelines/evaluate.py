@@ -81,7 +81,7 @@ def main(
     finished, surplus = find_all(sr or [], files, scale)
     for line in (*warnings(trained_images.of_models(specs, runs), files), *surplus, *by.missing):
         console.note(f"warning: {line}")
-    at_once = models.side_by_side(opened)
+    at_once = models.side_by_side(opened, files)
     measured, _ = measure(opened, files, by, scale=scale, finished=finished, at_once=at_once)
     for line in unmeasured(measured, by):
         console.note(f"warning: {line}")

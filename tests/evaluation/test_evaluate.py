@@ -15,6 +15,8 @@ from torchvision.models.vgg import cfgs, make_layers  # type: ignore[import-unty
 from measured import evaluate_model
 from sisr import recipes
 from sisr.data.images import decode
+from sisr.data.sources import ImageFile
+from sisr.driver import models
 from sisr.errors import ConfigError, DataError
 from sisr.inference.tiled import Bicubic
 from sisr.metrics.protocol import protocol
@@ -303,6 +305,13 @@ def test_a_mistake_is_explained(folder, tmp_path, capsys, argv, code, reason):
     said = capsys.readouterr()
     assert reason in said.err
     assert said.out == ""
+
+
+@pytest.mark.parametrize(("side", "threads", "expected"), [(64, 4, 4), (64, 9, 4), (800, 4, 2), (800, 1, 1)])
+def test_of_large_images_half_as_many_are_measured_at_the_same_time(tmp_path, monkeypatch, side, threads, expected):
+    Image.new("RGB", (side, side)).save(tmp_path / "image.png")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert models.side_by_side([], [ImageFile(tmp_path / "image.png", "image.png")]) == expected
 
 
 def test_a_broken_image_is_named_before_anything_is_measured(folder, capsys):

@@ -8,9 +8,10 @@ import pytest
 PROGRAM = """
 import sys
 import psutil, torch
-from sisr.inference.memory import keep_freed
+from sisr.inference import memory
 if sys.argv[1:]:
-    keep_freed()
+    memory.PLENTY = int(sys.argv[1]) * 2**30
+    memory.keep_freed_where_plenty(torch.get_num_threads())
 process = psutil.Process()
 tensor = torch.ones(2**26)  # 256 MiB
 most = process.memory_info().rss
@@ -27,4 +28,9 @@ def given_back(*words: str) -> int:
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc is Linux's")
 def test_what_is_freed_is_kept_for_what_is_taken_next() -> None:
     assert given_back() > 200 * 2**20
-    assert given_back("keep") < 50 * 2**20
+    assert given_back("0") < 50 * 2**20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc is Linux's")
+def test_it_is_given_back_where_memory_is_scarce() -> None:
+    assert given_back("1000000") > 200 * 2**20

@@ -1,5 +1,6 @@
 """From what a person calls a model to the model: a run, a folder, a file, or an address in MLflow."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,11 +14,13 @@ from sisr.storage.address import is_address
 if TYPE_CHECKING:
     import torch
 
+    from sisr.data.sources import ImageFile
     from sisr.inference.prepared import Prepared
     from sisr.models.model import Model
 
 IN_MLFLOW = ("models:/", "runs:/")
 MOST_AT_ONCE = 4  # images measured side by side: each takes memory
+LARGE_PX = 2**19
 HELP = (
     "A run's name, folder or address (s3://...), a checkpoint or model folder, a weights file (.safetensors; .pth of "
     "other projects), models:/..., runs:/..., or bicubic."
@@ -134,12 +137,20 @@ def in_manner(
     return found, "".join(f"|{each}" for each in said)
 
 
-def side_by_side(models: "Sequence[Model]") -> int:
-    """Return how many images are measured at the same time: as many as there are CPU threads, up to a few."""
+def side_by_side(models: "Sequence[Model]", files: "Sequence[ImageFile]") -> int:
+    """Return how many images are measured at the same time: as many as there are CPU threads, up to a few.
+
+    Of large ones half as many: two threads are busy with one, which takes half the memory of two.
+    """
     import torch
 
-    on_gpu = any(parameter.is_cuda for model in models for parameter in model.generator.parameters())
-    return 2 if on_gpu else min(torch.get_num_threads(), MOST_AT_ONCE)
+    from sisr.data.pairs import header_size
+
+    if any(parameter.is_cuda for model in models for parameter in model.generator.parameters()):
+        return 2
+    areas = sorted(math.prod(header_size(file.path) or (0, 0)) for file in files)
+    threads = torch.get_num_threads() // (2 if areas[len(areas) // 2] >= LARGE_PX else 1)
+    return max(1, min(threads, MOST_AT_ONCE))
 
 
 def short(spec: str) -> str:

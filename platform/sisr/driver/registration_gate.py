@@ -141,7 +141,7 @@ class Gate:
         return self._measure(replace(model, name=name))
 
     def _measure(self, model: Model) -> Measurement:
-        at_once = side_by_side([model])
+        at_once = side_by_side([model], self.files)
         return measure([model], self.files, self.rules.measures, at_once=at_once)[0][0]
 
 

@@ -20,6 +20,7 @@ from sisr.evaluation.judged import Pixels
 from sisr.evaluation.measure import Measurement, Original, Upscaler, evaluate_models
 from sisr.evaluation.page import PAGE, cells, columns, write
 from sisr.evaluation.ranking import Cost, Ranked
+from sisr.inference.memory import keep_freed
 from sisr.inference.probe import multiply_adds
 from sisr.metrics import perceptual
 from sisr.metrics.catalogue import ALWAYS, METRICS, PSNR_Y, SCORE, further_names
@@ -71,7 +72,7 @@ class Comparison:
 
 
 def measures(name: str, request: str, device: torch.device, metrics: str = "") -> Measures:
-    """Return what models are judged by.
+    """Return what models are judged by; from now on this process keeps the memory that it frees.
 
     Args:
         name: The protocol's.
@@ -83,6 +84,7 @@ def measures(name: str, request: str, device: torch.device, metrics: str = "") -
     Raises:
         ConfigError: There is no such protocol, or the distance can't be had.
     """
+    keep_freed()  # before threads begin, each of which would keep an arena of its own
     rule = protocol(name)
     offered = [] if request == "auto" and rule.luma_first else perceptual.offered(request)
     distance = perceptual.build(offered[0], device) if offered else None
@@ -180,7 +182,8 @@ def compare(
     gallery, costs = Gallery(places), [_cost(model) for model in models]  # runs each once, before time is taken
     always = [metric.name for metric in ALWAYS]
     measured, images = measure(models, files, by, gallery, num_compared=max(num_named, 2), metrics=always)
-    rows = ranking.rank(measured, costs, against)
+    with console.stage("working out which differences are shown"):
+        rows = ranking.rank(measured, costs, against)
     digests = {m.name: _digest(m.generator) for m in models}
     notes = [*warnings, *by.missing, *unmeasured(measured, by), *ranking.notes(rows), *_twins(digests)]
     stamp, device = measured[0].protocol, _device(models)
@@ -197,7 +200,8 @@ def compare(
     }
     name = _folder_name({"models": digests, "against": against, "protocol": stamp, "images": images})
     facts = [f"{len(files)} images: {data}", f"Protocol: {stamp}", f"Reference: {against}", f"Device: {device}"]
-    sheets = write(runs / name, console.finite(content), rows, gallery.places, facts, notes)
+    with console.stage("drawing the comparison's page"):
+        sheets = write(runs / name, console.finite(content), rows, gallery.places, facts, notes)
     return Comparison(content, rows, notes, runs / name, sheets)
 
 

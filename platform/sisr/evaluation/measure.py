@@ -20,7 +20,6 @@ from sisr.evaluation.originals import Original as Original
 from sisr.evaluation.originals import cut, hr_of, lr_of
 from sisr.evaluation.side_by_side import in_order
 from sisr.inference import tiled
-from sisr.inference.memory import keep_freed
 from sisr.metrics.catalogue import PSNR_Y, SCORE
 from sisr.metrics.perceptual import Distance
 from sisr.metrics.protocol import GIVEN, UNKNOWN, Protocol
@@ -98,7 +97,6 @@ def evaluate_models(
         DataError: There are no images, or one is too small to be measured, or lr or sr of another size.
         ValueError: A generator's output has another size than hr.
     """
-    keep_freed()
     metrics = rule.metrics if metrics is None else metrics
     if distance and rule.luma_first:
         raise ConfigError(f"protocol {rule.name} has luma alone, and {distance.name} needs RGB: leave one of them out")

@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ CGROUPS = (
 )
 # Of glibc's mallopt: M_ARENA_MAX, M_MMAP_THRESHOLD and M_TRIM_THRESHOLD, and what they shall be.
 KEPT = {-8: 1, -3: 2**30, -1: 2**30}
+PLENTY = 12 * 2**30  # bytes
 
 
 @functools.cache
@@ -21,12 +23,18 @@ def keep_freed() -> None:
     """Let this process keep what it frees, below 1 GiB, for what it takes next; nothing without glibc.
 
     glibc gives tensors above 32 MiB back to the kernel, and gets the next ones page by page, which can take as long as
-    computing them. It pays where the same sizes come again, as with one picture after another; where they differ, as in
-    training, it would leave gaps.
+    computing them. Where sizes differ it leaves gaps: training with such tensors takes half as much memory again.
     """
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         for parameter, value in KEPT.items():
             mallopt(parameter, value)
+
+
+def keep_freed_where_plenty(threads: int) -> None:
+    """Do so where this process's share of the machine's free memory, by its threads that compute, is `PLENTY`."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if free_bytes() * min(1.0, threads / cpus) >= PLENTY:
+        keep_freed()
 
 
 def free_bytes(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:

@@ -1,6 +1,5 @@
 """The training loop: one function, read from top to bottom, unchanged in a plain process, in Ray Train and in Tune."""
 
-import os
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from sisr.data.draws import Draws
 from sisr.disk import atomic
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import DivergedError, OutOfMemoryError
+from sisr.inference.memory import keep_freed_where_plenty
 from sisr.models.files import save_model
 from sisr.recipe import parts_of, roles_of, stepped_networks
 from sisr.training import origin
@@ -33,10 +33,6 @@ from sisr.training.run import Run, take_effect, versions
 from sisr.training.session import Log, Request, Session, Votes, mean_over_workers, weighted
 from sisr.training.state import TrainingState, assert_same_start, seed_everything
 from sisr.training.update import Updates
-
-# A CPU's large tensors lie in huge pages: glibc gives those above 32 MiB back to the kernel after each operation, and
-# gets the next ones page by page. torch reads this at its first tensor, which may be long before a run is trained.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, Any]:
@@ -61,6 +57,8 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
     # Build the recipe; every worker draws the same initial weights.
     if options.threads:
         torch.set_num_threads(options.threads)
+    if device.type == "cpu":
+        keep_freed_where_plenty(torch.get_num_threads())
     set_determinism(options.deterministic)
     import_compiler_beside()
     seed_everything(options.seed)
