@@ -195,7 +195,7 @@ def test_in_a_pipe_each_end_and_each_new_best_is_a_line(monkeypatch: pytest.Monk
         sweep.apply({"op": "end", "trial": 1, "state": "diverged", "step": 20, "message": "[b]loss\nis NaN"})
     assert shown.getvalue().splitlines() == [
         "trial 0, score 1.000 at step 300: learning_rate=3e-4 (paused, 9 s)",
-        "best so far: trial 0, score 1.000 at step 300: learning_rate=3e-4",
+        "best of those furthest on: trial 0, score 1.000 at step 300: learning_rate=3e-4",
         "trial 1 diverged at step 20: [b]loss is NaN (learning_rate=1)",
     ]
 

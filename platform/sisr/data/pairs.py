@@ -152,10 +152,7 @@ def size_of(image: Pixels) -> Size:
 
 
 def scale_of(lr: Size, hr: Size) -> int | None:
-    """Return by how much lr is smaller than hr, cut to a multiple of that at the right and bottom; None: by no number.
-
-    Both are width and height, in px.
-    """
+    """Return by how much lr is smaller than hr, cut at the right and bottom to a multiple of it; None: by no number."""
     return next((scale for scale in range(2, LARGEST_SCALE + 1) if shrunk(hr, scale) == lr), None)
 
 

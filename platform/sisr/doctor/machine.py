@@ -137,7 +137,8 @@ def code() -> Diagnosis:
 def stamp() -> Diagnosis:
     """Return whether code that is copied from here without its `.git` would still know its commit."""
     if code_revision.stamp_fits():
-        return Diagnosis("ok", "stamp", f"{code_revision.STAMP.name} says which commit the nodes get")
+        which = "which commit" if "revision" in code_revision.code_revision() else "which code, of no known commit,"
+        return Diagnosis("ok", "stamp", f"{code_revision.STAMP.name} says {which} the nodes get")
     found = f"{code_revision.STAMP} is not there, or of other code: the nodes will not know their commit"
     return Diagnosis("warning", "stamp", found, "python -m sisr.disk.code_revision, before `ray up`")
 

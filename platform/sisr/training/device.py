@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from sisr.errors import ConfigError
+from sisr.inference.memory import keep_freed_where_plenty
 from sisr.training.run import Run
 
 
@@ -62,11 +63,16 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
     return nullcontext()
 
 
-def set_determinism(exact: bool) -> None:
-    """Let this process's GPU add up in one order only, or in any: exactly repeatable steps are somewhat slower.
+def set_up_process(device: torch.device, threads: int | None, exact: bool) -> None:
+    """Prepare this process for training: its CPU threads (None: as they are), its memory, and how its GPU adds up.
 
-    A CPU repeats itself anyway. What has no exact kernel on a GPU warns, and goes on.
+    A GPU adds in one order only where it must be `exact`: then steps repeat exactly, and are somewhat slower. A CPU
+    repeats itself anyway. What has no exact kernel on a GPU warns, and goes on.
     """
+    if threads:
+        torch.set_num_threads(threads)
+    if device.type == "cpu":
+        keep_freed_where_plenty(torch.get_num_threads())
     if exact:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when its first handle is made
     if exact != torch.are_deterministic_algorithms_enabled():  # asking is free, telling imports torch's compiler

@@ -12,7 +12,6 @@ from sisr.data.draws import Draws
 from sisr.disk import atomic
 from sisr.disk.run_folder import RunFolder
 from sisr.errors import DivergedError, OutOfMemoryError
-from sisr.inference.memory import keep_freed_where_plenty
 from sisr.models.files import save_model
 from sisr.recipe import parts_of, roles_of, stepped_networks
 from sisr.training import origin
@@ -22,7 +21,7 @@ from sisr.training.checkpoint import Checkpoints
 from sisr.training.compiling import speed_up
 from sisr.training.contract import require_scalars
 from sisr.training.dataset import open_data
-from sisr.training.device import autocast, describe, is_out_of_memory, memory_advice, resolve, set_determinism
+from sisr.training.device import autocast, describe, is_out_of_memory, memory_advice, resolve, set_up_process
 from sisr.training.eager import import_compiler_beside
 from sisr.training.ema import Ema
 from sisr.training.evaluator import Evaluator, facts_of, open_validations
@@ -55,11 +54,7 @@ def train(run: Run, folder: RunFolder, session: Session, log: Log) -> dict[str, 
     dtype = torch.float64 if number_format == "fp64" else torch.float32  # of parameters and images
 
     # Build the recipe; every worker draws the same initial weights.
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    if device.type == "cpu":
-        keep_freed_where_plenty(torch.get_num_threads())
-    set_determinism(options.deterministic)
+    set_up_process(device, options.threads, options.deterministic)
     import_compiler_beside()
     seed_everything(options.seed)
     recipe = run.build_recipe()

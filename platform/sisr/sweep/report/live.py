@@ -52,7 +52,7 @@ class SweepDisplay:
         best = self._sweep.best()
         if best and (best.number, best.evaluated_at) != self._best:
             self._best = (best.number, best.evaluated_at)
-            note_progress(f"best so far: {summary(self._sweep, best)}")
+            note_progress(f"best of those furthest on: {summary(self._sweep, best)}")
         if self._live:
             self._live.update(view(self._folder, self._sweep, best))
 
@@ -73,7 +73,9 @@ def view(folder: Path, sweep: Sweep, best: Trial | None) -> Group:
         parts.append(_running_table(sweep, running[:MOST_RUNNING], statuses))
     if len(running) > MOST_RUNNING:
         parts.append(Text(f"and {len(running) - MOST_RUNNING} more running"))
-    return Group(*parts, *([Text(f"best so far: {summary(sweep, best)}", overflow="fold")] if best else []))
+    return Group(
+        *parts, *([Text(f"best of those furthest on: {summary(sweep, best)}", overflow="fold")] if best else [])
+    )
 
 
 def _running_table(sweep: Sweep, running: list[Trial], statuses: dict[int, dict[str, Any]]) -> Table:
