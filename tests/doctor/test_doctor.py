@@ -292,6 +292,8 @@ def test_a_few_thumbnails_among_many_images_are_only_named(capsys: pytest.Captur
         cli.main(["train", "pixelshuffle", "--data", str(tmp_path / "set"), "--set", "hr_crop=32", "--dry-run"])
     assert not ended.value.code
     assert "1 picture is there twice, x4 smaller in 'thumbnails'" in capsys.readouterr().err
+    code, findings, _ = doctor(capsys, str(tmp_path / "set"))
+    assert (code, [one for one in findings if one["what"] == "enlarged"]) == (OK, []), "0_x4.png is the smaller one"
 
 
 # -- pairs that are given as such

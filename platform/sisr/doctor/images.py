@@ -115,7 +115,8 @@ def _mixed(spec: str, files: Sequence[ImageFile], index: Index) -> Iterator[Diag
             yield Diagnosis("warning", "pairs", printable(fault), "give it the right name and size, or remove it")
         if len(found.faults) > NAMED:
             yield Diagnosis("warning", "pairs", f"{len(found.faults) - NAMED} more have no partner")
-    if made := outputs.among(index.good):
+    small = {pair.lr for found in folders for pair in found.pairs if not found.are_enlarged}  # whatever they are called
+    if made := [name for name in outputs.among(index.good) if name not in small]:
         named = ", ".join(made[:NAMED]) + (", ..." if len(made) > NAMED else "")
         text = f"{len(made):,} of {len(index.good):,} images: {named}"
         yield Diagnosis(level, "enlarged", printable(text), outputs.REMEDY.format("it" if len(made) == 1 else "them"))

@@ -24,6 +24,7 @@ from sisr.disk.run_folder import RECORD, RunFolder
 from sisr.disk.sweep_folder import TRIALS
 from sisr.errors import DataError, SisrError
 from sisr.evaluation.measure import Original
+from sisr.terminal.console import stage
 
 CUT_FROM = "Cut from SHA-256"  # text of a PNG: the SHA-256 of the image file that it was cut from
 
@@ -66,7 +67,8 @@ def _refuse_pairs(spec: str, files: Sequence[ImageFile]) -> None:
 def _require_usable(data: str, files: Sequence[ImageFile]) -> None:
     """Raise DataError, which names the first, unless all files are good: no mean silently leaves one out."""
     judged = (verdict for verdict, _ in read_all(files, lambda file: None))
-    index = Index.of(zip((file.name for file in files), judged, strict=True))
+    with stage("reading the images"):
+        index = Index.of(zip((file.name for file in files), judged, strict=True))
     if index.refused:
         head = f"{data}: {len(index.refused)} of {len(files)} can't be measured on; mend or remove them:"
         raise DataError("\n".join([head, *index.offenders()]))
