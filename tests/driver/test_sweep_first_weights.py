@@ -9,12 +9,12 @@ from safetensors.torch import save_file
 
 from sisr import recipes
 from sisr.disk.run_folder import RunFolder
-from sisr.driver.run.first_weights import FirstWeights
+from sisr.driver.run.first_weights import FirstWeights, adopted
 from sisr.driver.sweep import check, files
 from sisr.driver.sweep.full_run import full_order
 from sisr.driver.sweep.host import trial_run
 from sisr.driver.sweep.planning import plan_of
-from sisr.errors import ConfigError
+from sisr.errors import CheckpointError, ConfigError
 from sisr.sweep.plan import Plan
 from sisr.sweep.space.space import SearchSpace
 from sisr.sweep.state import Trial
@@ -83,3 +83,8 @@ def test_a_full_run_has_the_recipe_s_own_judge_unless_the_trials_judge_began_wit
     )
     assert "discriminator_features" in check.dispensable(*generator)
     assert "discriminator_features" not in check.dispensable(*planned(SMALL[:-1]))
+
+
+def test_an_architecture_that_is_written_in_small_letters_is_named_as_it_is_called(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no model 'compact'.*; the architecture is called Compact"):
+        adopted(recipes.load("finetune"), {"network": "compact"}, tmp_path)

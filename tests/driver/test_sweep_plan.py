@@ -18,11 +18,12 @@ from sisr.driver.run import order
 from sisr.driver.run.execute import Tracking
 from sisr.driver.sweep.execute import check_experiment, take_up
 from sisr.driver.sweep.files import train_command, write_best
-from sisr.driver.sweep.full_run import best_order, check_full, full_order, full_size
+from sisr.driver.sweep.full_run import after_sweep, best_order, check_full, full_order, full_size
 from sisr.driver.sweep.host import trial_run
 from sisr.driver.sweep.planning import FREE, changes, plan_of, prepare
 from sisr.errors import CheckpointError, ConfigError, DataError
 from sisr.recipes import pixelshuffle
+from sisr.storage.address import runs_folder
 from sisr.sweep import plan as plans
 from sisr.sweep.ledger import Ledger
 from sisr.sweep.plan import Plan
@@ -66,6 +67,19 @@ def test_the_command_of_a_full_run_names_the_options_that_the_trials_had() -> No
     options = build(Options, parse_overrides(texts, "--option"))
     assert options == full_order(plan, Path("runs/s"), "pixelshuffle", 1, {}).options
     assert len(texts) == len(given) - 1, "a default is not repeated"
+
+
+def test_what_follows_a_sweep_in_object_storage_begins_with_bringing_it_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SISR_CACHE", str(tmp_path))
+    plan, _ = planned()
+    steps = dict(after_sweep(plan, runs_folder("s3://bucket/runs") / "s", "pixelshuffle"))
+    assert steps["bring it home"] == "sisr pull s3://bucket/runs/s s"
+    assert steps["pictures and curves"] == "s/results/index.html"
+    assert "--config s/best.yaml" in steps["train with the best"]
+    here = dict(after_sweep(plan, tmp_path / "s", "pixelshuffle"))
+    assert list(here) == ["pictures and curves", "train with the best"]
 
 
 def test_rungs_are_multiples_of_a_given_interval_of_evaluation() -> None:

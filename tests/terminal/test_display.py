@@ -8,6 +8,7 @@ from rich.console import Console
 from sisr.disk.journal import rows
 from sisr.disk.run_folder import RunFolder
 from sisr.driver.run import execute, record
+from sisr.storage.address import runs_folder
 from sisr.terminal import console, displays
 from sisr.tracking import outbox
 from sisr.training.run import Options, Run
@@ -88,6 +89,14 @@ def test_the_summary_shows_every_measure_beside_bicubics() -> None:
         "measured on luma, without a border of `scale` px, SWD",
         "model: runs/r1/model    samples: runs/r1/samples",
     ]
+
+
+def test_the_summary_of_a_run_in_object_storage_names_its_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SISR_CACHE", str(tmp_path))
+    last = execute.summary(FINISHED | {"folder": str(runs_folder("s3://bucket/runs") / "r1")}).splitlines()[-1]
+    assert last == "model: s3://bucket/runs/r1/model    samples: s3://bucket/runs/r1/samples"
 
 
 def test_the_summary_names_an_earlier_checkpoint_only_if_it_was_better_by_what_counts() -> None:
