@@ -181,6 +181,22 @@ def test_a_signal_to_all_processes_of_a_run_saves_and_exits_75(config: Path, sta
     assert Path(f"runs/test/checkpoints/step_{status()['step']:09d}/manifest.json").is_file()
 
 
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_all_processes_reaches_no_process_of_rays_and_the_run_saves(
+    config: Path, start: Any, how: signal.Signals
+) -> None:
+    """As `timeout`, systemd, or a terminal that is closed send it."""
+    process = start(config, "--address", "local")
+    wait_for_step(50, process)
+    os.killpg(process.pid, how)
+    code, _, err = finish(process)
+    assert code == EXIT["stopped"], err
+    assert "run test stopped at step" in err
+    assert Path(f"runs/test/checkpoints/step_{status()['step']:09d}/manifest.json").is_file()
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_terminal_that_hangs_up_saves_and_exits_75(config: Path, workers: str) -> None:
     """As when the connection of `ray submit` or SSH is lost; the signal reaches each of its processes."""

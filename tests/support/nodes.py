@@ -101,7 +101,7 @@ def cluster() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TMPDIR", folder)
         patch.setenv("STEP_S", STEP_S)
-        with own_ray.without_unused_processes():
+        with own_ray.started_for_us():
             started = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **SMALL, "_system_config": QUICK})
             try:
                 yield started

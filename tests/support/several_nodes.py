@@ -67,7 +67,7 @@ def wait_for_nodes(count: int, apart: "subprocess.Popen[bytes]", timeout_s: floa
 
 def main(parent: Path) -> dict[str, Any]:
     """Return what is raised, by case."""
-    with own_ray.without_unused_processes():
+    with own_ray.started_for_us():
         cluster = Cluster(initialize_head=True, head_node_args={**SMALL, "include_dashboard": False})
         cluster.add_node(**SMALL)
     ray.init(address=cluster.address, log_to_driver=False)

@@ -119,7 +119,7 @@ def new(address: str | None) -> Any:
         if short := short_temp():
             options["_temp_dir"] = short
     try:
-        with own_ray.without_unused_processes(), signals.kept(signal.SIGTERM):
+        with own_ray.started_for_us(), signals.kept(signal.SIGTERM):
             ray.init(**options, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
     except Exception as error:  # Ray's own `Exception` says that a process of its did not start within 30 s
         reason = (str(error) or type(error).__name__).splitlines()[0]

@@ -1,5 +1,6 @@
 """A Ray that a command starts for itself, which ends with it: what its processes know of that, what it leaves out."""
 
+import functools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,15 +30,23 @@ def mark(own: bool) -> None:
 
 
 @contextmanager
-def without_unused_processes() -> Iterator[None]:
-    """Let a Ray that is started in the block leave out what nobody uses there: `ray.init` has no options for it."""
+def started_for_us() -> Iterator[None]:
+    """Let a Ray that is started in the block leave out what nobody uses, and get no signals of this process's group.
+
+    `ray.init` has no options for it. `timeout`, systemd, Slurm and a terminal that is closed send SIGTERM or SIGHUP to
+    the whole group: Ray would be gone before the run has saved, and its C++ would end this process a minute later.
+    Ctrl-C Ray keeps away itself.
+    """
+    from ray._private import services
     from ray._private.node import Node
 
-    starts = {name: getattr(Node, name) for name in UNUSED}
+    starts, popen = {name: getattr(Node, name) for name in UNUSED}, services.ConsolePopen
     for name in starts:
         setattr(Node, name, lambda node, **options: None)
+    services.ConsolePopen = functools.partial(popen, process_group=0)
     try:
         yield
     finally:
+        services.ConsolePopen = popen
         for name, start in starts.items():
             setattr(Node, name, start)
