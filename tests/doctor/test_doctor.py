@@ -283,6 +283,22 @@ def test_what_upscale_wrote_is_an_error_where_training_refuses_it_and_no_innocen
     assert "no original of its name" not in json.dumps(findings)
 
 
+def test_training_names_what_it_leaves_out_and_sheets_that_upscale_has_written(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for number in range(120):
+        write(photograph()[number : number + 80, :80], tmp_path / "set" / f"{number}.png")
+    (tmp_path / "set" / "torn.png").write_bytes((tmp_path / "set" / "0.png").read_bytes()[:500])
+    write(photograph()[:60, :200], tmp_path / "set" / "0_x4_compare.png")
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["train", "pixelshuffle", "--data", str(tmp_path / "set"), "--set", "hr_crop=32", "--dry-run"])
+    said = capsys.readouterr().err
+    assert not ended.value.code, said
+    assert "1 of 122 files can't be used, and are left out:" in said
+    assert "torn.png: truncated" in said
+    assert "0_x4_compare.png is called as `sisr upscale` calls what it has made" in said
+
+
 def test_a_few_thumbnails_among_many_images_are_only_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for number in range(24):
         write(photograph()[number:, :200], tmp_path / "set" / f"{number}.png")

@@ -15,10 +15,12 @@ from sisr.driver.sweep.full_run import full_order
 from sisr.driver.sweep.host import trial_run
 from sisr.driver.sweep.planning import plan_of
 from sisr.errors import CheckpointError, ConfigError
+from sisr.models.files import save_model
 from sisr.sweep.plan import Plan
 from sisr.sweep.space.space import SearchSpace
 from sisr.sweep.state import Trial
 from sisr.training.origin import start_from
+from sisr.training.run import record
 
 SMALL = ("network=Compact", "network_options={num_feat: 4, num_conv: 1}", "perceptual=none", "discriminator_features=2")
 LENGTH = {"trials": 2, "steps": 90}
@@ -88,3 +90,12 @@ def test_a_full_run_has_the_recipe_s_own_judge_unless_the_trials_judge_began_wit
 def test_an_architecture_that_is_written_in_small_letters_is_named_as_it_is_called(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no model 'compact'.*; the architecture is called Compact"):
         adopted(recipes.load("finetune"), {"network": "compact"}, tmp_path)
+
+
+def test_a_run_whose_network_only_its_own_recipe_knows_is_answered_with_how_to_begin(tmp_path: Path) -> None:
+    folder, module = RunFolder(tmp_path / "first"), recipes.load("pixelshuffle")
+    network, meta = module.generator(module.tiny()), {"recipe": "pixelshuffle", "config": {}, "scale": 4}
+    save_model(folder.path / "model", network, meta)
+    record(folder, check.first_run(*plan_of("pixelshuffle", changes=LENGTH)), {}, {})
+    with pytest.raises(CheckpointError, match=r"only its own recipe, pixelshuffle, knows .* --set judge=none"):
+        adopted(recipes.load("finetune"), {"network": "first"}, tmp_path)

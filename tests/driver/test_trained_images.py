@@ -113,6 +113,11 @@ def test_which_recipes_are_judged_by_the_score(name: str) -> None:
     assert registration_gate.is_adversarial({"recipe": name}) == (name not in ("pixelshuffle", "srresnet"))
 
 
+def test_finetuning_without_a_judge_is_not_judged_by_the_score() -> None:
+    assert registration_gate.is_adversarial({"recipe": "finetune", "config": {"judge": "vgg"}})
+    assert not registration_gate.is_adversarial({"recipe": "finetune", "config": {"judge": "none"}})
+
+
 def test_five_photos_leave_one_held_out_and_it_is_said(
     tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str], no_courier: None
 ) -> None:

@@ -82,6 +82,8 @@ def summary(result: dict[str, Any]) -> str:
     ]
     before = f"; version {result['previous']} is previous" if result.get("previous") else ""
     where = f"{result['state']}: version {result['version']} is models:/{result['model']}@champion{before}"
+    if result["state"] == "champion already":
+        where += "; nothing was measured, `sisr evaluate` does"
     measured = [f"  {result['images']} images of {result['data']}, {in_words(result['protocol'])}"] if checks else []
     return "\n".join([where, *measured, *checks])
 

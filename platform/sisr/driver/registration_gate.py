@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_origin
 
 from sisr import recipes
 from sisr.driver.models import open_model, side_by_side
@@ -146,6 +146,9 @@ class Gate:
 
 
 def is_adversarial(meta: dict[str, Any]) -> bool:
-    """Return whether the recipe of a model has a judge."""
+    """Return whether the recipe of a model, with the choices among its settings, has a judge."""
     module = recipes.load(meta["recipe"], meta.get("recipe_source", ""))
-    return bool(roles_of(build_recipe(module, module.tiny())).judges)
+    tiny, settings = module.tiny(), meta.get("config", {})
+    choices = [name for name, field in type(tiny).model_fields.items() if get_origin(field.annotation) is Literal]
+    chosen = {name: settings[name] for name in choices if name in settings}
+    return bool(roles_of(build_recipe(module, tiny.model_copy(update=chosen))).judges)

@@ -1,14 +1,15 @@
 """The images of a run, packed and split, the same on every worker."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sisr.config.wording import printable
+from sisr.data import outputs
 from sisr.data.augment import Crop
 from sisr.data.index import Index
-from sisr.data.pairs import are_plain, of_scale, packed_pairs
+from sisr.data.pairs import PairedFolder, are_plain, of_scale, packed_pairs
 from sisr.data.sources.catalogue import Packed, Show, open_packed
 from sisr.data.store import Store
 from sisr.data.validation import ValidationImages
@@ -81,7 +82,8 @@ def open_data(run: Run, recipe: Recipe, *, show: bool = False) -> TrainingData:
     if show:
         warnings = [] if is_mixed else [f"warning: {found.explained(run.data)}" for found in mixed]
         said = of_sets(sets, {hashes[name] for name in large.names})
-        for text in (*warnings, *_partly_validated(run.data, source, held), *said):
+        named = [*_left_out(run.data, index), *_enlarged(run.data, packed, mixed)]
+        for text in (*named, *warnings, *_partly_validated(run.data, source, held), *said):
             note(printable(text))
     return TrainingData(
         large,
@@ -98,6 +100,22 @@ def open_data(run: Run, recipe: Recipe, *, show: bool = False) -> TrainingData:
         sets,
         printable(mixed[0].explained(run.data)) if is_mixed else "",
     )
+
+
+def _left_out(spec: str, index: Index) -> Iterator[str]:
+    """Yield which files can't be used."""
+    if index.refused:
+        count = f"{len(index.refused):,} of {len(index.verdicts):,} files"
+        yield f"warning: {spec}: {count} can't be used, and are left out:"
+        yield from index.offenders()
+
+
+def _enlarged(spec: str, packed: Store, mixed: Sequence[PairedFolder]) -> Iterator[str]:
+    """Yield which images are called as what `sisr upscale` writes, beside those of which the original is among them."""
+    paired = {name for folder in mixed for pair in folder.pairs for name in (pair.lr, pair.hr)}
+    if made := [name for name in outputs.among(packed.names) if name not in paired]:
+        many = f"{made[0]} and {len(made) - 1:,} more are" if len(made) > 1 else f"{made[0]} is"
+        yield f"warning: {spec}: {many} {outputs.REMEDY.format('them' if len(made) > 1 else 'it')}"
 
 
 def _facts(source: Packed, index: Index, large: Store) -> dict[str, Any]:

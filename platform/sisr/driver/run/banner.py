@@ -29,7 +29,7 @@ def of_run(run: Run, facts: dict[str, Any], place: Address, runs: Path) -> None:
     note(f"parameters: {', '.join(sizes)}")
     note(_images(facts))
     note(_mlflow(place, runs))
-    note(_unlearned(recipe, run.config["steps"], "this run"))
+    note(unlearned(recipe, run.config["steps"], "this run"))
 
 
 def shorter(run: Run) -> str:
@@ -48,10 +48,10 @@ def of_sweep(plan: Plan, trial: Run, searched: list[str], facts: dict[str, Any],
     note(_images(facts))
     note(_mlflow(place, runs))
     first = min([*plan.scheduler_options.get("rungs", ()), plan.steps])
-    note(_unlearned(buildable(trial, plan.recipe), first, "a trial before it is first compared"))
+    note(unlearned(buildable(trial, plan.recipe), first, "a trial before it is first compared"))
 
 
-def _unlearned(recipe: Recipe, steps: int, what: str) -> str:
+def unlearned(recipe: Recipe, steps: int, what: str) -> str:
     """Return a warning where a generator would not have learned anything after so many steps; else nothing."""
     alone = roles_of(recipe).judges_alone
     if steps > alone:

@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 import torch
 
+from sisr.driver.run.banner import unlearned
+from sisr.driver.run.order import without_fetching
 from sisr.driver.run.workers import Workers
 from sisr.errors import ConfigError
 from sisr.inference.memory import free_bytes
@@ -68,6 +70,8 @@ def expected(run: Run, workers: int, gpus_per_worker: float | None) -> dict[str,
             f"other programs keep this machine busy (load {load:.0f} on {cpus} CPUs), which makes steps slow: "
             "--option threads=1 suffers least"
         )
+    if said := unlearned(without_fetching(run, run.recipe), config.steps, "this run"):
+        found["warnings"].append(said.removeprefix("warning: "))
     if without_download(config) is not config:
         found["warnings"].append(f"VGG-19's weights would be downloaded to {cached_weights()} from {URL}")
     own = config.model_copy(update={"batch_size": -(-config.batch_size // workers)})

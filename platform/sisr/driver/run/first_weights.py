@@ -60,7 +60,16 @@ def adopted(module: RecipeModule, values: Mapping[str, Any], runs: Path, name: s
     if previous := _learned(runs, name, spec):
         settings = {key: previous.config[key] for key in adopt(zoo.Architecture("", 1, {}))}
     else:
-        network = zoo.require_trainable(zoo.recognise(_weights_of(spec, runs), spec), spec)
+        state = _weights_of(spec, runs)
+        try:
+            network = zoo.require_trainable(zoo.recognise(state, spec), spec)
+        except CheckpointError as error:
+            if (run := read(RunFolder(runs / spec))) is None:
+                raise
+            raise CheckpointError(
+                f"{NETWORK} {spec}: only its own recipe, {run.recipe}, knows the network of this run. Begin with one "
+                "that others know, by pixels: sisr train finetune --set network=Compact --set judge=none"
+            ) from error
         settings = adopt(network.architecture)
     for key, value in settings.items():
         if key != NETWORK and key in values and values[key] != value:
