@@ -31,16 +31,21 @@ def record(runs: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_a_record_changes_only_with_what_was_executed_and_keeps_its_history(tmp_path: Path, no_courier: None) -> None:
+def test_a_record_changes_only_with_what_was_executed_and_keeps_its_history(
+    tmp_path: Path, no_courier: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = train(tmp_path)
     with pytest.raises(CheckpointError):
         train(tmp_path, allow_changes=True, num_features=8, steps=20)
     assert record(tmp_path) == first, "no checkpoint could be restored with the new width"
+    capsys.readouterr()
     train(tmp_path, steps=5)
     assert record(tmp_path)["run"]["config"]["steps"] == 10, "it had ten steps already"
+    assert "new length" not in capsys.readouterr().err
     changed = train(tmp_path, allow_changes=True, learning_rate=3e-4, steps=15)
     assert changed["run"]["config"]["learning_rate"] == 3e-4
     extended = train(tmp_path, learning_rate=3e-4, steps=20)
+    assert "steps 15 -> 20: schedules go by the new length" in capsys.readouterr().err
     assert extended["run"]["config"]["steps"] == 20
     assert extended["changed"] == ["step 10: learning_rate 0.0002 -> 0.0003"]
     with pytest.raises(ConfigError, match=r"differs: learning_rate 0\.0003"):

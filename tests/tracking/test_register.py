@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 from PIL import Image
 
 from forks import forkserver
+from sisr.driver.register import summary
 from sisr.errors import ConfigError
 from sisr.inference.tiled import upscale
 from sisr.models import model
@@ -80,6 +81,7 @@ def test_the_story_of_a_registered_model(place, client, register, tmp_path):
 
     code, result, _ = register("better")
     assert (code, result["state"]) == (0, "champion already")
+    assert "nothing was measured" in summary(result)
 
     check_page(client)
     check_card(place, client, first)

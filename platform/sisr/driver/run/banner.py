@@ -58,7 +58,7 @@ def unlearned(recipe: Recipe, steps: int, what: str) -> str:
         return ""
     return (
         f"warning: in the first {alone:,} steps only the judge learns, and {what} has {steps:,}: its generator stays "
-        "as it was; take more steps, or fewer for the judge (judge_warmup_steps)"
+        "as it was; take more steps, or fewer for the judge alone (finetune: judge_warmup_steps)"
     )
 
 

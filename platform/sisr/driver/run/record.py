@@ -57,10 +57,10 @@ def take_up(run: Run, folder: RunFolder, data: TrainingData, allow_changes: bool
             f"run {run.name} exists and differs: {listed}. Choose another --name, or give --allow-changes "
             "to go on from its last checkpoint with the new ones"
         )
-    if (before_steps := previous.config["steps"]) != (steps := run.config["steps"]):
-        note(f"steps {before_steps:,} -> {steps:,}: schedules go by the new length")
     step = max(int(path.name.removeprefix("step_")) for path in folder.checkpoints.glob("step_*"))
     if previous != run and not is_finished(run, folder) and run.config["steps"] >= step:
+        if (length := previous.config["steps"]) != run.config["steps"]:
+            note(f"steps {length:,} -> {run.config['steps']:,}: schedules go by the new length")
         changed = [*runs.history(folder), *(f"step {step}: {change}" for change in changes)]
         facts = {"data": data.facts, "held_out": data.held_out, "changed": changed}
         runs.record_next(folder, run, facts, data.hashes)
