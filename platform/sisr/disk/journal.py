@@ -39,10 +39,9 @@ class Journal:
         self.path = path
         self._file = _open_locked(path)
         self._lock = threading.RLock()
-        self._unwritten = bytearray()
+        # A torn line stays where it is; readers skip it. Its end is written with the first record: the disk may be full.
+        self._unwritten = bytearray(_missing_end(self._file))
         self._warned = False
-        if not _ends_in_newline(path):
-            self._write(b"\n")  # a torn line stays where it is; readers skip it
         self._dirty, self._closing = threading.Event(), threading.Event()
         self._syncer = threading.Thread(target=self._sync_regularly, name="journal-sync", daemon=True)
         self._syncer.start()
@@ -126,18 +125,15 @@ def rows(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any] | None, i
             yield (row if isinstance(row, dict) and "op" in row else None), offset
 
 
-def _ends_in_newline(path: Path) -> bool:
-    with path.open("rb") as file:
-        if file.seek(0, os.SEEK_END) == 0:
-            return True
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
+def _missing_end(file: int) -> bytes:
+    size = os.fstat(file).st_size
+    return b"\n" if size and os.pread(file, 1, size - 1) != b"\n" else b""
 
 
 def _open_locked(path: Path) -> int:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise DiskError(f"{path} can't be opened for writing: {error.strerror}") from error
     try:

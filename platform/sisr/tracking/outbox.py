@@ -71,9 +71,13 @@ class Outbox:
         self._settings: dict[str, str] = {}  # the same, with what later attempts have changed
         self._next, self._latest_ms = 0, 0
         self.attempt = 0  # how often the run was started before
-        run_uid = self._read_past() or uuid.uuid4().hex
-        self._board = self._open_board() if tensorboard else None
-        self._append("open", run_uid=run_uid, run_name=run_name(self.run_dir))
+        try:
+            run_uid = self._read_past() or uuid.uuid4().hex
+            self._board = self._open_board() if tensorboard else None
+            self._append("open", run_uid=run_uid, run_name=run_name(self.run_dir))
+        except BaseException:
+            self._journal.close()  # else nobody could write it any more
+            raise
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Record numbers of one step. One that isn't finite becomes `NAME_finite` = 0 and the tag `sisr.not_finite`."""
