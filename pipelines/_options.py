@@ -28,8 +28,8 @@ PERCEPTUAL = (
 METRICS = f"Further ones, such as dists,niqe: {FURTHER_MEANING}. What can't be measured is said, and left out."
 TRACKING_URI = "MLflow's server or database; default: MLFLOW_TRACKING_URI, else as before, else a file in --runs."
 HR_IMAGES = (
-    "Folder of HR images (all of it), pairs:HR_FOLDER,LR_FOLDER (all of them), one image file, or another source, such "
-    "as div2k:PATH (its held-out images)."
+    "Folder of HR images (all of it; of one that a model was trained on, what its run held out), the same of "
+    "pairs:HR_FOLDER,LR_FOLDER, one image file, or another source, such as div2k:PATH (its held-out images)."
 )
 TRAINING_IMAGES = f"{ACCEPTED}, or where `sisr pack --publish` has put packed images."
 PRECISION = (

@@ -68,7 +68,7 @@ def main(
     json: Json = False,
 ) -> Any:  # a Comparison, whose room imports torch
     """Compare models."""
-    from sisr.driver import comparison, trained_images
+    from sisr.driver import comparison, promising, trained_images
     from sisr.evaluation import compare, images
 
     say_if_demo(data)
@@ -82,17 +82,20 @@ def main(
     elif top:
         raise ConfigError("--top says how many runs of an experiment: name it with --experiment")
     against = _reference(list(named), against)
-    files = images.find(data)
+    learned = trained_images.of_models(named.values(), runs)
+    files, called = images.find_unseen(data, learned.values())
     opened = _open(named, runs, scale, device, recipe or [], images.given_scale(files) or 4)
-    warnings = images.warnings(trained_images.of_models(named.values(), runs), files)
-    result = compare.compare(opened, len(named), files, by, against, data, runs, warnings, places)
+    warnings = images.warnings(learned, files)
+    result = compare.compare(opened, len(named), files, by, against, called, runs, warnings, places)
     with console.stage("logging the comparison to MLflow"):
         logged = comparison.log(result, tracking_uri, experiment) if log else None
     if json:
         console.print_json({**result.content, "folder": str(result.folder), "logged": logged == ""})
     else:
         result.show()
-        next_steps.show(next_steps.after_comparison(named.get(result.best, ""), len(files), data, runs))
+        best = "" if warnings else promising.best_candidate(opened, [row.measured for row in result.rows], by)
+        judged = next_steps.judged_by(data, perceptual)
+        next_steps.show(next_steps.after_comparison(named.get(best, ""), compare.ranked_by(by).title, judged, runs))
     if logged:
         console.note(logged)
     return result

@@ -63,27 +63,30 @@ def main(
     json: Json = False,
 ) -> Any:  # a list of Measurement, whose room imports torch
     """Measure models on images."""
-    from sisr.driver import trained_images
-    from sisr.evaluation.compare import measure, measures, unmeasured
+    from sisr.driver import promising, trained_images
+    from sisr.evaluation.compare import measure, measures, ranked_by, unmeasured
     from sisr.evaluation.finished import find_all
-    from sisr.evaluation.images import find, given_scale, warnings
+    from sisr.evaluation.images import find_unseen, given_scale, warnings
+    from sisr.evaluation.ranking import forgiven
 
     specs = model or []
     if not specs and not sr:
         raise ConfigError("name what to measure: a model, bicubic, or --sr FOLDER with what another program has made")
     say_if_demo(data)
     by = measures(protocol, perceptual, models.chosen_device(device), metrics)
-    files = find(data)
+    learned = trained_images.of_models(specs, runs)
+    files, _ = find_unseen(data, learned.values())
     usual = given_scale(files) or 4
     opened = models.open_all(specs, runs, None if output_scale else scale, device, recipe or [], usual)
     opened, manner = models.in_manner(opened, files[0].path, precision, self_ensemble, output_scale)
     scale = opened[0].scale if opened else scale or usual
     finished, surplus = find_all(sr or [], files, scale)
-    for line in (*warnings(trained_images.of_models(specs, runs), files), *surplus, *by.missing):
+    seen = warnings(learned, files)
+    for line in (*seen, *surplus, *by.missing):
         console.note(f"warning: {line}")
     at_once = models.side_by_side(opened, files)
     measured, _ = measure(opened, files, by, scale=scale, finished=finished, at_once=at_once)
-    for line in unmeasured(measured, by):
+    for line in (*unmeasured(measured, by), *forgiven(measured)):
         console.note(f"warning: {line}")
     of_models = {each.name for each in opened}
     measured = [replace(m, protocol=m.protocol + manner) if m.model in of_models else m for m in measured]
@@ -93,7 +96,9 @@ def main(
     else:
         _print(measured, images)
         if not recipe:  # whose file the next command would have to name, too
-            next_steps.show(next_steps.after_evaluation(specs, len(files), data, runs))
+            best = "" if seen else promising.best_candidate(opened, measured, by)
+            judged = next_steps.judged_by(data, perceptual)
+            next_steps.show(next_steps.after_evaluation(specs, best, ranked_by(by).title, judged, runs))
     return measured
 
 

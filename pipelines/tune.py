@@ -181,7 +181,7 @@ def main(
         raise nothing_found(sweep, path)
     result: dict[str, Any] = {"folder": str(path), **board.as_json(sweep, board.rows(sweep))}
     if not json:
-        _show(sweep, path, recipe)
+        _show(sweep, found_space, path, recipe)
     if then_train:
         result["run"] = _train_best(sweep.plan, path, recipe, host, tracking, then_steps)
     if json:
@@ -214,12 +214,13 @@ def _steps(option: str, text: str | None) -> tuple[int, ...] | None:
         raise ConfigError(f"{option} wants steps such as 300,1000, got '{text}'") from None
 
 
-def _show(sweep: "Sweep", folder: Path, recipe: str) -> None:
-    from sisr.driver.sweep.full_run import after_sweep, full_size
+def _show(sweep: "Sweep", space: "SearchSpace", folder: Path, recipe: str) -> None:
+    from sisr.driver.sweep.full_run import after_sweep, full_size, gained
 
     titles, cells = board.table(sweep, board.rows(sweep)[:SHOWN], out.width if out.is_terminal else 200)
     table(f"sweep {sweep.plan.name}: {len(cells)} of {len(sweep.trials)} trials, the best first", titles, cells)
-    for line in next_steps.lines(after_sweep(sweep.plan, folder, recipe)):
+    steps = next_steps.lines(after_sweep(sweep.plan, folder, recipe))
+    for line in filter(None, [gained(sweep, space.defaults), *steps]):
         out.print(line, markup=False)
     write(f"  {full_size(sweep.plan)}; --dry-run checks it", hanging=0)
 

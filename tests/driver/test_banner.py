@@ -33,5 +33,15 @@ def test_a_length_in_which_only_the_judge_learns_is_warned_of(
     run, place = first_run(plan, space), Address(default_uri(Path("runs")), "sisr")
     banner.of_run(run, FACTS, place, Path("runs"))
     assert ("only the judge learns" in capsys.readouterr().err) == run_warns
-    banner.of_sweep(plan, run, [], FACTS, place, Path("runs"))
+    banner.of_sweep(plan, run, space, FACTS, place, Path("runs"))
     assert ("only the judge learns" in capsys.readouterr().err) == sweep_warns
+
+
+@pytest.mark.parametrize(("steps", "warned"), [(60, True), (300, False)])
+def test_a_searched_number_of_steps_that_no_trial_reaches_is_warned_of(
+    capsys: pytest.CaptureFixture[str], steps: int, warned: bool
+) -> None:
+    plan, space = plan_of("pixelshuffle", changes={"trials": 2, "steps": steps})
+    run, place = first_run(plan, space), Address(default_uri(Path("runs")), "sisr")
+    banner.of_sweep(plan, run, space, FACTS, place, Path("runs"))
+    assert ("warmup_steps is searched up to 150" in capsys.readouterr().err) == warned

@@ -9,10 +9,11 @@ from sisr.driver import next_steps
 from sisr.storage.address import runs_folder
 
 
-def finished(folder: Path, held_out: int, **run: Any) -> list[list[str]]:
+def finished(folder: Path, held_out: int, status: dict[str, Any] | None = None, **run: Any) -> list[list[str]]:
     folder.mkdir(parents=True)
-    record = {"run": {"recipe": "srez", "data": "demo", "validation": None, **run}, "data": {"held_out_of": held_out}}
-    (folder / "run.json").write_text(json.dumps(record))
+    run = {"recipe": "srez", "config": {"steps": 300}, "data": "demo", "validation": None, **run}
+    (folder / "run.json").write_text(json.dumps({"run": run, "data": {"held_out_of": held_out}}))
+    (folder / "status.json").write_text(json.dumps(status or {}))
     return [shlex.split(command) for _, command in next_steps.after_run(folder)]
 
 
@@ -25,9 +26,28 @@ def test_every_command_names_run_images_and_the_folder_of_runs(tmp_path: Path) -
         assert words[1] not in ("compare", "register") or words[words.index("--data") + 1] == photos
 
 
-def test_a_model_is_compared_only_on_images_that_were_held_out(tmp_path: Path) -> None:
-    assert "compare" not in [words[1] for words in finished(tmp_path / "a", 9, data="/train")]
-    assert "compare" in [words[1] for words in finished(tmp_path / "b", 9, data="demo")]
+def test_a_model_is_compared_where_two_images_were_held_out(tmp_path: Path) -> None:
+    assert "compare" not in [words[1] for words in finished(tmp_path / "a", 1, data="/train")]
+    assert "compare" in [words[1] for words in finished(tmp_path / "b", 2, data="/train")]
+
+
+@pytest.mark.parametrize(
+    ("values", "by", "verbs"),
+    [
+        ({"val/psnr_y": 27.0, "val/score": -0.1}, "val/score", ["train", "compare", "serve"]),
+        ({"val/psnr_y": 27.0, "val/score": 0.1}, "val/score", ["compare", "register", "serve"]),
+        ({"val/psnr_y": 27.0, "val/score": 0.1}, "val/psnr_y", ["train", "compare", "serve"]),
+        ({"val/psnr_y": 29.0, "val/score": -0.1}, "val/psnr_y", ["compare", "register", "serve"]),
+    ],
+)
+def test_a_model_that_is_no_better_than_bicubic_is_trained_on_before_it_is_registered(
+    tmp_path: Path, values: dict[str, float], by: str, verbs: list[str]
+) -> None:
+    status = {"validation": values, "best": {"by": by}, "baseline": {"psnr_y": 28.0}}
+    words = finished(tmp_path / "mine", 9, status)
+    assert [each[1] for each in words] == verbs
+    if verbs[0] == "train":
+        assert words[0][2:8] == ["--from", "mine", "--name", "mine", "--steps", "600"]
 
 
 def test_what_the_gate_would_refuse_for_too_few_images_is_not_suggested(tmp_path: Path) -> None:
@@ -59,11 +79,24 @@ def test_commands_of_the_default_folder_are_short(capsys: pytest.CaptureFixture[
 def test_what_was_evaluated_is_looked_at_registered_and_served_where_it_is_a_model_of_ours(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "run.json").write_text("{}")
-    verbs = [typed.split()[1] for _, typed in next_steps.after_evaluation(["mine", "bicubic"], 9, "/p", tmp_path)]
-    assert verbs == ["compare", "register", "serve"]
-    assert next_steps.after_evaluation(["bicubic", "other.pth"], 9, "/p", tmp_path) == []
-    _, looked_at = next_steps.after_evaluation(["mine", "models:/x@champion"], 5, "/p", tmp_path)[0]
+    judged, rest = next_steps.judged_by("/p", "auto"), ("score", next_steps.judged_by("/p", "auto"), tmp_path)
+    found = next_steps.after_evaluation(["mine", "bicubic"], "mine", *rest)
+    assert [typed.split()[1] for _, typed in found] == ["compare", "register", "serve"]
+    assert found[1][0] == "register the best by score"
+    assert "register" not in [typed.split()[1] for _, typed in next_steps.after_evaluation(["mine"], "", *rest)]
+    assert next_steps.after_evaluation(["bicubic", "other.pth"], "", *rest) == []
+    _, looked_at = next_steps.after_evaluation(["mine", "models:/x@champion"], "", "score", judged, tmp_path)[0]
     assert looked_at == f"sisr compare mine models:/x@champion bicubic --data /p --runs {tmp_path}"
+
+
+def test_the_next_command_judges_by_the_same_distance() -> None:
+    ((_, typed),) = next_steps.after_comparison("mine", "score", next_steps.judged_by("p", "vgg.pth"), Path("runs"))
+    assert typed == "sisr register mine --data p --perceptual vgg.pth"
+
+
+def test_the_best_run_of_an_experiment_is_registered_by_its_id() -> None:
+    ((_, typed),) = next_steps.after_comparison("runs:/0123", "score", ["--data", "p"], Path("runs"))
+    assert typed == "sisr register 0123 --data p"
 
 
 def test_what_was_enlarged_by_bicubic_leads_nowhere() -> None:

@@ -18,7 +18,7 @@ from sisr.driver.run import order
 from sisr.driver.run.execute import Tracking
 from sisr.driver.sweep.execute import check_experiment, take_up
 from sisr.driver.sweep.files import train_command, write_best
-from sisr.driver.sweep.full_run import after_sweep, best_order, check_full, full_order, full_size
+from sisr.driver.sweep.full_run import after_sweep, best_order, check_full, full_order, full_size, gained
 from sisr.driver.sweep.host import trial_run
 from sisr.driver.sweep.planning import FREE, changes, plan_of, prepare
 from sisr.errors import CheckpointError, ConfigError, DataError
@@ -57,6 +57,36 @@ def test_asha_compares_at_a_ninth_and_a_third_of_the_steps_and_evaluates_there()
     plan, _ = planned()
     assert plan.scheduler_options == {"rungs": [100, 300]}
     assert plan.options["evaluate_every"] == 50
+
+
+@pytest.mark.parametrize(("steps", "rungs", "every"), [(60, [10, 20], 10), (170, [20, 60], 10), (18, [2, 6], 1)])
+def test_short_trials_are_not_all_validation(steps: int, rungs: list[int], every: int) -> None:
+    plan, _ = planned(steps=steps)
+    assert (plan.scheduler_options, plan.options["evaluate_every"]) == ({"rungs": rungs}, every)
+
+
+def searched(*trials: tuple[dict[str, Any], float]) -> Sweep:
+    """A finished sweep of trials with these settings and values of PSNR-Y at step 900."""
+    plan, _ = planned()
+    found = [
+        Trial(number, params, params, "finished", curve=[(900, {"val/psnr_y": value})])
+        for number, (params, value) in enumerate(trials)
+    ]
+    return Sweep(plan, found)
+
+
+@pytest.mark.parametrize(
+    ("best", "said"),
+    [
+        (28.31, "at step 900: PSNR-Y +0.310 dB against the recipe's own settings"),
+        (28.01, "at step 900: PSNR-Y +0.010 dB against the recipe's own settings, no more than chance"),
+        (27.00, "no trial is better than the one with the recipe's own settings"),
+    ],
+)
+def test_what_a_search_has_gained_is_said_beside_what_chance_gains(best: float, said: str) -> None:
+    own = {"beta1": 0.9}
+    assert gained(searched((own, 28.0), ({"beta1": 0.8}, best)), own).startswith(said)
+    assert gained(searched(({"beta1": 0.8}, best)), own) == ""
 
 
 def test_the_command_of_a_full_run_names_the_options_that_the_trials_had() -> None:

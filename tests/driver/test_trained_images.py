@@ -15,7 +15,7 @@ from sisr.data.sources.demo import open_demo
 from sisr.driver import demo, registration_gate
 from sisr.driver.run import execute, hosts
 from sisr.evaluation import images
-from sisr.evaluation.images import of_folder, trained_on, warnings
+from sisr.evaluation.images import Learned, of_folder, trained_on, warnings
 from sisr.training.run import Options
 
 
@@ -48,15 +48,15 @@ def run(tmp_path: Path, photos: Path) -> Path:
 @pytest.mark.parametrize("place", [".", "model", "checkpoints/step_000000010"])
 def test_the_images_of_a_run_are_found_from_its_models_and_checkpoints(run: Path, photos: Path, place: str) -> None:
     expected = {sha256(path) for path in photos.iterdir() if path.name not in ("03.png", "07.png")}
-    assert of_folder(run / place) == expected
+    assert of_folder(run / place) == Learned({"data": str(photos)}, expected)
 
 
 def test_a_run_that_recorded_no_split_is_split_again(run: Path, photos: Path) -> None:
     old = {"run": {"data": str(photos)}}
     (run / "run.json").write_text(json.dumps(old))
     found = of_folder(run)
-    assert found is not None
-    assert len(found) == 11
+    assert found.sha256s is not None
+    assert len(found.sha256s) == 11
     assert trained_on({"run": {"data": "/gone"}}, {"a.png": "00"}) is None
 
 
@@ -69,7 +69,7 @@ def test_a_trials_images_are_those_of_its_sweep(run: Path, tmp_path: Path) -> No
 
 
 def test_a_model_of_which_nothing_is_known_gives_no_warning(tmp_path: Path, photos: Path) -> None:
-    assert of_folder(tmp_path) is None
+    assert of_folder(tmp_path).sha256s is None
     assert warnings({"x": of_folder(tmp_path)}, images.find(str(photos))) == []
 
 

@@ -16,6 +16,7 @@ from measured import evaluate_model
 from sisr import recipes
 from sisr.data.images import decode
 from sisr.data.sources import ImageFile
+from sisr.data.sources.catalogue import open_source
 from sisr.driver import models
 from sisr.errors import ConfigError, DataError
 from sisr.inference.tiled import Bicubic
@@ -214,6 +215,26 @@ def test_a_model_judged_on_images_it_was_trained_on_is_warned_of(folder, tmp_pat
     assert "r1 was trained on 1 of these 2 images (a.png)" in said.err + said.out
 
 
+@pytest.mark.parametrize("verb", [evaluate, compare])
+def test_on_the_folder_that_it_was_trained_on_a_model_is_judged_by_what_was_held_out(tmp_path, capsys, verb):
+    noise = np.random.default_rng(0).integers(0, 256, (24, 64, 64, 3), np.uint8)
+    (tmp_path / "photos").mkdir()
+    for number, pixels in enumerate(noise):
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{number:02d}.png")
+    run = tmp_path / "runs" / "r1"
+    save_model(run / "model")
+    held = [file.name for file in open_source("photos").held_out]
+    data = str(tmp_path / "photos")
+    (run / "run.json").write_text(json.dumps({"run": {"data": data, "validation": None}, "held_out": held}))
+    assert verb("r1", "bicubic", "--data", "photos", "--perceptual", "none", "--json") == 0
+    said = capsys.readouterr()
+    found = json.loads(said.out)["models"][0]["images"]
+    assert sorted(image["name"] for image in found) == sorted(held)
+    assert len(held) == 2
+    assert "photos: judged on the 2 images that were held out" in said.err
+    assert "was trained on" not in said.out
+
+
 def test_an_untrained_network_on_the_bicubic_skip_scores_as_bicubic(folder, tmp_path, capsys):
     model = save_model(tmp_path / "new")
     assert evaluate("bicubic", model, "--data", folder, "--protocol", "y", "--json") == 0
@@ -285,7 +306,7 @@ def test_the_demo_is_measured_on_its_held_out_photographs(capsys):
         (["mine", "twice"], 2, "different scales"),
         (["bicubic", "--data", "broken"], 3, "x.png: not an image"),
         (["damaged"], 4, "can't be read as safetensors"),
-        (["bicubic", "--data", "pairs:small,large"], 3, "originals first"),
+        (["bicubic", "--data", "pairs:small,large"], 3, "the originals come first: pairs:"),
         (["models:/pixelshuffle"], 4, "name the version, as models:/pixelshuffle@champion or models:/pixelshuffle/1"),
         (["bicubic", "--scale", "0"], 2, "'--scale': it should be greater than or equal to 1 (see sisr evaluate"),
         (["bicubic", "--data"], 2, "'--data' requires an argument (see sisr evaluate --help)"),

@@ -1,12 +1,14 @@
 """What the gate in front of the registry lets through, and how it says no."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from sisr.errors import ConfigError
 from sisr.evaluation.gate import Check, judge, metric_of, reported, unseen
 from sisr.evaluation.measure import ImageResult, Measurement, with_scores
+from sisr.evaluation.ranking import forgiven
 from sisr.metrics.catalogue import METRICS, PSNR_Y
 from sisr.metrics.perceptual import MeanOfImages
 from sisr.metrics.protocol import protocol
@@ -149,3 +151,16 @@ def test_a_run_that_reports_nothing_or_nonsense_at_its_end_is_refused(metrics, t
 
 def test_a_run_that_reports_finite_numbers_passes():
     assert reported({"final/psnr_y": 30.0, "val/x_finite": 0.0}).passed
+
+
+@pytest.mark.parametrize(("psnr", "score", "doubted"), [(24.0, 0.04, True), (27.5, 0.3, False), (24.0, -0.1, False)])
+def test_a_good_score_by_swd_alone_is_doubted_where_a_decibel_is_lost(psnr: float, score: float, doubted: bool):
+    def by_swd(model: str, psnr: float, score: float) -> Measurement:
+        found = measured(model, *[psnr] * 6)
+        return replace(found, together={"swd": 90.0, "score": score}, distance=Swd())
+
+    said = forgiven([by_swd("grid", psnr, score), by_swd("bicubic", 28.0, 0.0)])
+    assert bool(said) == doubted
+    assert forgiven([by_swd("grid", psnr, score)]) == [], "without bicubic there is no score"
+    if said:
+        assert said[0].startswith("grid has -4.000 dB against bicubic, and its score of 0.040 comes from SWD")

@@ -14,7 +14,7 @@ from sisr.data.images import decode
 from sisr.data.sources.catalogue import absolute, open_source
 from sisr.errors import DataError
 from sisr.evaluation.finished import find_finished
-from sisr.evaluation.images import find, find_unseen, fingerprint, given_scale, hashes
+from sisr.evaluation.images import Learned, find, find_unseen, fingerprint, given_scale, hashes
 from sisr.terminal import cli
 
 DATA = 3
@@ -98,10 +98,10 @@ def test_the_images_of_a_gate_are_others_where_their_lr_is(tmp_path: Path) -> No
 
 def test_of_a_run_s_own_pairs_a_gate_takes_what_was_held_out(tmp_path: Path) -> None:
     data = f"pairs:{pairs(tmp_path, 12)}"
-    files, called = find_unseen(data, {"data": absolute(data), "validation": None})
+    files, called = find_unseen(data, [Learned({"data": absolute(data), "validation": None})])
     assert files == open_source(data).validation
     assert called == f"{data} (held-out images)"
-    assert len(find_unseen(data, {"data": "pairs:/elsewhere"})[0]) == 12
+    assert len(find_unseen(data, [Learned({"data": "pairs:/elsewhere"})])[0]) == 12
 
 
 # -- sr of other programs

@@ -210,3 +210,11 @@ def test_a_model_s_short_name(spec, name):
     from sisr.driver import models
 
     assert models.short(spec) == name
+
+
+def test_a_file_for_other_programs_is_no_model_and_a_recipe_s_name_is_no_run(tmp_path):
+    (tmp_path / "x.onnx").write_bytes(b"onnx")
+    with pytest.raises(CheckpointError, match=r"x\.onnx holds no weights that sisr reads .*export it as safetensors"):
+        find_model(str(tmp_path / "x.onnx"), tmp_path)
+    with pytest.raises(CheckpointError, match="a recipe's name; what was registered under it is models:/srez@champion"):
+        find_model("srez", tmp_path)

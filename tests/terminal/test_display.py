@@ -265,3 +265,11 @@ def test_every_validated_metric_becomes_a_final_one(tmp_path: Path) -> None:
     final = {"psnr_y": 27.05, "ssim_y": 0.7756, "swd": 61.25, "score": 0.312}
     assert json.loads(tags[outbox.FINAL]) == final
     assert tags[outbox.ENDED] == "stopped at step 2,000"
+
+
+@pytest.mark.parametrize(("first", "said"), [(0.5, True), (0.325, False), (0.1, False)])
+def test_a_run_that_has_only_lost_what_it_began_with_says_so(tmp_path: Path, first: float, said: bool) -> None:
+    RunFolder(tmp_path).add_evaluation(0, {"val/psnr_y": 27.0, "val/ssim_y": 0.77, "val/swd": 60.0, "val/score": first})
+    best = {"step": 1500, "by": "val/score", **FINISHED["validation"]}  # type: ignore[dict-item]
+    told = execute.summary(FINISHED | {"folder": str(tmp_path), "best": best}).splitlines()[-1]
+    assert told.startswith("what it began with was better: 27.00 dB PSNR-Y") == said

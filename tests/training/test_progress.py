@@ -66,3 +66,21 @@ def test_a_first_step_that_takes_long_is_estimated_from_alone(tmp_path: Path, cl
     clock.now += 30.0
     shown.stepped(1)
     assert folder.status()["estimate"]["seconds"] == pytest.approx(399_999 * 30.0)
+
+
+def test_the_time_left_counts_validations_and_does_not_jump_after_one(tmp_path: Path, clock: Clock) -> None:
+    folder = RunFolder(tmp_path)
+    shown, left = begun(folder, 1_000), {}
+    clock.now += 5.0  # the first step
+    for done in range(1, 301):
+        shown.stepped(done)
+        if done % 10 == 0:
+            shown.logged(done, {}, {})
+            left[done] = folder.status()["eta_s"]
+            clock.now += 10.0
+            shown.validated(done, {}, {})
+        clock.now += 1.0
+    # Ten steps and a validation take 20 s: one thing just after a validation, and just before it.
+    assert left[300] == pytest.approx(700 * 2.0, rel=0.05)
+    shown.stepped(301)
+    assert folder.status()["eta_s"] == pytest.approx(left[300], rel=0.05)

@@ -62,10 +62,10 @@ class Index:
         lr = {f"{name} (lr)": v.lr_sha256 for name, v in self.verdicts.items() if v.lr_sha256}
         return {name: v.sha256 for name, v in self.verdicts.items()} | lr
 
-    def check(self, source: str, max_bad_fraction: float = MAX_BAD_FRACTION) -> None:
+    def check(self, source: str, max_bad_fraction: float = MAX_BAD_FRACTION, remedy: str = "") -> None:
         """Raise DataError if more than this fraction of the files, or every file, was refused.
 
-        The message has the counts by reason and the first ten offenders.
+        The message has the counts by reason, the first ten offenders, and the remedy where one is known.
         """
         bad, total = len(self.refused), len(self.verdicts)
         if bad < total and bad <= max_bad_fraction * total:
@@ -75,7 +75,7 @@ class Index:
         if bad < total:
             more.append(f"remove or mend them, or leave them out: --max-bad {self.share_refused():g}")
         head = f"{source}: {bad} of {total} image files can't be used, more than {max_bad_fraction:.0%}: {counts}"
-        raise DataError("\n".join([head, *self.offenders(), *more]))
+        raise DataError("\n".join([head, *self.offenders(), *filter(None, [remedy]), *more]))
 
     def share_refused(self) -> float:
         """Return the fraction of files that were refused, rounded up to a whole percent."""

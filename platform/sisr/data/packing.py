@@ -27,6 +27,7 @@ from sisr.data.images import Verdict, examine
 from sisr.data.index import MAX_BAD_FRACTION, Index
 from sisr.data.pairs import examine_pair, scales
 from sisr.data.sources import ImageFile, Source, by_name
+from sisr.data.sources.pairs import the_other_way_round
 from sisr.data.store import IMAGES, INDEX, PIXELS, SHAPES, DamagedStoreError, Store, write_sums
 from sisr.disk import atomic, cache, lock
 from sisr.errors import DataError, DiskError
@@ -66,7 +67,7 @@ def pack(
                 _build(folder, files, advance)
                 store = Store(folder)
     if len(store) < len(files):
-        store.index.check(_root(files), max_bad_fraction)
+        store.index.check(_root(files), max_bad_fraction, the_other_way_round(files, store.index))
     return store
 
 

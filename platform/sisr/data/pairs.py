@@ -25,6 +25,7 @@ LARGEST_SCALE = 16
 UNRELATED = 20.0  # mean difference in grey levels from which on two images only share a name
 ALIKE = 0.7  # correlation of pixels from which on two given images are one picture, however its light was changed
 PLAINLY = 0.1  # of a folder's images that belong to pairs: then it is a folder of pairs
+EXCHANGED = "exchanged"  # why two files are no pair: hr is where lr should be
 COMPARED = 2  # pairs of a folder whose pixels tell whether they belong together
 MARK = re.compile(r"(?i)(?:[_.-]?(?:lr|hr|gt|lq|hq|srf)(?=[_.-]|$)|[_.-]?x[2348](?=[_.-]|$)|[_.-][2348](?=[_.-]|$))")
 
@@ -138,7 +139,7 @@ def mismatch(lr: Pixels, hr: Pixels) -> tuple[str, str] | None:
     """Return why two images are no pair, as kind and detail; None where they are one."""
     small, large = size_of(lr), size_of(hr)
     if scale_of(large, small):
-        return "exchanged", "it is the larger one: say pairs:HR_FOLDER,LR_FOLDER, the originals first"
+        return EXCHANGED, "it is the larger one"
     if scale_of(small, large) is None:
         nearest = max(2, round((large[0] + large[1]) / (small[0] + small[1])))
         found, right, of = ("{}x{} px".format(*size) for size in (small, shrunk(large, nearest), large))
@@ -173,14 +174,14 @@ def of_scale(store: Store, scale: int, spec: str, max_bad_fraction: float) -> tu
         return store, store.index
     if len(wrong) == len(store):
         found = ", ".join(f"x{found}" for found in sorted(set(wrong.values())))
-        raise DataError(f"{spec}: lr is {found} smaller than hr, and the recipe enlarges x{scale}: set the scale alike")
-    details = {name: f"its lr is x{found} smaller, and the recipe enlarges x{scale}" for name, found in wrong.items()}
+        remedy = " or ".join(f"--set scale={found}" for found in sorted(set(wrong.values())))
+        raise DataError(f"{spec}: lr is {found} smaller than hr, and the recipe enlarges x{scale}: {remedy}")
+    detail = f"its lr is x{{}} smaller, and the recipe enlarges x{scale}"
     verdicts = {
-        name: replace(verdict, kind="another scale", detail=details[name]) if name in wrong else verdict
-        for name, verdict in store.index.verdicts.items()
+        name: replace(each, kind="another scale", detail=detail.format(wrong[name])) if name in wrong else each
+        for name, each in store.index.verdicts.items()
     }
-    index = Index(verdicts)
-    index.check(spec, max_bad_fraction)
+    (index := Index(verdicts)).check(spec, max_bad_fraction)
     return store.subset(set(store.names) - set(wrong)), index
 
 

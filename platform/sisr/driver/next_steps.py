@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sisr.data.sources import LAYOUTS
-from sisr.disk.run_folder import RECORD
-from sisr.metrics.catalogue import FEWEST
+from sisr.disk.run_folder import RECORD, RunFolder
+from sisr.metrics.catalogue import FEWEST, PSNR_Y, SCORE, metric
 from sisr.storage.address import of_folder, of_run
 from sisr.terminal.console import err
 
@@ -40,16 +39,32 @@ def after_run(folder: Path) -> list[Step]:
     try:
         record = json.loads((folder / RECORD).read_text())
         run, facts = dict(record["run"]), dict(record.get("data", {}))
-        own, data = run.get("validation") is None, str(run.get("validation") or run["data"])
+        data, steps = str(run.get("validation") or run["data"]), int(run["config"]["steps"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
     runs, name, found = folder.parent, folder.name, list[Step]()
-    if not own or _reads_as_held_out(data):
+    if loses := _loses(folder):
+        longer = ("--name", name, "--steps", str(2 * steps))
+        found.append(("it is no better than bicubic yet; go on", command("train", "--from", name, *longer, runs=runs)))
+    count = 0 if "://" in data else facts.get("held_out_of", 0)
+    if count > 1:
         found.append(("compare", command("compare", name, "bicubic", "--data", data, runs=runs)))
-    if "://" not in data and facts.get("held_out_of", 0) >= FEWEST:
+    if count >= FEWEST and not loses:
         found.append(("register", command("register", name, "--data", data, runs=runs)))
     found.append(("try it", command("serve", name, runs=runs)))
     return [*to_bring_home(folder), *found, ("watch it", command("animate", name, runs=runs))][:3]
+
+
+def _loses(folder: Path) -> bool:
+    """Return whether a run's model is known to be no better than bicubic on its own held-out images.
+
+    By the metric that decides for its recipe; the score of bicubic is 0.
+    """
+    status = RunFolder(folder).status()
+    by = str(status.get("best", {}).get("by", PSNR_Y.name)).removeprefix("val/")
+    reached = status.get("validation", {}).get(f"val/{by}")
+    bicubic = 0.0 if by == SCORE.name else status.get("baseline", {}).get(by)
+    return reached is not None and bicubic is not None and metric(by).gain(reached, bicubic) <= 0
 
 
 def to_bring_home(folder: Path) -> list[Step]:
@@ -63,26 +78,36 @@ def to_go_on(folder: Path) -> list[Step]:
     return [("go on", command("train", "--from", folder.name, "--name", folder.name, runs=folder.parent))]
 
 
-def after_comparison(best: str, num_images: int, data: str, runs: Path) -> list[Step]:
-    """Return what can be done with the best of the models compared: nothing if it is no run's."""
-    if best in ("", "bicubic") or best.startswith("models:") or num_images < FEWEST:
-        return []
-    return [("register the best", command("register", best, "--data", data, runs=runs))]
+def judged_by(data: str, perceptual: str) -> list[str]:
+    """Return the words that name images, and the distance where it is not that which is chosen anyway."""
+    return ["--data", data, *([] if perceptual == "auto" else ["--perceptual", perceptual])]
 
 
-def after_evaluation(specs: Sequence[str], num_images: int, data: str, runs: Path) -> list[Step]:
-    """Return what can be done with the models measured: nothing if they are no run's and no registered ones."""
+def after_comparison(best: str, metric: str, judged: Sequence[str], runs: Path) -> list[Step]:
+    """Return what can be done with the best of the models compared.
+
+    Args:
+        best: What names it, as `promising.best_candidate` finds it; empty where there is none.
+        metric: By which it is the best, for people.
+        judged: Words as of `judged_by`.
+        runs: Holds all runs.
+    """
+    typed = command("register", best.removeprefix("runs:/"), *judged, runs=runs)
+    return [(f"register the best by {metric}", typed)] if best else []
+
+
+def after_evaluation(specs: Sequence[str], best: str, metric: str, judged: Sequence[str], runs: Path) -> list[Step]:
+    """Return what can be done with the models measured: nothing if they are no run's and no registered ones.
+
+    `specs` name them; for the others see `after_comparison`.
+    """
     ours = [spec for spec in specs if spec.startswith("models:") or (runs / spec / "run.json").is_file()]
     if not ours:
         return []
-    found = [("look at it", command("compare", *dict.fromkeys([*ours, "bicubic"]), "--data", data, runs=runs))]
+    found = [("look at it", command("compare", *dict.fromkeys([*ours, "bicubic"]), *judged, runs=runs))]
     if len(ours) > 1:
         return found
-    return [
-        *found,
-        *after_comparison(ours[0], num_images, data, runs),
-        ("try it", command("serve", ours[0], runs=runs)),
-    ]
+    return [*found, *after_comparison(best, metric, judged, runs), ("try it", command("serve", ours[0], runs=runs))]
 
 
 def after_upscaling(image: Path, model: str, compared: bool, runs: Path) -> list[Step]:
@@ -105,9 +130,3 @@ def after_registration(result: dict[str, Any], runs: Path) -> list[Step]:
     """Return what can be done with a champion."""
     model = f"models:/{result['model']}@champion"
     return [("try it", command("serve", model, runs=runs))]
-
-
-def _reads_as_held_out(data: str) -> bool:
-    """Return whether verbs that judge models take of these images only those that are held out."""
-    kind, colon, _ = data.partition(":")
-    return data == "demo" or (bool(colon) and kind in LAYOUTS and kind != "pairs")

@@ -4,18 +4,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_origin
 
-from sisr import recipes
 from sisr.driver.models import open_model, side_by_side
+from sisr.driver.promising import is_adversarial
 from sisr.errors import CheckpointError, ConfigError
 from sisr.evaluation import gate, images
 from sisr.evaluation.compare import BICUBIC, Measures, measure
 from sisr.evaluation.gate import Check
 from sisr.evaluation.measure import Measurement, with_scores
-from sisr.metrics.catalogue import FEWEST, FURTHER
+from sisr.evaluation.ranking import forgiven
+from sisr.metrics.catalogue import FEWEST, FURTHER, SCORE
 from sisr.models.model import Model
-from sisr.recipe import build_recipe, roles_of
 from sisr.terminal.console import note
 from sisr.tracking import selection
 from sisr.tracking.candidate import Candidate
@@ -69,7 +68,9 @@ class Gate:
             further=by.further,
             missing=by.missing,
         )
-        self.files, self.data = images.find_unseen(rules.data, found.record.get("run", {}))
+        folder = selection.folder_of(found.run, runs)
+        self._learned = images.of_folder(folder) if folder else images.learned(found.record, found.image_hashes())
+        self.files, self.data = images.find_unseen(rules.data, [self._learned])
         self._champions: dict[str, Measurement | Check] = {}
 
     @cached_property
@@ -112,15 +113,14 @@ class Gate:
             raise ConfigError(f"--by {self.by.name} needs images of {self.by.least} px a side, and some are smaller")
         if self.rules.measures.distance:
             measured = with_scores(measured, self._bicubic)
+        for line in forgiven([measured[0], measured[1]]) if self.by == SCORE else ():
+            note(f"warning: {line}")
         return Decision([*checks, *gate.judge(measured[0], measured[1:], self.by)], measured)
 
     @cached_property
     def _unseen(self) -> Check:
         """Whether the candidate was trained on none of the images."""
-        found = self._found
-        folder = selection.folder_of(found.run, self._runs)
-        known = images.of_folder(folder) if folder else images.trained_on(found.record, found.image_hashes())
-        origins = images.cut_from(self.files)
+        known, origins = self._learned.sha256s, images.cut_from(self.files)
         seen = None if known is None else images.among(self._hashes, origins, known)
         return gate.unseen(seen, len(self.files), len(set(origins.values())))
 
@@ -143,12 +143,3 @@ class Gate:
     def _measure(self, model: Model) -> Measurement:
         at_once = side_by_side([model], self.files)
         return measure([model], self.files, self.rules.measures, at_once=at_once)[0][0]
-
-
-def is_adversarial(meta: dict[str, Any]) -> bool:
-    """Return whether the recipe of a model, with the choices among its settings, has a judge."""
-    module = recipes.load(meta["recipe"], meta.get("recipe_source", ""))
-    tiny, settings = module.tiny(), meta.get("config", {})
-    choices = [name for name, field in type(tiny).model_fields.items() if get_origin(field.annotation) is Literal]
-    chosen = {name: settings[name] for name in choices if name in settings}
-    return bool(roles_of(build_recipe(module, tiny.model_copy(update=chosen))).judges)

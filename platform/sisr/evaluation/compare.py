@@ -23,7 +23,7 @@ from sisr.evaluation.ranking import Cost, Ranked
 from sisr.inference.memory import keep_freed
 from sisr.inference.probe import multiply_adds
 from sisr.metrics import perceptual
-from sisr.metrics.catalogue import ALWAYS, METRICS, PSNR_Y, SCORE, further_names
+from sisr.metrics.catalogue import ALWAYS, METRICS, PSNR_Y, SCORE, Metric, further_names
 from sisr.metrics.perceptual import Distance
 from sisr.metrics.protocol import Protocol, in_words, protocol
 from sisr.models.model import Model
@@ -52,15 +52,7 @@ class Comparison:
     notes: list[str]
     folder: Path
     sheets: list[str]  # pictures of the places, by their path in the folder
-
-    @property
-    def best(self) -> str:
-        """The name of the model that is best: by score, or by PSNR where there is none."""
-
-        def quality(row: Ranked) -> float:
-            return row.measured.mean.get(SCORE.name, row.measured.mean[PSNR_Y.name])
-
-        return max(self.rows, key=quality).model
+    best: str  # the name of the best model, as `best` finds it
 
     def show(self) -> None:
         """Print the table, the notes and where the page is."""
@@ -69,6 +61,16 @@ class Comparison:
         console.table(title, columns(self.rows), [cells(row) for row in self.rows])
         for line in (f"measured {in_words(content['protocol'])}", *self.notes, f"page: {self.folder / PAGE}"):
             console.write(line)
+
+
+def ranked_by(by: Measures) -> Metric:
+    """Return the metric that says which of several models is best: the score, or PSNR-Y without a distance."""
+    return SCORE if by.distance else PSNR_Y
+
+
+def best(measured: Sequence[Measurement], by: Measures) -> str:
+    """Return the name of the best of models that were measured on the same images, together with bicubic."""
+    return max(measured, key=lambda found: found.mean[ranked_by(by).name]).model
 
 
 def measures(name: str, request: str, device: torch.device, metrics: str = "") -> Measures:
@@ -178,7 +180,8 @@ def compare(
         DataError: There is one image only.
     """
     if len(files) < 2:
-        raise DataError(f"{files[0].path} is one image: a comparison needs two or more, since it asks what differs")
+        raise DataError(f"{data} is one image: a comparison needs two or more, since it asks what differs; name others "
+                        "with --data")  # fmt: skip
     gallery, costs = Gallery(places), [_cost(model) for model in models]  # runs each once, before time is taken
     always = [metric.name for metric in ALWAYS]
     measured, images = measure(models, files, by, gallery, num_compared=max(num_named, 2), metrics=always)
@@ -186,6 +189,7 @@ def compare(
         rows = ranking.rank(measured, costs, against)
     digests = {m.name: _digest(m.generator) for m in models}
     notes = [*warnings, *by.missing, *unmeasured(measured, by), *ranking.notes(rows), *_twins(digests)]
+    notes += ranking.forgiven(measured)
     stamp, device = measured[0].protocol, _device(models)
     content: dict[str, Any] = {
         "data": data,
@@ -202,7 +206,7 @@ def compare(
     facts = [f"{len(files)} images: {data}", f"Protocol: {stamp}", f"Reference: {against}", f"Device: {device}"]
     with console.stage("drawing the comparison's page"):
         sheets = write(runs / name, console.finite(content), rows, gallery.places, facts, notes)
-    return Comparison(content, rows, notes, runs / name, sheets)
+    return Comparison(content, rows, notes, runs / name, sheets, best(measured, by))
 
 
 def _folder_name(identity: Any) -> str:

@@ -3,8 +3,9 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,22 @@ from sisr.data.packing import digest, read_all
 from sisr.data.pairs import find_paired, header_size, scale_of
 from sisr.data.sources import ImageFile, catalogue
 from sisr.data.sources.judging import judging_files
+from sisr.data.sources.pairs import the_other_way_round
 from sisr.disk.run_folder import RECORD, RunFolder
 from sisr.disk.sweep_folder import TRIALS
 from sisr.errors import DataError, SisrError
 from sisr.evaluation.measure import Original
-from sisr.terminal.console import stage
+from sisr.terminal.console import note, stage
 
 CUT_FROM = "Cut from SHA-256"  # text of a PNG: the SHA-256 of the image file that it was cut from
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a model has learned from, as far as it is known."""
+
+    run: Mapping[str, Any] = field(default_factory=dict)  # what its run.json says of the run
+    sha256s: Collection[str] | None = None  # of every image file that it was trained on; None: not known
 
 
 def find(data: str) -> list[ImageFile]:
@@ -45,15 +55,25 @@ def find(data: str) -> list[ImageFile]:
     return files
 
 
-def find_unseen(data: str, run: Mapping[str, Any]) -> tuple[list[ImageFile], str]:
-    """Return what `find` returns, of a run's own images or pairs only what it held out, and what to call them.
+def find_unseen(data: str, learned: Iterable[Learned]) -> tuple[list[ImageFile], str]:
+    """Return what `find` returns, of the images or pairs that a model was trained on only what its run held out.
 
-    `run` is what its run.json says of it.
+    Args:
+        data: What the user names.
+        learned: What each model that is to be judged has learned from.
+
+    Returns:
+        The files, and what to call them.
     """
-    is_whole = Path(data).is_dir() or data.startswith("pairs:")
-    if not is_whole or catalogue.absolute(data) != run.get("data") or run.get("validation"):
+    is_whole, place = Path(data).is_dir() or data.startswith("pairs:"), catalogue.absolute(data)
+    own = any(each.run.get("data") == place and not each.run.get("validation") for each in learned)
+    if not is_whole or not own:
         return find(data), data
-    return catalogue.open_source(data).held_out, f"{data} (held-out images)"
+    files = catalogue.open_source(data).held_out
+    _require_usable(data, files)
+    many = f"{len(files)} images that were" if len(files) != 1 else "one image that was"
+    note(f"{data}: judged on the {many} held out while a model was trained on the others")
+    return files, f"{data} (held-out images)"
 
 
 def _refuse_pairs(spec: str, files: Sequence[ImageFile]) -> None:
@@ -71,7 +91,7 @@ def _require_usable(data: str, files: Sequence[ImageFile]) -> None:
         index = Index.of(zip((file.name for file in files), judged, strict=True))
     if index.refused:
         head = f"{data}: {len(index.refused)} of {len(files)} can't be measured on; mend or remove them:"
-        raise DataError("\n".join([head, *index.offenders()]))
+        raise DataError("\n".join(filter(None, [head, *index.offenders(), the_other_way_round(files, index)])))
 
 
 def given_scale(files: Sequence[ImageFile]) -> int | None:
@@ -150,8 +170,8 @@ def trained_on(record: Mapping[str, Any], hashes: Mapping[str, str]) -> set[str]
     return {sha256 for name, sha256 in hashes.items() if name not in set(held_out)} or None
 
 
-def of_folder(path: Path) -> set[str] | None:
-    """Return what the run that a model or checkpoint folder lies in was trained on, as `trained_on` does."""
+def of_folder(path: Path) -> Learned:
+    """Return what the run that a model or checkpoint folder lies in has learned from."""
     for folder in (path, *path.resolve().parents[:3]):
         try:
             record = json.loads((folder / RECORD).read_text())
@@ -160,18 +180,24 @@ def of_folder(path: Path) -> set[str] | None:
         hashes = RunFolder(folder).file_hashes()
         if not hashes and folder.parent.name == TRIALS:
             hashes = RunFolder(folder.parent.parent).file_hashes()  # a sweep keeps those of its trials
-        return trained_on(record, hashes) if isinstance(record, dict) else None
-    return None
+        return learned(record, hashes) if isinstance(record, dict) else Learned()
+    return Learned()
 
 
-def warnings(known: Mapping[str, set[str] | None], files: Sequence[ImageFile]) -> list[str]:
-    """Return in words which models were trained on some of the images; `known` are SHA-256, as of `of_folder`."""
-    if not any(known.values()):
+def learned(record: Mapping[str, Any], hashes: Mapping[str, str]) -> Learned:
+    """Return what a run has learned from; for its record and hashes see `trained_on`."""
+    return Learned(record.get("run", {}), trained_on(record, hashes))
+
+
+def warnings(models: Mapping[str, Learned], files: Sequence[ImageFile]) -> list[str]:
+    """Return in words which models were trained on some of the images."""
+    known = {name: model.sha256s for name, model in models.items() if model.sha256s}
+    if not known:
         return []
     contents, origins = hashes(files), cut_from(files)
     found = []
     for name, sha256s in known.items():
-        if seen := among(contents, origins, sha256s or ()):
+        if seen := among(contents, origins, sha256s):
             listed = ", ".join(seen[:3]) + (", ..." if len(seen) > 3 else "")
             found.append(
                 f"{name} was trained on {len(seen)} of these {len(files)} images ({listed}): its values on them say "

@@ -13,10 +13,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
+from sisr import recipes
 from sisr.config.wording import did_you_mean
 from sisr.disk.run_folder import RECORD
 from sisr.errors import CheckpointError
-from sisr.models.weights import is_weights_file, refuse_impostors
+from sisr.models.weights import SUFFIXES, is_weights_file, refuse_impostors
 
 WEIGHTS = "generator.safetensors"
 CONFIG = "config.json"
@@ -79,10 +80,18 @@ def find_model(spec: str, runs: Path) -> Path:
             return _of_run(folder)
     if spec == "bicubic":
         raise CheckpointError("bicubic is not a network: name a run, a folder or a weights file")
+    if path.is_file():
+        kinds = ", ".join(SUFFIXES)
+        raise CheckpointError(
+            f"{path} holds no weights that sisr reads ({kinds}); what `sisr export` writes as ONNX or pt2 is for other "
+            "programs: name the run, or export it as safetensors"
+        )
     known = sorted(folder.parent.name for folder in runs.glob(f"*/{RECORD}"))
     hint = "" if "/" in spec else did_you_mean(spec, [*known, "bicubic"])
     places = dict.fromkeys([str(path), str(runs / spec)])  # one, where the path is absolute
     what = hint or f"no run, checkpoint or model folder is at {' or '.join(places)}"
+    if spec in recipes.names():
+        what = f"it is a recipe's name; what was registered under it is models:/{spec}@champion, and {what}"
     raise CheckpointError(f"no model '{spec}'; {what}")
 
 

@@ -1,6 +1,7 @@
 """How far a run is: written to the run's folder by its first worker, shown from there by whoever started it."""
 
 import time
+from collections import deque
 from contextlib import suppress
 from time import time as wall_clock
 from typing import Any
@@ -17,6 +18,7 @@ from sisr.training.session import Session
 WRITE_EVERY_S = 1.0
 ESTIMATED_AFTER = 10  # steps, from which the length of the run is estimated
 PATIENCE_S = 20.0  # or fewer steps, where they have taken as long
+WINDOW = 32  # lines of metrics over which the time left is estimated, with all that lies between: validations, saving
 
 
 class Progress:
@@ -38,6 +40,7 @@ class Progress:
         self._fields: dict[str, Any] = {"state": "running", "step": start, "steps": steps, "workers": session.world}
         self._fields |= {"device": str(session.device), **facts}
         self._mark = (time.monotonic(), start, 0.0)
+        self._lines: deque[tuple[float, int]] = deque([(time.monotonic(), start)], WINDOW)  # when which step was logged
         self._written = 0.0
         self._second: tuple[float, int] | None = None  # when this process began its second step, and steps done then
         earlier = folder.status() if start else {}
@@ -72,9 +75,17 @@ class Progress:
                 self._fields["estimate"] = {"step": done, "seconds": seconds, "memory_bytes": memory}
                 is_first = True  # shown at once
         rate = (done - step) * self._batch_size / max(now - then, 1e-9)
-        eta = (self._steps - done) * self._batch_size / rate
-        self._fields |= {"step": done, "images_per_second": rate, "eta_s": eta}
+        self._fields |= {"step": done, "images_per_second": rate}
+        self._estimate_rest(now, done)
+        if self._second[1] == done:
+            self._lines[0] = self._second  # the first step of a process is slower than all others
         self._write(force=is_first)
+
+    def _estimate_rest(self, now: float, done: int) -> None:
+        """Say how long the rest takes if the run goes on as it went lately, validations and all."""
+        then, before = self._lines[0]
+        if done > before:
+            self._fields["eta_s"] = (now - then) / (done - before) * (self._steps - done)
 
     def _settled(self) -> float:
         """Return the time at which all that was asked of a GPU is done."""
@@ -90,8 +101,10 @@ class Progress:
         rate = (done - step) * self._batch_size / elapsed
         share = (self._prefetcher.waited_s - waited) / elapsed
         self._mark = (now, done, self._prefetcher.waited_s)
-        eta = (self._steps - done) * self._batch_size / rate if rate else None
-        self._fields |= {"step": done, "images_per_second": rate, "data_wait_share": share, "eta_s": eta}
+        self._estimate_rest(now, done)
+        if done > self._lines[-1][1]:
+            self._lines.append((now, done))
+        self._fields |= {"step": done, "images_per_second": rate, "data_wait_share": share}
         self._fields["losses"] = values
         self._write()
         return {**values, "speed/images_per_second": rate, "speed/data_wait_share": share}

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from sisr.data.index import Index
+from sisr.data.pairs import EXCHANGED
 from sisr.data.sources import ImageFile, Source, by_name, existing_folder, hold_out, split_place
 from sisr.data.sources.folder import find_images
 from sisr.errors import DataError
@@ -69,6 +71,17 @@ def join(hr: Sequence[ImageFile], lr: Sequence[ImageFile]) -> list[ImageFile]:
     # Not under their own names, which may be those of originals.
     strays = [replace(file, name=f"{file.name} (lr)") for file in strays]
     return sorted([*pairs, *alone, *strays], key=by_name)
+
+
+def the_other_way_round(files: Iterable[ImageFile], index: Index) -> str:
+    """Return what to say instead where the files' originals and their lr are exchanged; empty where none are."""
+    found = [
+        (file.path.parent, file.lr.parent)
+        for file in files
+        if file.lr and file.name in index.refused and index.refused[file.name].kind == EXCHANGED
+    ]
+    hr, lr = (os.path.commonpath(side) for side in zip(*found, strict=True)) if found else ("", "")
+    return f"the originals come first: pairs:{lr},{hr}" if found else ""
 
 
 def match(names: Iterable[str], others: Iterable[str]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from sisr.driver import next_steps
 from sisr.driver.run.order import buildable
 from sisr.recipe import Recipe, parameter_count, parts_of, roles_of
 from sisr.sweep.plan import Plan
+from sisr.sweep.space.space import SearchSpace
 from sisr.terminal.console import note
 from sisr.tracking import address
 from sisr.tracking.address import Address
@@ -40,15 +41,20 @@ def shorter(run: Run) -> str:
     return f"; a smaller network, hr_crop and batch_size are faster: {page}"
 
 
-def of_sweep(plan: Plan, trial: Run, searched: list[str], facts: dict[str, Any], place: Address, runs: Path) -> None:
+def of_sweep(plan: Plan, trial: Run, space: SearchSpace, facts: dict[str, Any], place: Address, runs: Path) -> None:
     """Say which sweep begins: recipe, trials such as `trial`, what is searched, images, and where MLflow shows it."""
     how = f"{plan.search} search, scheduler {plan.scheduler}"
     note(f"sweep {plan.name}: recipe {plan.recipe}, {plan.trials} trials of up to {plan.steps:,} steps, {how}")
-    note(f"searched: {', '.join(searched)}; by {', '.join(plan.objective)}")
+    note(f"searched: {', '.join(sorted(space.domains))}; by {', '.join(plan.objective)}")
     note(_images(facts))
     note(_mlflow(place, runs))
     first = min([*plan.scheduler_options.get("rungs", ()), plan.steps])
     note(unlearned(buildable(trial, plan.recipe), first, "a trial before it is first compared"))
+    for name, domain in space.domains.items():
+        most = max((value for value in domain.corners() if isinstance(value, int)), default=0)
+        if name.endswith("_steps") and most > plan.steps:
+            note(f"warning: {name} is searched up to {most:,}, and a trial has {plan.steps:,} steps: longer trials "
+                 f"(--steps), or --space '{name}=...' with other values")  # fmt: skip
 
 
 def unlearned(recipe: Recipe, steps: int, what: str) -> str:

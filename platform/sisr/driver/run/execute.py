@@ -94,7 +94,10 @@ def execute(order: Order, tracking: Tracking, host: RunHost) -> dict[str, Any]:
             _close(run, folder, status)
             note(delivery.finish(0.0 if given_up else drain_s(folder)).message)
     if status["state"] == "stopped":
-        raise StoppedError(f"run {run.name} stopped at step {status['step']}; the same command goes on from there")
+        typed = next_steps.command("train", "--from", run.name, "--name", run.name, runs=order.runs)
+        raise StoppedError(
+            f"run {run.name} stopped at step {status['step']:,}; `{typed}`, or the same command, goes on"
+        )
     return {"run": run.name, "folder": str(folder.path), **status}
 
 
@@ -156,4 +159,13 @@ def summary(status: dict[str, Any]) -> str:
     by, before = best.get("by", PSNR_Y.name).removeprefix("val/"), plain(best)
     if by in values and by in before and metric(by).gain(before[by], values[by]) > metric(by).noticeable:
         lines.append(f"an earlier checkpoint was better: {quality(before)} at step {best['step']:,} (kept)")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_begun_better(RunFolder(Path(status["folder"])), by, before or values)])
+
+
+def _begun_better(folder: RunFolder, by: str, best: Mapping[str, float]) -> list[str]:
+    """Return a line where the weights that a run began with were better, by the metric `by`, than any it came to."""
+    step, first = next(iter(folder.evaluations()), (0, {}))
+    values = plain(first)
+    if step or by not in values or by not in best or metric(by).gain(values[by], best[by]) <= metric(by).noticeable:
+        return []
+    return [f"what it began with was better: {quality(values)} at step 0; no checkpoint gains by {metric(by).title}"]

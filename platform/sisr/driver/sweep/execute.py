@@ -68,7 +68,7 @@ def execute(
         ledger = Ledger(folder.path)
         stack.callback(ledger.close)
         folder.clear_stop()
-        banner.of_sweep(plan, first_run(plan, space), sorted(space.domains), data.facts, place, runs)
+        banner.of_sweep(plan, first_run(plan, space), space, data.facts, place, runs)
         driver = Driver(folder, ledger, space, recipe or plan.recipe, data.facts, data.held_out, searchers)
         delivery = courier.start(folder.path, tracking.uri, tracking.experiment, note)
         given_up = False

@@ -1,5 +1,6 @@
 """The run that follows a sweep: its best settings, at the recipe's full size, on the sweep's images."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from sisr.driver.run.order import prepare as prepare_run
 from sisr.driver.run.workers import exactly
 from sisr.driver.sweep.files import BEST, full_options, train_command
 from sisr.errors import ConfigError, DataError
+from sisr.metrics.catalogue import find, value_of
 from sisr.sweep.plan import Plan
 from sisr.sweep.space.space import SearchSpace
+from sisr.sweep.state import Sweep
 from sisr.training.run import Options
 
 
@@ -34,6 +37,27 @@ def after_sweep(plan: Plan, folder: Path, recipe: str) -> list[next_steps.Step]:
     here = Path(folder.name) if fetch else folder  # where that puts it
     page, train = str(here / "results" / "index.html"), train_command(plan, here, recipe)
     return [*fetch, ("pictures and curves", page), ("train with the best", train)]
+
+
+def gained(sweep: Sweep, own: Mapping[str, Any]) -> str:
+    """Return in a line what a search has gained; empty where no trial had the recipe's `own` settings.
+
+    Both are looked at where both were evaluated last.
+    """
+    best, first = sweep.best(), next((trial for trial in sweep.trials if trial.first_params == own), None)
+    if best is None or first is None or not first.curve:
+        return ""
+    if best is first:
+        return "no trial is better than the one with the recipe's own settings: more or longer trials may be"
+    name, step = sweep.plan.objective[0], min(best.evaluated_at, first.evaluated_at)
+    measure = find(name)
+    ours, theirs = (value_of(trial.values_at(step), name) for trial in (best, first))
+    if measure is None or ours is None or theirs is None:
+        return ""
+    found = f"at step {step:,}: {measure.title} {measure.difference(ours - theirs)} against the recipe's own settings"
+    if measure.gain(ours, theirs) > measure.noticeable:
+        return found
+    return f"{found}, no more than chance between two runs; more or longer trials tell more (--trials, --steps)"
 
 
 def best_order(plan: Plan, folder: Path, recipe: str, workers: int, steps: int | None) -> Order:

@@ -16,6 +16,8 @@ from sisr.errors import ConfigError
 from sisr.sweep.schedulers import Slice
 from sisr.sweep.state import LOST, Sweep, Trial
 
+SPARSELY = 10  # steps between evaluations at least, where a trial has so many: more often, it would be all validation
+
 
 class Scheduler(Settings):
     """Successive halving without waiting for a rung to be full."""
@@ -48,7 +50,7 @@ class Scheduler(Settings):
                 f"halving compares trials before their end, but evaluate_every {evaluate_every} is no less than their "
                 f"steps {steps}: give a smaller one"
             )
-        every = evaluate_every or max(1, steps // (2 * self.eta**2))
+        every = evaluate_every or max(1, steps // (2 * self.eta**2), SPARSELY if steps >= SPARSELY * self.eta else 0)
         marks = {max(1, round(steps / part / every)) * every for part in (self.eta**2, self.eta)}
         return self.model_copy(update={"rungs": tuple(sorted(mark for mark in marks if mark < steps))}), every
 
