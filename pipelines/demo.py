@@ -51,7 +51,7 @@ def main(
     _train(demo.pixel_order(lengths, validation, runs), tracking)
     _say(2, f"how does it go on best against a judge? {trials} short trials; the best third goes on")
     found = _search(lengths, validation, runs, tracking)
-    note(f"a GAN gets better and worse in turns: the best trial was best at step {found.steps}, where its run ends, too")
+    note(f"a GAN gets better and worse in turns: the best trial was best at step {found.steps}, so its run ends there")
     _say(3, "it goes on against a judge, with what was found, and for comparison with the recipe's own settings")
     settings = {demo.GAN: found.settings} | ({} if found.settings == found.own else {demo.OWN: found.own})
     for name, values in settings.items():
