@@ -10,6 +10,7 @@ import typer
 from sisr.config.wording import did_you_mean
 from sisr.data.sources import ACCEPTED
 from sisr.disk.cache import expanded
+from sisr.driver.run.again import Inputs
 from sisr.errors import ConfigError
 from sisr.metrics.catalogue import FURTHER_MEANING, find
 from sisr.pipelines._completion import perceptuals
@@ -99,6 +100,21 @@ def validation_of(texts: Sequence[str]) -> tuple[str | None, dict[str, str]]:
             f"such as --validation set5={own[1]}"
         )
     return next(iter(own), None), sets
+
+
+def inputs_of(
+    data: str | None,
+    validation: Sequence[str] | None,
+    init: str | None,
+    init_partly: bool,
+    init_judge: str | None,
+    before: Inputs | None,
+) -> Inputs:
+    """Return images and first weights as options name them, and where they don't those of a run `before`."""
+    own, sets = validation_of(validation or [])
+    return Inputs(
+        data=data, validation=own, validation_sets=sets, init=init, init_partly=init_partly, init_judge=init_judge
+    ).after(before)
 
 
 def written(value: Any) -> str:

@@ -20,7 +20,7 @@ from sisr.driver.run import again
 from sisr.driver.run.workers import check_batch, parse
 from sisr.errors import ConfigError
 from sisr.pipelines._completion import precisions, preset_names, run_names
-from sisr.pipelines._options import RUNS, TRACKING_URI, TRAINING_IMAGES, VALIDATION, Json, folder_of, validation_of
+from sisr.pipelines._options import RUNS, TRACKING_URI, TRAINING_IMAGES, VALIDATION, Json, folder_of, inputs_of
 from sisr.storage.address import runs_folder
 from sisr.terminal import cli
 from sisr.terminal.console import note, print_json, write
@@ -88,36 +88,28 @@ def main(
     """Train RECIPE on images."""
     # What can be answered before torch and Ray are imported.
     before = again.read(folder_of("run", from_, runs, again.RECORD) / again.RECORD) if from_ else None
-    if recipe is None and before is None:
-        raise ConfigError("name a recipe (`sisr recipes` lists them), or a run whose settings to take: --from RUN")
-    source = recipes.find(str(recipe)) if before is None else again.recipe_of(before, recipe)
-    held_out, sets = validation_of(validation or [])
+    named = again.recipe_named(recipe, before)
+    source = recipes.find(named) if before is None else again.recipe_of(before, recipe)
+    used = inputs_of(data, validation, init, init_partly, init_judge, before)
     if name:
         RunFolder(runs / check_name(name)).check_free()
     on_line = parse_overrides(set_ or []) | ({"steps": steps} if steps else {})
     flags = {"seed": seed, "precision": precision, "compile": compile_ or None, "max_bad": max_bad}
-    flags = {flag: value for flag, value in flags.items() if value is not None}
     values, chosen = again.together(before, source, preset or [], config, on_line)
-    chosen |= flags | parse_overrides(option or [], "--option")
-    used = again.Inputs(
-        data=data, validation=held_out, validation_sets=sets, init=init, init_partly=init_partly, init_judge=init_judge
-    ).after(before)
-    data = used.data or "demo"
-    settings = recipes.check_settings(source, values)
-    options = build(Options, chosen, source="--option")
-    number = parse(workers)
-    if settings:
+    chosen |= {flag: value for flag, value in flags.items() if value is not None}
+    chosen |= parse_overrides(option or [], "--option")
+    options, number = build(Options, chosen, source="--option"), parse(workers)
+    if settings := recipes.check_settings(source, values):
         check_batch(settings.batch_size, number, options.accumulate)
     note(f"{source.name}: importing torch{'' if local else ' and Ray'}, reading the images")
     from sisr.data.sources.catalogue import check_source  # numpy comes with it
 
-    check_source(data, used.validation)
+    check_source(used.source, used.validation)
     if not local and not dry_run:
         early.begin(address)
 
     from sisr.cluster.train import Scaling
     from sisr.driver.run import execute
-    from sisr.driver.run.first_weights import FirstWeights
 
     scaling = Scaling(
         workers=number,
@@ -131,21 +123,17 @@ def main(
         recipe=source,
         values=values,
         options=options,
-        data=data,
+        data=used.source,
         validation=used.validation,
         validation_sets=used.validation_sets,
         name=name,
         runs=runs,
         workers=scaling.workers,
         allow_changes=allow_changes,
-        first=FirstWeights(generator=used.init, partly=used.init_partly, judge=used.init_judge),
+        first=used.first,
     )
     if dry_run:
-        from sisr.driver.run.dry_run import show
-
-        checked = _checked(order, scaling, local)
-        show(checked)
-        return checked
+        return _checked(order, scaling, local)
     tracking = execute.Tracking(uri=tracking_uri, experiment=experiment, required=require_tracking)
     status = execute.execute(order, tracking, host)
     if json:
@@ -157,7 +145,7 @@ def main(
 
 
 def _checked(order: "Order", scaling: "Scaling", local: bool) -> dict[str, Any]:
-    """Return the run that would be trained and what it takes on this machine, after every check; nothing is fetched."""
+    """Show and return the run that would be trained and what it takes here, after every check; nothing is fetched."""
     from sisr.cluster.connection import alone
     from sisr.driver.run import dry_run, execute
 
@@ -166,7 +154,9 @@ def _checked(order: "Order", scaling: "Scaling", local: bool) -> dict[str, Any]:
         dry_run.check_machine(scaling.workers, scaling.cpus_per_worker, scaling.gpus_per_worker)
     run, folder, opened = execute.prepare(order, fetch=False)
     found = {"run": run.model_dump(), "folder": str(folder.path), "data": opened.facts}
-    return found | dry_run.takes(run, scaling.workers.least, scaling.gpus_per_worker, here=here)
+    checked = found | dry_run.takes(run, scaling.workers.least, scaling.gpus_per_worker, here=here)
+    dry_run.show(checked)
+    return checked
 
 
 def _host(scaling: "Scaling", local: bool) -> "RunHost":

@@ -17,28 +17,24 @@ from sisr import recipes
 from sisr.cluster import early
 from sisr.config.settings import parse_overrides
 from sisr.disk.sweep_folder import FILE
-from sisr.driver import next_steps
 from sisr.driver.run import again
 from sisr.errors import ConfigError
+from sisr.pipelines._after_sweep import ended, train_best
 from sisr.pipelines._completion import preset_names, run_names
-from sisr.pipelines._options import TRACKING_URI, TRAINING_IMAGES, VALIDATION, Json, Runs, folder_of, validation_of
+from sisr.pipelines._options import TRACKING_URI, TRAINING_IMAGES, VALIDATION, Json, Runs, folder_of, inputs_of
 from sisr.sweep.plan import Plan
-from sisr.sweep.report import board
 from sisr.terminal import cli
-from sisr.terminal.console import note, out, print_json, table, write
+from sisr.terminal.console import note
 
 if TYPE_CHECKING:
     from sisr.cluster.tune import RayTune
-    from sisr.driver.run.execute import Tracking
     from sisr.sweep.space.space import SearchSpace
-    from sisr.sweep.state import Sweep
 
 FROM = (
     "A run whose recipe, settings, options, images and first weights trials take, where nothing else is given and the "
     "space does not search."
 )
 PRESET = "Settings for a machine or a kind of images, where the space does not search; repeatable, the last one wins."
-SHOWN = 10  # trials in the table at the end
 CHANGES = "Go on with a sweep that had other settings or images."
 SPACE = "Search one setting like this; repeatable."
 LEARN_FROM = "Earlier sweeps of the recipe, whose trials start the search."
@@ -109,9 +105,7 @@ def main(
     """Search RECIPE's hyperparameters."""
     before = again.read(folder_of("run", from_, runs, again.RECORD) / again.RECORD) if from_ else None
     before = before and again.for_trials(before, recipe)
-    recipe = recipe or (before.recipe if before else None)
-    if recipe is None:
-        raise ConfigError("name a recipe (`sisr recipes` lists them), or a run whose settings to take: --from RUN")
+    recipe = again.recipe_named(recipe, before)
     base, options = again.together(before, recipes.find(recipe), preset or [], None, {})
     options = {"precision": "auto", **options} | ({"precision": precision} if precision else {})
     if then_steps is not None and not then_train:
@@ -122,22 +116,17 @@ def main(
 
     from sisr.cluster.searchers import RaySearchers
     from sisr.cluster.tune import RayTune
-    from sisr.driver.run.execute import Tracking, summary
-    from sisr.driver.run.first_weights import FirstWeights
-    from sisr.driver.sweep.execute import execute, nothing_found
+    from sisr.driver.run.execute import Tracking
+    from sisr.driver.sweep.execute import execute
     from sisr.driver.sweep.full_run import check_full
     from sisr.driver.sweep.planning import plan_of
 
-    held_out, sets = validation_of(validation or [])
-    used = again.Inputs(
-        data=data, validation=held_out, validation_sets=sets, init=init, init_partly=init_partly, init_judge=init_judge
-    ).after(before)
+    used = inputs_of(data, validation, init, init_partly, init_judge, before)
     objectives = objective.replace(" ", "").split(",") if objective else None
-    given = {"rungs": _steps("--rungs", rungs), "interval": interval}
     searchers = RaySearchers()
     plan, found_space = plan_of(
         recipe,
-        data=used.data or "demo",
+        data=used.source,
         validation=used.validation,
         validation_sets=used.validation_sets,
         name=name or "",
@@ -146,15 +135,14 @@ def main(
         | {"constraints": constraint or None},
         space=space or (),
         settings=set_ or (),
-        scheduler_options={name: value for name, value in given.items() if value is not None}
-        | parse_overrides(scheduler_option or [], "--scheduler-option"),
+        scheduler_options=_scheduler_options(rungs, interval, scheduler_option or []),
         search_options=parse_overrides(search_option or [], "--search-option"),
         searchers=searchers,
         options=options | parse_overrides(option or [], "--option"),
         base=base,
         seed=seed,
         runs=runs,
-        first=FirstWeights(generator=used.init, partly=used.init_partly, judge=used.init_judge),
+        first=used.first,
         learn_from=[folder_of("sweep", one.strip(), runs, FILE) for one in (learn_from or "").split(",") if one],
     )
     if then_train:
@@ -167,33 +155,17 @@ def main(
         address=address,
     )
     if dry_run:
-        from sisr.driver.run.dry_run import show
-
-        checked = _checked(plan, found_space, runs, host)
-        show(checked, "one trial that goes all the way, at the first values of the space:")
-        return checked
+        return _checked(plan, found_space, runs, host)
     tracking = Tracking(uri=tracking_uri, experiment=experiment, required=require_tracking)
     sweep = execute(
         plan, found_space, host, tracking, runs=runs, recipe=recipe, allow_changes=allow_changes, searchers=searchers
     )
-    path = runs / sweep.plan.name
-    if sweep.best() is None:
-        raise nothing_found(sweep, path)
-    result: dict[str, Any] = {"folder": str(path), **board.as_json(sweep, board.rows(sweep))}
-    if not json:
-        _show(sweep, found_space, path, recipe)
-    if then_train:
-        result["run"] = _train_best(sweep.plan, path, recipe, host, tracking, then_steps)
-    if json:
-        print_json(result)
-    elif then_train:
-        write(summary(result["run"]))
-        next_steps.show(next_steps.after_run(Path(result["run"]["folder"])))
-    return result
+    then = partial(train_best, host=host, tracking=tracking, steps=then_steps) if then_train else None
+    return ended(sweep, found_space, runs / sweep.plan.name, recipe, then, json)
 
 
 def _checked(plan: Plan, space: "SearchSpace", runs: Path, host: "RayTune") -> dict[str, Any]:
-    """Return the sweep that would be searched, and what a trial takes on this machine; nothing is fetched."""
+    """Show and return the sweep that would be searched, and what a trial takes here; nothing is fetched."""
     from sisr.cluster.connection import alone
     from sisr.driver.run import dry_run
     from sisr.driver.run.workers import exactly
@@ -204,46 +176,17 @@ def _checked(plan: Plan, space: "SearchSpace", runs: Path, host: "RayTune") -> d
         dry_run.check_machine(exactly(host.workers), host.cpus_per_worker, host.gpus_per_worker, of="trial")
     prepared, folder, images = prepare(plan, space, runs, host.workers, fetch=False)
     found = {"sweep": prepared.model_dump(), "folder": str(folder.path), "data": images.facts}
-    return found | dry_run.takes(first_run(prepared, space), host.workers, host.gpus_per_worker, here=here)
+    checked = found | dry_run.takes(first_run(prepared, space), host.workers, host.gpus_per_worker, here=here)
+    dry_run.show(checked, "one trial that goes all the way, at the first values of the space:")
+    return checked
 
 
-def _steps(option: str, text: str | None) -> tuple[int, ...] | None:
+def _scheduler_options(rungs: str | None, interval: int | None, texts: list[str]) -> dict[str, Any]:
     try:
-        return tuple(int(word) for word in text.split(",")) if text else None
+        steps = {"rungs": tuple(int(word) for word in rungs.split(","))} if rungs else {}
     except ValueError:
-        raise ConfigError(f"{option} wants steps such as 300,1000, got '{text}'") from None
-
-
-def _show(sweep: "Sweep", space: "SearchSpace", folder: Path, recipe: str) -> None:
-    from sisr.driver.sweep.full_run import after_sweep, full_size, gained
-
-    titles, cells = board.table(sweep, board.rows(sweep)[:SHOWN], out.width if out.is_terminal else 200)
-    table(f"sweep {sweep.plan.name}: {len(cells)} of {len(sweep.trials)} trials, the best first", titles, cells)
-    steps = next_steps.lines(after_sweep(sweep.plan, folder, recipe))
-    for line in filter(None, [gained(sweep, space.defaults), *steps]):
-        out.print(line, markup=False)
-    write(f"  {full_size(sweep.plan)}; --dry-run checks it", hanging=0)
-
-
-def _train_best(
-    plan: Plan, folder: Path, recipe: str, host: "RayTune", tracking: "Tracking", steps: int | None
-) -> dict[str, Any]:
-    """Train a full run with the best trial's settings, on the same images and with the same workers."""
-    from sisr.cluster.train import Scaling, on_ray
-    from sisr.driver.run.execute import execute
-    from sisr.driver.run.workers import exactly
-    from sisr.driver.sweep.files import BEST
-    from sisr.driver.sweep.full_run import best_order, full_size
-
-    order = best_order(plan, folder, recipe, host.workers, steps)
-    note(f"training with {folder / BEST}, {full_size(plan, steps)}")
-    scaling = Scaling(
-        workers=exactly(host.workers),
-        gpus_per_worker=host.gpus_per_worker,
-        cpus_per_worker=host.cpus_per_worker if host.workers > 1 else None,
-        address=host.address,
-    )
-    return execute(order, tracking, partial(on_ray, scaling))
+        raise ConfigError(f"--rungs wants steps such as 300,1000, got '{rungs}'") from None
+    return steps | ({} if interval is None else {"interval": interval}) | parse_overrides(texts, "--scheduler-option")
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ class Journal:
         self.path = path
         self._file = _open_locked(path)
         self._lock = threading.RLock()
-        # A torn line stays where it is; readers skip it. Its end is written with the first record: the disk may be full.
+        # A torn line stays where it is; readers skip it. Its end comes with the first record, for the disk may be full.
         self._unwritten = bytearray(_missing_end(self._file))
         self._warned = False
         self._dirty, self._closing = threading.Event(), threading.Event()

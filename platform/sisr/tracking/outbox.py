@@ -175,9 +175,7 @@ class Outbox:
 
     def _read_past(self) -> str | None:
         run_uid = None
-        for row, _ in records(self._journal.path):
-            if row is None:
-                continue
+        for row in (row for row, _ in records(self._journal.path) if row):
             self._next, self._latest_ms = row["n"] + 1, max(self._latest_ms, row.get("t", 0))
             if row["op"] == "open":
                 run_uid = row["run_uid"]

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sisr import recipes
 from sisr.config.yaml import Located, read_yaml
@@ -12,6 +12,9 @@ from sisr.disk.run_folder import RECORD
 from sisr.errors import ConfigError
 from sisr.models import trust
 from sisr.recipes.outside import Source
+
+if TYPE_CHECKING:
+    from sisr.driver.run.first_weights import FirstWeights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +27,18 @@ class Inputs:
     init: str | None = None
     init_partly: bool = False
     init_judge: str | None = None
+
+    @property
+    def source(self) -> str:
+        """Where images come from: the bundled photographs, where nobody has said it."""
+        return self.data or "demo"
+
+    @property
+    def first(self) -> "FirstWeights":
+        """What the networks start with; imports torch."""
+        from sisr.driver.run.first_weights import FirstWeights
+
+        return FirstWeights(generator=self.init, partly=self.init_partly, judge=self.init_judge)
 
     def after(self, before: "Inputs | None") -> "Inputs":
         """Return these, and an earlier run's where none are given; sets by name, an empty source drops one."""
@@ -63,6 +78,17 @@ def read(path: Path) -> Recorded:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path} is no record of a run, such as runs/NAME/{RECORD}: {error}") from None
     return recorded
+
+
+def recipe_named(recipe: str | None, before: Recorded | None) -> str:
+    """Return the recipe that is asked for, or else that of the run before.
+
+    Raises:
+        ConfigError: There is neither.
+    """
+    if recipe is None and before is None:
+        raise ConfigError("name a recipe (`sisr recipes` lists them), or a run whose settings to take: --from RUN")
+    return recipe or (before.recipe if before else "")
 
 
 def settings_of(path: Path, recipe: str) -> Located:
