@@ -45,7 +45,7 @@ def after_run(folder: Path) -> list[Step]:
     runs, name, found = folder.parent, folder.name, list[Step]()
     if loses := _loses(folder):
         longer = ("--name", name, "--steps", str(2 * steps))
-        found.append(("it is no better than bicubic yet; go on", command("train", "--from", name, *longer, runs=runs)))
+        found.append(("train on (no better than bicubic yet)", command("train", "--from", name, *longer, runs=runs)))
     count = 0 if "://" in data else facts.get("held_out_of", 0)
     if count > 1:
         found.append(("compare", command("compare", name, "bicubic", "--data", data, runs=runs)))
