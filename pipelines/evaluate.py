@@ -64,7 +64,7 @@ def main(
 ) -> Any:  # a list of Measurement, whose room imports torch
     """Measure models on images."""
     from sisr.driver import promising, trained_images
-    from sisr.evaluation.compare import measure, measures, ranked_by, unmeasured
+    from sisr.evaluation.compare import measure, measures, unmeasured
     from sisr.evaluation.finished import find_all
     from sisr.evaluation.images import find_unseen, given_scale, warnings
     from sisr.evaluation.ranking import forgiven
@@ -98,7 +98,7 @@ def main(
         if not recipe:  # whose file the next command would have to name, too
             best = "" if seen else promising.best_candidate(opened, measured, by)
             judged = next_steps.judged_by(data, perceptual)
-            next_steps.show(next_steps.after_evaluation(specs, best, ranked_by(by).title, judged, runs))
+            next_steps.show(next_steps.after_evaluation(specs, best, judged, runs))
     return measured
 
 

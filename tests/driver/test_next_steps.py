@@ -79,18 +79,19 @@ def test_commands_of_the_default_folder_are_short(capsys: pytest.CaptureFixture[
 def test_what_was_evaluated_is_looked_at_registered_and_served_where_it_is_a_model_of_ours(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "run.json").write_text("{}")
-    judged, rest = next_steps.judged_by("/p", "auto"), ("score", next_steps.judged_by("/p", "auto"), tmp_path)
+    rest = next_steps.judged_by("/p", "auto"), tmp_path
     found = next_steps.after_evaluation(["mine", "bicubic"], "mine", *rest)
     assert [typed.split()[1] for _, typed in found] == ["compare", "register", "serve"]
-    assert found[1][0] == "register the best by score"
     assert "register" not in [typed.split()[1] for _, typed in next_steps.after_evaluation(["mine"], "", *rest)]
     assert next_steps.after_evaluation(["bicubic", "other.pth"], "", *rest) == []
-    _, looked_at = next_steps.after_evaluation(["mine", "models:/x@champion"], "", "score", judged, tmp_path)[0]
+    _, looked_at = next_steps.after_evaluation(["mine", "models:/x@champion"], "", *rest)[0]
     assert looked_at == f"sisr compare mine models:/x@champion bicubic --data /p --runs {tmp_path}"
 
 
 def test_the_next_command_judges_by_the_same_distance() -> None:
-    ((_, typed),) = next_steps.after_comparison("mine", "score", next_steps.judged_by("p", "vgg.pth"), Path("runs"))
+    judged = next_steps.judged_by("p", "vgg.pth")
+    ((purpose, typed),) = next_steps.after_comparison("mine", "score", judged, Path("runs"))
+    assert purpose == "register the best by score"
     assert typed == "sisr register mine --data p --perceptual vgg.pth"
 
 

@@ -96,7 +96,7 @@ def after_comparison(best: str, metric: str, judged: Sequence[str], runs: Path) 
     return [(f"register the best by {metric}", typed)] if best else []
 
 
-def after_evaluation(specs: Sequence[str], best: str, metric: str, judged: Sequence[str], runs: Path) -> list[Step]:
+def after_evaluation(specs: Sequence[str], best: str, judged: Sequence[str], runs: Path) -> list[Step]:
     """Return what can be done with the models measured: nothing if they are no run's and no registered ones.
 
     `specs` name them; for the others see `after_comparison`.
@@ -107,7 +107,8 @@ def after_evaluation(specs: Sequence[str], best: str, metric: str, judged: Seque
     found = [("look at it", command("compare", *dict.fromkeys([*ours, "bicubic"]), *judged, runs=runs))]
     if len(ours) > 1:
         return found
-    return [*found, *after_comparison(best, metric, judged, runs), ("try it", command("serve", ours[0], runs=runs))]
+    register = [("register it", command("register", best, *judged, runs=runs))] if best else []
+    return [*found, *register, ("try it", command("serve", ours[0], runs=runs))]
 
 
 def after_upscaling(image: Path, model: str, compared: bool, runs: Path) -> list[Step]:
