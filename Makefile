@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-fast test-ray test-servers test-others test-training test-demo test-cluster test-again test-gpu bundle lint ui constraints clean
+.PHONY: help install demo check test test-fast test-ray test-servers test-others test-training test-cluster test-again test-gpu bundle lint ui constraints clean
 
 # The Python that makes .venv: the first of these that runs, is 3.11 or newer and can make environments.
 PYTHONS := $(PYTHON) python3.11 python3.12 python3.13 python3 python
@@ -38,15 +38,15 @@ test-fast: install
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not (cluster or ray or mlflow or browser or slow)"
 
 # Three chains at a time, the longest first: those that start Ray and those of servers and processes, which are mostly
-# waiting, and the others beside them; whoever ends first takes those of training, and then the demo, which has a Ray of
-# its own. One that fails keeps none of the others from its end.
+# waiting, and the others beside them; whoever ends first takes those of training. One that fails keeps none of the
+# others from its end.
 test: install  ## run all tests that can run on this machine
-	@$(MAKE) --no-print-directory --keep-going --jobs=3 test-ray test-others test-servers test-training test-demo
+	@$(MAKE) --no-print-directory --keep-going --jobs=3 test-ray test-others test-servers test-training
 
 # Each line says whose it is; what fails is remembered for each chain apart, for `make test-again`.
 FAILED := .pytest_cache/failed
-test-ray test-servers test-others test-training test-demo test-cluster: SHELL := /bin/bash
-test-ray test-servers test-others test-training test-demo test-cluster: .SHELLFLAGS := -o pipefail -c
+test-ray test-servers test-others test-training test-cluster: SHELL := /bin/bash
+test-ray test-servers test-others test-training test-cluster: .SHELLFLAGS := -o pipefail -c
 define chain
 @mkdir -p $(FAILED) && touch $(FAILED)/$(1)
 @$(BIN)/python -m pytest -o cache_dir=.pytest_cache/$(1) --durations=15 $(2) $(AGAIN) 2>&1 \
@@ -54,12 +54,8 @@ define chain
 @rm $(FAILED)/$(1)
 endef
 
-DEMO := tests/pipelines/test_demo.py
 test-ray: install
-	$(call chain,ray,-m "ray and not cluster" $$(grep -rlE '\bmark\.ray\b' tests | grep -vxF $(DEMO)))
-
-test-demo: install
-	$(call chain,demo,-m "ray and not cluster" $(DEMO))
+	$(call chain,ray,-m "ray and not cluster" $$(grep -rlE '\bmark\.ray\b' tests))
 
 SERVERS := tests/cluster tests/storage tests/tracking
 test-servers: install

@@ -312,14 +312,19 @@ def test_a_registered_model_is_known_by_its_images_too(place, register, tmp_path
     if folder == "elsewhere":
         run.rename(tmp_path / "gone")
     try:
-        words = ["--data", place.runs.parent / "train", "--runs", place.runs, "--perceptual", "none"]
-        with pytest.raises(SystemExit) as end:
-            cli.main(["evaluate", "models:/known@champion", *map(str, words)])
+        own = place.runs.parent / "train"
+        shutil.copytree(own, tmp_path / "copied")  # the same images in another place are no split of its run's
+        for data in (tmp_path / "copied", own):
+            words = ["--data", data, "--runs", place.runs, "--perceptual", "none"]
+            with pytest.raises(SystemExit) as end:
+                cli.main(["evaluate", "models:/known@champion", *map(str, words)])
+            assert not end.value.code
     finally:
         if folder == "elsewhere":
             (tmp_path / "gone").rename(run)
-    assert not end.value.code
-    assert "warning: models:/known@champion was trained on" in capsys.readouterr().err
+    copied, held_out = capsys.readouterr().err.split(f"{own}: judged on the 2 images that were held out")
+    assert "warning: models:/known@champion was trained on" in copied
+    assert "was trained on" not in held_out
 
 
 @pytest.mark.parametrize("metric", ["score", "swd", "ssim_rgb"])

@@ -12,7 +12,8 @@ cut from lr files; here each is made from its hr crop.
 Command: sisr train esrgan --data div2k:PATH --init RRDB_WEIGHTS.pth
 The ImageNet weights are downloaded at first use; without a network: --set perceptual=FILE or --set perceptual=none
 
-Measured: not measured yet.
+Measured: --preset cpu, 6,000 steps on BSDS500, 14 minutes on a CPU core in bf16: VGG-19 relu3_1 distance 2.50 (bicubic
+3.99), 24.96 dB PSNR-Y (25.73) on 16 held-out photographs; see docs/recipes.md. The full size was not run.
 """
 
 from typing import ClassVar, Literal, Self

@@ -12,7 +12,9 @@ run or a file, and `pretrain_steps` is that phase within the run. The published 
 Command: sisr train realesrgan --data div2k:PATH --init RRDB_WEIGHTS.pth
 The ImageNet weights are downloaded at first use; without a network: --set perceptual=FILE or --set perceptual=none
 
-Measured: not measured yet.
+Measured: --preset cpu pretrain_steps=2000, 4,000 steps on BSDS500, 14 minutes on a CPU core in bf16: VGG-19 relu3_1
+distance 4.45 (bicubic 8.43), 21.78 dB PSNR-Y (22.05) on 16 held-out photographs degraded by its own chain; see
+docs/recipes.md. The full size was not run.
 """
 
 from typing import ClassVar, Literal, Self

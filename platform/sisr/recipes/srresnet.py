@@ -10,7 +10,9 @@ crop.
 
 Command: sisr train srresnet --data div2k:PATH
 
-Measured: not measured yet.
+Measured: --preset cpu learning_rate=5e-4, 9,000 steps on BSDS500, 9 minutes on a CPU core in bf16: 27.04 dB PSNR-Y
+(bicubic 25.73), VGG-19 relu3_1 distance 2.28 (3.99) on 16 held-out photographs; see docs/recipes.md. The full size was
+not run.
 """
 
 from typing import ClassVar, Literal, Self
