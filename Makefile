@@ -1,11 +1,14 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-fast test-ray test-servers test-others test-training test-cluster test-again test-gpu bundle lint ui constraints clean
+.PHONY: help install demo check test test-fast test-ray test-sweeps test-servers test-others test-training test-cluster test-again test-gpu bundle lint ui constraints clean
 
 # The Python that makes .venv: the first of these that runs, is 3.11 or newer and can make environments.
 PYTHONS := $(PYTHON) python3.11 python3.12 python3.13 python3 python
 BIN := .venv/bin
 # What is installed depends on these; the stamp's name changes with them, so that `make install` knows at once.
 STAMP := .venv/.installed-$(shell { cat pyproject.toml constraints.txt; echo "$(CURDIR)"; } | cksum | cut -d ' ' -f 1)
+
+# Where it is set, as in some images of containers, each of the hundreds of processes that tests start compiles anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 help:  ## show this
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -37,16 +40,17 @@ check: install  ## what to run before each commit: style, types and the fast tes
 test-fast: install
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not (cluster or ray or mlflow or browser or slow)"
 
-# Three chains at a time, the longest first: those that start Ray and those of servers and processes, which are mostly
-# waiting, and the others beside them; whoever ends first takes those of training. One that fails keeps none of the
-# others from its end.
+# Four chains at a time, the longest first: those that start Ray (a chain never sees another's) and those of servers and
+# processes, which are mostly waiting, and the others beside them; whoever ends first takes those of training. One that
+# fails keeps none of the others from its end.
 test: install  ## run all tests that can run on this machine
-	@$(MAKE) --no-print-directory --keep-going --jobs=3 test-ray test-others test-servers test-training
+	@$(MAKE) --no-print-directory --keep-going --jobs=4 test-ray test-sweeps test-servers test-others test-training
 
 # Each line says whose it is; what fails is remembered for each chain apart, for `make test-again`.
 FAILED := .pytest_cache/failed
-test-ray test-servers test-others test-training test-cluster: SHELL := /bin/bash
-test-ray test-servers test-others test-training test-cluster: .SHELLFLAGS := -o pipefail -c
+CHAINS := $(addprefix test-,ray sweeps servers others training cluster)
+$(CHAINS): SHELL := /bin/bash
+$(CHAINS): .SHELLFLAGS := -o pipefail -c
 define chain
 @mkdir -p $(FAILED) && touch $(FAILED)/$(1)
 @$(BIN)/python -m pytest -o cache_dir=.pytest_cache/$(1) --durations=15 $(2) $(AGAIN) 2>&1 \
@@ -54,8 +58,13 @@ define chain
 @rm $(FAILED)/$(1)
 endef
 
+RAY = $(shell grep -rlE --include='*.py' '\bmark\.ray\b' tests)
+SWEEPS := tests/cluster/test_sweep.py tests/cluster/test_one_ray.py tests/cluster/test_serve.py
 test-ray: install
-	$(call chain,ray,-m "ray and not cluster" $$(grep -rlE '\bmark\.ray\b' tests))
+	$(call chain,ray,-m "ray and not cluster" $(filter-out $(SWEEPS),$(RAY)))
+
+test-sweeps: install
+	$(call chain,sweeps,-m "ray and not cluster" $(SWEEPS))
 
 SERVERS := tests/cluster tests/storage tests/tracking
 test-servers: install

@@ -1,11 +1,13 @@
 """What all tests share: isolation from the user's machine, and the real images where they are present."""
 
+import atexit
 import os
 import secrets
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Ray reads its token once a process, from wherever HOME points at that moment; some tests move HOME.
 os.environ["RAY_AUTH_MODE"] = "token"
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+# Whoever names no address joins a Ray that runs on this machine: these tests neither find one of the user's, nor one of
+# tests that run beside them. The path is short because those of sockets are.
+if "RAY_TMPDIR" not in os.environ:
+    os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="tests-", dir="/tmp")
+    atexit.register(shutil.rmtree, os.environ["RAY_TMPDIR"], ignore_errors=True)
 # A shell lets its background jobs ignore Ctrl-C, and so all that they start; tests send it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

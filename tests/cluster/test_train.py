@@ -197,6 +197,7 @@ def test_a_signal_to_all_processes_reaches_no_process_of_rays_and_the_run_saves(
     assert Path(f"runs/test/checkpoints/step_{status()['step']:09d}/manifest.json").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_terminal_that_hangs_up_saves_and_exits_75(config: Path, workers: str) -> None:
     """As when the connection of `ray submit` or SSH is lost; the signal reaches each of its processes."""

@@ -283,6 +283,7 @@ def test_what_upscale_wrote_is_an_error_where_training_refuses_it_and_no_innocen
     assert "no original of its name" not in json.dumps(findings)
 
 
+@pytest.mark.slow
 def test_training_names_what_it_leaves_out_and_sheets_that_upscale_has_written(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -50,6 +50,7 @@ def test_the_state_is_weights_gradients_two_moments_of_adam_and_the_averaged_gen
     assert estimate(module, config, OPTIONS, torch.device("cpu")).state_bytes == 5 * 4 * weights
 
 
+@pytest.mark.slow
 def test_without_fetching_no_weights_are_downloaded_and_it_is_said(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -47,6 +47,7 @@ def planned(settings: tuple[str, ...] = SMALL, space: tuple[str, ...] = ()) -> t
     return plan_of("finetune", settings=settings, space=space, changes=LENGTH, first=first)
 
 
+@pytest.mark.slow
 def test_the_judge_of_a_trial_and_of_the_full_run_begins_with_the_weights_given() -> None:
     plan, space = planned()
     plan = plan.model_copy(update=check.first_weights(plan, space, Path("runs")))
@@ -64,6 +65,7 @@ def test_the_judge_of_a_trial_and_of_the_full_run_begins_with_the_weights_given(
     assert f" --init-judge {sweep.init_judge}" in files.train_command(plan, sweep.path, "finetune")
 
 
+@pytest.mark.slow
 def test_another_judge_is_another_sweep_and_no_judge_is_the_sweep_it_was() -> None:
     plan, space = planned()
     with_judge = plan.model_copy(update=check.first_weights(plan, space, Path("runs")))
@@ -71,12 +73,14 @@ def test_another_judge_is_another_sweep_and_no_judge_is_the_sweep_it_was() -> No
     assert plan.model_copy(update={"init_judge": None}).hash(()) == plan.hash(())
 
 
+@pytest.mark.slow
 def test_a_searched_setting_that_changes_the_shape_of_the_judge_is_refused() -> None:
     plan, space = planned(SMALL[:-1], space=("discriminator_features=choice(2, 4)",))
     with pytest.raises(ConfigError, match="discriminator_features decides the shape of a network that begins with"):
         check.first_weights(plan, space, Path("runs"))
 
 
+@pytest.mark.slow
 def test_a_full_run_has_the_recipe_s_own_judge_unless_the_trials_judge_began_with_weights() -> None:
     save_file(build_recipe().generator.state_dict(), "generator.safetensors")
     of_file = tuple(setting for setting in SMALL if not setting.startswith("discriminator_features"))

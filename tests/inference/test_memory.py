@@ -25,12 +25,14 @@ def given_back(*words: str) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc is Linux's")
 def test_what_is_freed_is_kept_for_what_is_taken_next() -> None:
     assert given_back() > 200 * 2**20
     assert given_back("0") < 50 * 2**20
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc is Linux's")
 def test_it_is_given_back_where_memory_is_scarce() -> None:
     assert given_back("1000000") > 200 * 2**20

@@ -113,6 +113,7 @@ def test_a_damaged_weights_file_is_named(alexnet: Path) -> None:
         perceptual.build("lpips", CPU)
 
 
+@pytest.mark.slow
 def test_lpips_is_what_the_package_computes_with_these_weights_on_minus_one_to_one(alexnet: Path) -> None:
     lpips = pytest.importorskip("lpips")
     state = torch.load(alexnet, weights_only=True)

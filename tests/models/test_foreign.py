@@ -155,7 +155,7 @@ def test_what_draws_random_numbers_is_off() -> None:
         ("SwinIR", {"window_size": 8, "num_heads": [5]}, "SwinIR with upscale=4.* can't be built"),
         ("SPAN", {"img_range": 1.0}, r"taken for another network by its weights: img_range=255\.0 instead of 1\.0"),
         ("Compact", {"num_in_ch": 1, "num_out_ch": 1}, "for 1 -> 1 channels"),
-        ("RestoreFormer", {}, "square images|RestoreFormer"),
+        pytest.param("RestoreFormer", {}, "square images|RestoreFormer", marks=pytest.mark.slow),
     ],
 )
 def test_what_can_t_be_built_is_explained(name: str, options: dict[str, Any], said: str) -> None:

@@ -182,7 +182,7 @@ def _switch(gateway: str) -> Iterator[int]:
 def _program(spec: dict[str, Any]) -> "Iterator[subprocess.Popen[str]]":
     """Start one host, without network yet."""
     command = [*TIED, "--mount", "--propagation", "private", "--uts", "--ipc", sys.executable, str(PROGRAM)]
-    environment = {**os.environ, "PATH": PATH}
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_TMPDIR"} | {"PATH": PATH}
     pipe = subprocess.PIPE
     with _ending(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)) as program:
         assert program.stdin is not None

@@ -54,6 +54,7 @@ def test_on_a_cpu_a_line_says_that_nothing_is_captured_and_the_run_is_the_same(t
     assert digest(asked) == digest(plain)
 
 
+@pytest.mark.slow
 def test_a_run_whose_networks_are_traced_as_for_capture_logs_the_same_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

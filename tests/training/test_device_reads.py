@@ -47,6 +47,7 @@ def short_run(name: str, precision: Literal["bf16", "fp16"]) -> Run:
     return Run(name="t", recipe=name, config=config, options=options, data="demo")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", recipes.names())
 def test_only_steps_that_log_evaluate_or_save_read_numbers_back(name: str, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")

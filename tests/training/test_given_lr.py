@@ -114,6 +114,7 @@ def test_a_run_on_pairs_goes_on_as_if_uninterrupted(tmp_path: Path) -> None:
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_matlab_s_lr_of_set5_gives_the_run_of_our_own_bicubic(shared_data: Path, tmp_path: Path) -> None:
     """To the last bit in the losses of 20 steps, and in the PSNR of whole held-out images."""
