@@ -41,8 +41,8 @@ test-fast: install
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not (cluster or ray or mlflow or browser or slow)"
 
 # Four chains at a time, the longest first: those that start Ray (a chain never sees another's) and those of servers and
-# processes, which are mostly waiting, and the others beside them; whoever ends first takes those of training. One that
-# fails keeps none of the others from its end.
+# processes, which are mostly waiting, and the others, which take what cores are left; whoever ends first takes those of
+# training. One that fails keeps none of the others from its end.
 test: install  ## run all tests that can run on this machine
 	@$(MAKE) --no-print-directory --keep-going --jobs=4 test-ray test-sweeps test-servers test-others test-training
 
@@ -53,7 +53,7 @@ $(CHAINS): SHELL := /bin/bash
 $(CHAINS): .SHELLFLAGS := -o pipefail -c
 define chain
 @mkdir -p $(FAILED) && touch $(FAILED)/$(1)
-@$(BIN)/python -m pytest -o cache_dir=.pytest_cache/$(1) --durations=15 $(2) $(AGAIN) 2>&1 \
+@$(3) $(BIN)/python -m pytest -o cache_dir=.pytest_cache/$(1) --durations=15 $(2) $(AGAIN) 2>&1 \
   | (trap '' INT; exec sed -u 's/^/$(1) | /')
 @rm $(FAILED)/$(1)
 endef
@@ -71,10 +71,10 @@ test-servers: install
 	$(call chain,servers,-m "not (ray or cluster)" $(SERVERS))
 
 test-others: install
-	$(call chain,others,-m "not (ray or cluster)" $(SERVERS:%=--ignore=%) --ignore=tests/training)
+	$(call chain,others,-m "not (ray or cluster)" $(SERVERS:%=--ignore=%) --ignore=tests/training,nice)
 
 test-training: install
-	$(call chain,training,-m "not (ray or cluster)" tests/training)
+	$(call chain,training,-m "not (ray or cluster)" tests/training,nice)
 
 test-cluster: install  ## run the tests over several simulated hosts; needs root on Linux and 8 GB of memory
 	$(call chain,cluster,-m cluster)
