@@ -19,8 +19,6 @@ import pytest
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Else Ray's workers, which start with nice 15, get nothing while tests beside them keep the cores busy.
-os.environ.setdefault("RAY_worker_niceness", "0")
 # Ray reads its token once a process, from wherever HOME points at that moment; some tests move HOME.
 os.environ["RAY_AUTH_MODE"] = "token"
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))

@@ -365,3 +365,9 @@ def test_a_model_in_mlflow_measures_as_its_folder(folder, tmp_path, capsys, monk
     assert evaluate("models:/nobody@champion", "--data", folder) == 4
     assert "no models:/nobody@champion" in (said := capsys.readouterr().err)
     assert "models with a champion: none" in said
+    client.create_registered_model("enlarger")
+    version = client.create_model_version("enlarger", local, run_id=run).version
+    client.set_registered_model_alias("enlarger", "champion", version)
+    for mistyped in ("models:/enlargr@champion", "models:/enlarger@production"):
+        assert evaluate(mistyped, "--data", folder) == 4
+        assert "did you mean 'models:/enlarger@champion'?" in " ".join(capsys.readouterr().err.split())

@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
@@ -27,6 +27,8 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    # Else Ray adds 15 to its workers' niceness: beside two busy processes a run took six times as long on two cores.
+    "RAY_worker_niceness": "0",
     "RAY_AUTH_MODE": "token",  # on by default for local clusters since 2.59; said aloud, it also silences a warning
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # else one report per 2 s
     "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "60",  # else a hung worker is noticed after 600 s
@@ -48,19 +50,16 @@ SETTINGS = {
     "RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0",  # as Ray Train sets it for its controller
 }
 
-# Besides, where somebody waits for each answer: Ray starts its workers with nice 15, behind everything else.
-PROMPT = {"RAY_worker_niceness": "0"}
-
 _leaving: list[threading.Thread] = []  # ends of connections that are under way
 begun: dict[str | None, Future[Any]] = {}  # connections that are being made, by address; see `cluster.early`
 
 
-def prepare_environment(extra: Mapping[str, str] | None = None) -> None:
-    """Set what Ray's processes must find before Ray is imported, and `extra`; what is set already stays.
+def prepare_environment() -> None:
+    """Set what Ray's processes must find before Ray is imported; what is set already stays.
 
     Besides, give Ray a token that only this user can read.
     """
-    for name, value in {**SETTINGS, **(extra or {})}.items():
+    for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     _private_token()
 

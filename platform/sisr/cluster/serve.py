@@ -61,7 +61,7 @@ class Service:
     """
 
     def __init__(self, options: ServiceOptions, release: Release) -> None:
-        connection.prepare_environment(connection.PROMPT)
+        connection.prepare_environment()
         limits = replace(options.limits, passing=options.limits.passing * options.replicas)
         os.environ.update(proxy.environment(limits, options.names))
         self._ray = connection.connect(options.address)

@@ -12,6 +12,7 @@ from sisr.data.packing import read_all
 from sisr.data.pairs import are_plain, find_paired, scale_of, size_of
 from sisr.data.sources import ImageFile, by_name, published
 from sisr.data.sources.catalogue import open_source
+from sisr.data.sources.pairs import the_other_way_round
 from sisr.data.store import DamagedStoreError, Store
 from sisr.doctor import Diagnosis, Level
 from sisr.doctor.pairs import PairFiles, alignment, kernel
@@ -51,6 +52,7 @@ def examine(spec: str) -> list[Diagnosis]:
         remedy = "remove them, or make them anew"
         if len(index.refused) < len(index.verdicts):
             remedy = f"remove them, make them anew, or leave them out: train --max-bad {index.share_refused():g}"
+        remedy = the_other_way_round(files, index) or remedy
         found = str(error).partition("\n")[0].removeprefix(f"{spec}: ")
         diagnoses.insert(0, Diagnosis("error", printable(spec), found, remedy))
     return diagnoses

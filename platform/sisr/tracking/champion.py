@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from sisr.config.wording import did_you_mean
+from sisr.config.wording import nearest
 from sisr.errors import CheckpointError, ConfigError, TrackingError
 from sisr.tracking import address, registry, selection
 from sisr.tracking.redact import redact_text
@@ -184,7 +184,10 @@ class Registered:
                 return str(held.version)
             known = names(client)
         where = f"no models:/{self.name}@{self.alias} at {redact_text(self.server)}"
-        hint = did_you_mean(self.name, known) or f"models with a champion: {', '.join(known) or 'none'}"
+        near = nearest(self.name, known)
+        hint = f"models with a champion: {', '.join(known) or 'none'}"
+        if near:
+            hint = f"did you mean 'models:/{near}@{CHAMPION}'?"
         raise CheckpointError(f"{where}; {hint}")
 
     def fetch(self, version: str) -> Path:

@@ -81,7 +81,7 @@ def the_other_way_round(files: Iterable[ImageFile], index: Index) -> str:
         if file.lr and file.name in index.refused and index.refused[file.name].kind == EXCHANGED
     ]
     hr, lr = (os.path.commonpath(side) for side in zip(*found, strict=True)) if found else ("", "")
-    return f"the originals come first: pairs:{lr},{hr}" if found else ""
+    return f"the originals come first: pairs:{lr},{hr}" if hr != lr else ""
 
 
 def match(names: Iterable[str], others: Iterable[str]) -> dict[str, str]:

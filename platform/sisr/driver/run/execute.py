@@ -95,7 +95,9 @@ def execute(order: Order, tracking: Tracking, host: RunHost) -> dict[str, Any]:
             note(delivery.finish(0.0 if given_up else drain_s(folder)).message)
     if status["state"] == "stopped":
         typed = next_steps.command("train", "--from", run.name, "--name", run.name, runs=order.runs)
-        raise StoppedError(f"run {run.name} stopped at step {status['step']:,}; the same command goes on, or `{typed}`")
+        raise StoppedError(
+            f"run {run.name} stopped at step {status['step']:,}; the same command goes on, or:\n  {typed}"
+        )
     return {"run": run.name, "folder": str(folder.path), **status}
 
 

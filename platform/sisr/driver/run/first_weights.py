@@ -68,7 +68,7 @@ def adopted(module: RecipeModule, values: Mapping[str, Any], runs: Path, name: s
                 raise
             raise CheckpointError(
                 f"{NETWORK} {spec}: only its own recipe, {run.recipe}, knows the network of this run. Begin with one "
-                "that others know, by pixels: sisr train finetune --set network=Compact --set judge=none"
+                "that others know, by pixels: --set network=Compact --set judge=none --set perceptual=none"
             ) from error
         settings = adopt(network.architecture)
     for key, value in settings.items():
@@ -182,14 +182,12 @@ def _generator(first: FirstWeights, recipe: Recipe, runs: Path) -> tuple[dict[st
     state = zoo.canonical(network, resolve(spec, runs), spec)
     own = network.state_dict()
     problem = weights.misfit(state, own)
-    if problem and not first.partly:
-        raise ConfigError(
-            f"--init {spec} does not fit the generator of this recipe as configured: {problem}. --init-partly takes "
-            "what fits"
-        )
     fits = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
-    if not fits:
-        raise ConfigError(f"--init {spec} --init-partly: nothing fits: {problem}")
+    if problem and not (fits and first.partly):
+        remedy = "--init-partly takes what fits" if fits else "Nothing fits: these are another network's weights"
+        if isinstance(network, zoo.Adapted) and not first.partly:
+            remedy += f"; --set {NETWORK}={spec} takes its network, too"
+        raise ConfigError(f"--init {spec} does not fit the generator of this recipe as configured: {problem}. {remedy}")
     return fits, _taken(spec, fits, state, own) if problem else ""
 
 
