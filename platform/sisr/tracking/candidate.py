@@ -74,7 +74,7 @@ def fetch(client: MlflowClient, server: str, run_id: str, runs: Path) -> Candida
 def run_behind(client: MlflowClient, spec: str) -> Run | None:
     """Return the run that made the model which an address in MLflow names; None where that is not known.
 
-    `spec` is an address as `registry.download_model` takes it, of a model that is there.
+    `spec` is an address as `registry.download_model` takes it.
     """
     scheme, _, rest = spec.partition(":/")
     name, _, version = rest.strip("/").partition("/")
@@ -89,7 +89,7 @@ def run_behind(client: MlflowClient, spec: str) -> Run | None:
             run_id = client.get_logged_model(name).source_run_id
         return client.get_run(run_id) if run_id else None
     except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+        if error.get_http_status_code() not in (400, 404):  # 400: a model without this alias
             raise
         return None
 
