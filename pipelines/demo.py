@@ -169,8 +169,9 @@ def _show(comparison: "Comparison", result: dict[str, Any], runs: Path) -> None:
         ("the search", str(runs / demo.SWEEP / "results" / "index.html")),
         ("all runs", next_steps.command("ui", runs=runs)),
         ("try it", next_steps.command("serve", result["registered"]["named"], runs=runs)),
+        ("your photographs", "sisr train pixelshuffle --data FOLDER --preset cpu"),
     ]
-    next_steps.show(steps)
+    next_steps.show([*next_steps.to_find_sisr(), *steps])
 
 
 if __name__ == "__main__":

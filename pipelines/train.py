@@ -43,7 +43,7 @@ INIT_PARTLY = "Take the weights of --init that fit, leave the others random, and
 INIT_JUDGE = "Start the judge with that of a run's newest checkpoint, or with a weights file."
 WORKERS = "Processes that share each batch; 2:8 goes on with 2 when nodes vanish, and grows to 8 when they come."
 PLAIN = "Plain processes instead of Ray: starts in seconds, for debugging."
-NAME = "The run's name; default: recipe and a hash of all settings."
+NAME = "The run's name; default: recipe and a hash of its settings, the length apart."
 OPTION = "How to run, such as evaluate_every=200; repeatable; `sisr options` lists all."
 ADDRESS = "Of a running Ray, or local; default: RAY_ADDRESS, else that of this machine, else started here."
 

@@ -114,3 +114,19 @@ def test_packed_images_are_trained_on_with_those_held_out_for_them() -> None:
 def test_a_run_that_was_stopped_goes_on_by_its_own_record(tmp_path: Path) -> None:
     ((_, typed),) = next_steps.to_go_on(tmp_path / "mine")
     assert typed == f"sisr train --from mine --name mine --runs {tmp_path}"
+
+
+def test_a_shell_that_does_not_know_sisr_is_told_what_to_type_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (folder := tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (folder / "activate").touch()
+    (folder / "sisr").write_text("#!/bin/sh\n")
+    (folder / "sisr").chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(folder / "python"))
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert next_steps.to_find_sisr() == [("first", ". .venv/bin/activate")]
+    monkeypatch.chdir(folder)
+    assert next_steps.to_find_sisr() == [("first", ". activate")]
+    monkeypatch.setenv("PATH", str(folder))
+    assert next_steps.to_find_sisr() == []

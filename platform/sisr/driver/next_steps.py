@@ -2,6 +2,8 @@
 
 import json
 import shlex
+import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,15 @@ def show(steps: Sequence[Step]) -> None:
     """Write to stderr what can be done next; commands are not broken where a terminal is narrow."""
     for line in lines(steps):
         err.print(line, markup=False)
+
+
+def to_find_sisr() -> list[Step]:
+    """Return what to type first in a shell that does not know the command `sisr`, as after `make demo`."""
+    activate = Path(sys.executable).with_name("activate")
+    if shutil.which("sisr") or not activate.is_file():
+        return []
+    near = activate.relative_to(Path.cwd()) if activate.is_relative_to(Path.cwd()) else activate
+    return [("first", f". {shlex.quote(str(near))}")]
 
 
 def after_run(folder: Path) -> list[Step]:
