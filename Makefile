@@ -76,8 +76,9 @@ test-others: install
 test-training: install
 	$(call chain,training,-m "not (ray or cluster)" tests/training,nice)
 
+# The one temporary folder of Ray that every host has.
 test-cluster: install  ## run the tests over several simulated hosts; needs root on Linux and 8 GB of memory
-	$(call chain,cluster,-m cluster)
+	$(call chain,cluster,-m cluster,RAY_TMPDIR=/tmp)
 
 test-again: install  ## run what failed in the last `make test` or `make test-cluster` again, with nothing beside it
 	@for chain in $$(ls $(FAILED)); do \
