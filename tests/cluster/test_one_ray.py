@@ -1,6 +1,7 @@
 """Runs and sweeps in one Ray that outlives them: how they end, and that they give everything back."""
 
 import json
+import os
 import signal
 import threading
 import time
@@ -48,6 +49,10 @@ def ray(started: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(connection, "shutdown", lambda: None)
     monkeypatch.setattr(train, "leave", lambda: None)
     return started
+
+
+def test_a_worker_is_as_nice_as_its_driver_and_not_behind_all_other_programs(ray: Any) -> None:
+    assert ray.get(ray.remote(lambda: os.nice(0)).remote()) == os.nice(0)
 
 
 def test_sigterm_is_the_driver_s_alone(ray: Any, capfd: pytest.CaptureFixture[str]) -> None:

@@ -325,6 +325,17 @@ def given(folder: Path, shifts: tuple[int, int, int]) -> str:
     return f"pairs:{folder}"
 
 
+def test_pairs_the_wrong_way_round_are_to_be_turned_and_not_removed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    spec = given(tmp_path / "set", (0, 0, 0))
+    hr, lr = tmp_path / "set" / "HR", tmp_path / "set" / "LR"
+    code, findings, _ = doctor(capsys, f"pairs:{lr},{hr}")
+    (told,) = [one for one in findings if one["level"] == "error"]
+    assert (code, told["remedy"]) == (DATA, f"the originals come first: pairs:{hr},{lr}")
+    assert doctor(capsys, spec)[0] == OK
+
+
 def test_pairs_are_examined_with_their_kernel_and_alignment(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, findings, _ = doctor(capsys, given(tmp_path / "set", (0, 0, 0)))
     assert (code, found(findings, "images")["found"]) == (OK, "3 of 3 can be used")

@@ -131,6 +131,15 @@ def test_settings_that_contradict_the_network_are_refused(values: Any, first: An
         prepare(order(first, **values))
 
 
+def test_weights_of_which_nothing_fits_are_taken_with_their_network_only_where_somebody_knows_it() -> None:
+    weights_file()
+    with pytest.raises(ConfigError, match=r"Nothing fits.*; --set network=weights\.pth takes its network, too$"):
+        prepare(order(FirstWeights(generator="weights.pth"), network="Compact"))
+    torch.save({"other": torch.zeros(1)}, "other.pth")
+    with pytest.raises(ConfigError, match=r"Nothing fits: these are another network's weights$"):
+        prepare(order(FirstWeights(generator="other.pth"), network="Compact"))
+
+
 def test_a_network_that_is_nowhere_is_named() -> None:
     with pytest.raises(CheckpointError, match=r"network nowhere\.pth: no model 'nowhere\.pth'"):
         prepare(order(network="nowhere.pth"))

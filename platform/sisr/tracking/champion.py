@@ -185,9 +185,8 @@ class Registered:
             known = names(client)
         where = f"no models:/{self.name}@{self.alias} at {redact_text(self.server)}"
         near = nearest(self.name, known)
-        hint = f"models with a champion: {', '.join(known) or 'none'}"
-        if near:
-            hint = f"did you mean 'models:/{near}@{CHAMPION}'?"
+        others = f"models with a champion: {', '.join(known) or 'none'}"
+        hint = f"did you mean 'models:/{near}@{CHAMPION}'?" if near else others
         raise CheckpointError(f"{where}; {hint}")
 
     def fetch(self, version: str) -> Path:

@@ -185,10 +185,17 @@ def _generator(first: FirstWeights, recipe: Recipe, runs: Path) -> tuple[dict[st
     fits = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
     if problem and not (fits and first.partly):
         remedy = "--init-partly takes what fits" if fits else "Nothing fits: these are another network's weights"
-        if isinstance(network, zoo.Adapted) and not first.partly:
+        if isinstance(network, zoo.Adapted) and _can_be_adopted(state, spec):
             remedy += f"; --set {NETWORK}={spec} takes its network, too"
         raise ConfigError(f"--init {spec} does not fit the generator of this recipe as configured: {problem}. {remedy}")
     return fits, _taken(spec, fits, state, own) if problem else ""
+
+
+def _can_be_adopted(state: dict[str, Tensor], spec: str) -> bool:
+    try:
+        return bool(zoo.require_trainable(zoo.recognise(state, spec), spec))
+    except (CheckpointError, ConfigError):
+        return False
 
 
 def _taken(spec: str, fits: dict[str, Tensor], state: dict[str, Tensor], own: dict[str, Tensor]) -> str:
